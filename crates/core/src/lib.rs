@@ -1,0 +1,44 @@
+//! Decides what becomes of a job.
+//!
+//! Nothing here does I/O, waits, reads a clock or draws a random number; the dependencies in
+//! `Cargo.toml` are the proof. Whoever calls passes in the time and the jitter.
+//!
+//! The life of a job, and the events that move it ([`transition`] decides each of them):
+//!
+//! ```text
+//!                 submit
+//!                   |
+//!                   v   failed, attempts left; handed back; lease lost; retry requested
+//!              +---------+ <---------------------------------------------+
+//!              | waiting |                                               |
+//!              +---------+ --claimed--> +---------+ ---------------------+
+//!                |     |                | running |
+//!       deadline |     | cancel         +---------+ --succeeded--> succeeded (for ever)
+//!         passed |     | requested        |     |
+//!                v     v                  |     +--any other end after a cancel--> cancelled
+//!           failed   cancelled            +--failed for good, attempts used up--> failed
+//! ```
+//!
+//! A waiting job is shown as `scheduled` while its `run_at` lies ahead and as `ready` from then on
+//! ([`Status::shown`]): the passage of time is not a change that anybody has to store.
+#![warn(clippy::wildcard_enum_match_arm)]
+
+mod id;
+mod job;
+mod lifecycle;
+pub mod limits;
+mod name;
+mod retry;
+mod time;
+
+pub use id::{ClaimNumber, JobId, MalformedId};
+pub use job::{
+    AttemptError, Failure, FailureKind, Job, Payload, PayloadInfo, Priority, PriorityOutOfRange,
+    Spec,
+};
+pub use lifecycle::{
+    Event, HandBack, Lease, Next, Rejected, Retry, ShownState, State, Status, transition,
+};
+pub use name::{Label, Name, NameError};
+pub use retry::{Jitter, RetryPolicy};
+pub use time::Timestamp;

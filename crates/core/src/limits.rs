@@ -1,0 +1,107 @@
+//! Every bound, with its unit and its reason.
+//!
+//! What an operator may set is here as the default; `anteroom.toml` changes it.
+
+use std::time::Duration;
+
+/// Bytes of a name: fits a label of a metric and a column of a terminal.
+pub const NAME_BYTES_MAX: usize = 64;
+/// Bytes of a group, unique key or worker: fits a key of the caller's own, such as a URL.
+pub const LABEL_BYTES_MAX: usize = 255;
+/// What the names begin with that the server keeps for itself.
+pub const RESERVED_NAME_PREFIX: &str = "anteroom.";
+/// The queue of a job that names none.
+pub const DEFAULT_QUEUE: &str = "default";
+
+/// The least urgent priority; 0 is the most urgent.
+pub const PRIORITY_MAX: u8 = 9;
+/// The priority of a job that names none: half-way, so that there is room either side.
+pub const PRIORITY_DEFAULT: u8 = 5;
+
+/// Tags of a job: they are read with every listing.
+pub const TAGS_MAX: usize = 32;
+/// Bytes of a tag's value.
+pub const TAG_VALUE_BYTES_MAX: usize = 255;
+/// Bytes of a content type: longer ones are no media types that anybody uses.
+pub const CONTENT_TYPE_BYTES_MAX: usize = 255;
+/// Bytes of a callback URL: what browsers and proxies agree to carry.
+pub const URL_BYTES_MAX: usize = 2_048;
+
+/// Attempts that a job may be given.
+pub const MAX_ATTEMPTS_MAX: u32 = 100;
+/// Attempts of a job that names none and whose task names none.
+pub const MAX_ATTEMPTS_DEFAULT: u32 = 5;
+/// Hand-backs that cost no attempt; later ones do, so that none goes round for ever.
+pub const HAND_BACKS_FREE: u32 = 100;
+
+/// The shortest timeout of an attempt: below it, starting costs more than running.
+pub const TIMEOUT_MIN: Duration = Duration::from_millis(100);
+/// The longest timeout of an attempt.
+pub const TIMEOUT_MAX: Duration = Duration::from_hours(168);
+/// The timeout of a task that names none.
+pub const TIMEOUT_DEFAULT: Duration = Duration::from_mins(5);
+/// How far ahead `run_at`, `delay` and `start_before` may lie.
+pub const AHEAD_MAX: Duration = Duration::from_hours(8784);
+/// How long a finished job may be kept.
+pub const RETAIN_MAX: Duration = Duration::from_hours(2160);
+/// How long a finished job is kept where nothing else is said.
+pub const RETAIN_DEFAULT: Duration = Duration::from_hours(24);
+
+/// The shortest lease: below it a busy network loses leases that nobody gave up.
+pub const LEASE_MIN: Duration = Duration::from_secs(1);
+/// The longest lease: a dead worker's job comes back within it.
+pub const LEASE_MAX: Duration = Duration::from_hours(1);
+/// The lease of an attempt that the node runs itself; its keeper extends it three times within.
+pub const LEASE_DEFAULT: Duration = Duration::from_secs(30);
+/// The longest that a lease taken before a restart is honoured after it.
+pub const LEASE_GRACE_MAX: Duration = Duration::from_mins(1);
+
+/// Errors kept of a job, newest last: enough to see a pattern.
+pub const ERRORS_MAX: usize = 20;
+/// Bytes of an error's message, cut at a character.
+pub const ERROR_MESSAGE_BYTES_MAX: usize = 8 * 1024;
+
+/// Bytes of an input.
+pub const INPUT_BYTES_MAX_DEFAULT: usize = 1024 * 1024;
+/// Bytes of a result.
+pub const RESULT_BYTES_MAX_DEFAULT: usize = 16 * 1024 * 1024;
+/// Bytes of a JSON result that is shown inside the job itself.
+pub const RESULT_SHOWN_BYTES_MAX: usize = 64 * 1024;
+/// Levels of nesting in a JSON body: deeper ones are attacks on parsers.
+pub const JSON_DEPTH_MAX: usize = 128;
+
+/// Jobs of one submit: one durable commit, all or nothing.
+pub const SUBMIT_JOBS_MAX: usize = 10_000;
+/// Jobs of one claim.
+pub const CLAIM_JOBS_MAX: usize = 1_000;
+/// Operations of one commit: bounds how long the next one waits.
+pub const COMMIT_OPERATIONS_MAX: usize = 4_096;
+/// Bytes of inputs and results in one commit, for the same reason.
+pub const COMMIT_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// Submits waiting for the store's writer: beyond it the store says that it is overloaded.
+pub const STORE_QUEUE_MAX: usize = 65_536;
+/// Jobs that one pass of upkeep (rescue, purge) changes in a commit: submits go in between.
+pub const UPKEEP_JOBS_MAX: usize = 2_000;
+
+/// Jobs on a page that names no size.
+pub const PAGE_SIZE_DEFAULT: usize = 50;
+/// Jobs on a page.
+pub const PAGE_SIZE_MAX: usize = 1_000;
+/// Jobs that are looked at for one page, whatever the filter.
+pub const PAGE_LOOKED_AT_MAX: usize = 10_000;
+
+/// Ids remembered of jobs whose retention is over or that were deleted.
+pub const GONE_JOBS_MAX: usize = 1_000_000;
+/// How long they are remembered.
+pub const GONE_KEPT: Duration = Duration::from_hours(24);
+
+/// Attempts at once of a subprocess task on a node.
+pub const CONCURRENCY_EXEC_DEFAULT: usize = 16;
+/// Attempts at once of a Rust function on a node.
+pub const CONCURRENCY_FUNCTION_DEFAULT: usize = 256;
+/// Attempts at once of any task on a node.
+pub const CONCURRENCY_MAX: usize = 10_000;
+/// How long a task that was told to stop may take before it is killed.
+pub const KILL_GRACE_DEFAULT: Duration = Duration::from_secs(5);
+/// How long running attempts may go on after the server was told to stop.
+pub const SHUTDOWN_GRACE_DEFAULT: Duration = Duration::from_secs(30);

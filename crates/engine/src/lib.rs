@@ -1,0 +1,9 @@
+//! A durable job queue to embed.
+
+pub mod clock;
+pub mod run;
+pub mod store;
+mod task;
+
+pub use anteroom_core as core;
+pub use task::{Task, TaskRunner};

@@ -1,0 +1,140 @@
+//! The ways to run a claimed job: each is a [`Runner`].
+//!
+//! A runner is given an [`Attempt`] and gives an [`Outcome`]. It never sees a store, and does not
+//! decide what becomes of the job. It looks after what it starts: when it returns, or its future
+//! is dropped, nothing of the attempt is left running.
+
+use anteroom_core::{ClaimNumber, Payload, Spec, Timestamp};
+use async_trait::async_trait;
+use std::fmt;
+use std::sync::Arc;
+use std::sync::OnceLock;
+use std::time::Duration;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio_util::sync::CancellationToken;
+
+/// Runs jobs of one task.
+#[async_trait]
+pub trait Runner: fmt::Debug + Send + Sync + 'static {
+    /// Returns the word for this way of running: `function`, `exec`.
+    fn kind(&self) -> &'static str;
+
+    /// Runs one attempt to its end.
+    ///
+    /// Once `attempt.stop` is requested it has to return within the task's `kill_grace` and
+    /// [`STOP_MARGIN`]; after that its future is dropped.
+    async fn run(&self, attempt: Attempt) -> Outcome;
+}
+
+/// How much longer than its `kill_grace` a runner may take to return.
+pub const STOP_MARGIN: Duration = Duration::from_secs(5);
+
+/// One execution of a job, as a runner sees it. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Attempt {
+    /// What was submitted.
+    pub job: Arc<Spec>,
+    /// What the task is given.
+    pub input: Payload,
+    /// The number of this attempt, from 1.
+    pub number: u32,
+    /// How many there may be.
+    pub max_attempts: u32,
+    /// The fence: rises with every start of the job. Use it to fence writes of your own.
+    pub claim: ClaimNumber,
+    /// When the attempt times out.
+    pub deadline: Timestamp,
+    /// Whether the attempt should stop, and why.
+    pub stop: Stop,
+    /// The slot that it occupies for as long as any clone of the attempt is alive.
+    pub(crate) slot: Option<Arc<OwnedSemaphorePermit>>,
+}
+
+/// What an attempt came to.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Outcome {
+    /// It has a result.
+    Succeeded(Payload),
+    /// It has none.
+    Failed {
+        /// What it said.
+        message: String,
+        /// Whether another attempt may help.
+        retry: RetryHint,
+    },
+    /// It could not begin for lack of room: hand the job back.
+    Busy {
+        /// How long it should wait.
+        delay: Duration,
+    },
+}
+
+impl Outcome {
+    /// Returns a failure that another attempt may mend.
+    pub fn failed(message: impl Into<String>) -> Self {
+        Self::Failed {
+            message: message.into(),
+            retry: RetryHint::ByPolicy,
+        }
+    }
+
+    /// Returns a failure that would come again.
+    pub fn failed_for_good(message: impl Into<String>) -> Self {
+        Self::Failed {
+            message: message.into(),
+            retry: RetryHint::Never,
+        }
+    }
+}
+
+/// Whether another attempt may help, in a runner's opinion.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RetryHint {
+    /// It may: after the wait of the task's retry policy.
+    ByPolicy,
+    /// It may: after this wait.
+    After(Duration),
+    /// It would fail again.
+    Never,
+}
+
+/// Tells an attempt to stop. Cheap to clone.
+#[derive(Clone, Debug, Default)]
+pub struct Stop(Arc<StopState>);
+
+#[derive(Debug, Default)]
+struct StopState {
+    requested: CancellationToken,
+    reason: OnceLock<StopReason>,
+}
+
+/// Why an attempt should stop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StopReason {
+    /// It ran past its timeout.
+    Timeout,
+    /// The job was cancelled. A result that it still reaches is kept.
+    Cancelled,
+    /// Its lease was lost: whatever it does is for nothing.
+    LeaseLost,
+    /// The node shuts down.
+    Shutdown,
+}
+
+impl Stop {
+    /// Tells the attempt to stop. The first reason stays.
+    pub fn request(&self, reason: StopReason) {
+        let _first_stays = self.0.reason.set(reason);
+        self.0.requested.cancel();
+    }
+
+    /// Returns why the attempt should stop; none while it should go on.
+    pub fn reason(&self) -> Option<StopReason> {
+        self.0.reason.get().copied()
+    }
+
+    /// Waits until the attempt should stop.
+    pub async fn requested(&self) {
+        self.0.requested.cancelled().await;
+    }
+}
