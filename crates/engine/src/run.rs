@@ -13,6 +13,9 @@ use std::time::Duration;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::sync::CancellationToken;
 
+pub mod exec;
+pub mod function;
+
 /// Runs jobs of one task.
 #[async_trait]
 pub trait Runner: fmt::Debug + Send + Sync + 'static {
