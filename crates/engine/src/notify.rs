@@ -145,3 +145,23 @@ async fn comes_due(job: &Job, until: Until, shared: &Shared) {
         Until::Changed { .. } | Until::Done => std::future::pending().await,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_job_that_nobody_watches_any_more_takes_no_room() {
+        let notices = Arc::<Notices>::default();
+        let ids = [JobId::from_bytes([1; 16]), JobId::from_bytes([2; 16])];
+        let watches: Vec<Watch> = ids
+            .iter()
+            .cycle()
+            .take(100)
+            .map(|id| notices.subscribe(*id))
+            .collect();
+        assert_eq!(notices.watched(), 2);
+        drop(watches);
+        assert_eq!(notices.watched(), 0);
+    }
+}
