@@ -1,0 +1,4 @@
+//! Tests of what `anteroom-core` promises.
+
+mod harness;
+mod lifecycle_table;
