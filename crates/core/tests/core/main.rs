@@ -2,3 +2,4 @@
 
 mod harness;
 mod lifecycle_table;
+mod lifecycle_walk;
