@@ -3,3 +3,4 @@
 mod harness;
 mod lifecycle_table;
 mod lifecycle_walk;
+mod model;
