@@ -295,22 +295,22 @@ async fn what_does_not_fit_is_refused_and_nothing_is_stored() {
             s.task = Name::new("other").unwrap();
         }),
         ("max_attempts is 0; it is from 1 to 100", |s| {
-            s.max_attempts = Some(0)
+            s.max_attempts = Some(0);
         }),
         ("max_attempts is 101; it is from 1 to 100", |s| {
-            s.max_attempts = Some(101)
+            s.max_attempts = Some(101);
         }),
         ("timeout is 99ms; it is from 100ms to 604800s", |s| {
             s.timeout = Some(std::time::Duration::from_millis(99));
         }),
         ("retain is 7776001s; it is from 0ns to 7776000s", |s| {
-            s.retain = Some(secs(7_776_001))
+            s.retain = Some(secs(7_776_001));
         }),
         ("delay lies more than a year ahead", |s| {
-            s.start = Some(StartAt::In(secs(40_000_000)))
+            s.start = Some(StartAt::In(secs(40_000_000)));
         }),
         ("start_before has passed; it lies ahead", |s| {
-            s.start_before = Some(START)
+            s.start_before = Some(START);
         }),
         ("the input is 1048577 bytes; the limit is 1048576", |s| {
             s.input.bytes = vec![0; 1_048_577].into();
