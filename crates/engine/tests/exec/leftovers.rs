@@ -20,9 +20,12 @@ const LIMIT: Duration = Duration::from_secs(2);
 #[tokio::test]
 async fn a_program_that_ends_leaves_nothing() {
     let mark = Mark::new();
-    let script = "sleep 1000 & setsid sh -c 'sleep 1000 & sleep 1000' & exit 7";
+    // It ends only once the one in a session of its own has begun.
+    let script = "sleep 1000 &
+        { setsid sh -c 'sleep 1000 & echo up; exec >&-; exec sleep 1000' & } | head -n 1 >&2
+        exit 7";
     let outcome = run(mark.on(shell(script)), "").await;
-    assert_eq!(failure(outcome).0, "exit status 7");
+    assert_eq!(failure(outcome).0, "exit status 7: up");
     assert!(mark.processes().is_empty(), "{:?}", mark.processes());
 }
 

@@ -82,7 +82,7 @@ impl Session {
             match select(watch, pipes).await {
                 Either::Left((report, pipes)) => {
                     // What lies in the pipes still counts. Their end comes at once, unless the
-                    // program gave one to a process that is none of its own: that is not waited for.
+                    // program gave one to a stranger: that one is not waited for.
                     let _read_or_not = tokio::time::timeout(EXEC_DRAIN_MAX, pipes).await;
                     report
                 }
