@@ -1,6 +1,8 @@
 //! A durable job queue to embed.
 
 pub mod clock;
+#[cfg(feature = "contract")]
+pub mod contract;
 pub mod run;
 pub mod store;
 mod task;

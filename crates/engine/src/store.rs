@@ -395,6 +395,12 @@ pub enum StoreError {
         /// Why.
         reason: String,
     },
+    /// A job to be inserted has an id that is taken. Not worth a retry.
+    #[error("there is a job {id} already")]
+    Exists {
+        /// The id.
+        id: JobId,
+    },
     /// It was closed. Not worth a retry.
     #[error("the store is closed")]
     Closed,

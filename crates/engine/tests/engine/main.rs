@@ -1,0 +1,4 @@
+//! The engine's integration tests: one binary, a module for each subject.
+
+#[cfg(feature = "contract")]
+mod store_contract;
