@@ -4,6 +4,7 @@
 //! Handlers take requests apart and
 //! put answers together; what happens to a job is the engine's affair.
 
+pub mod browsers;
 pub mod limits;
 pub mod problem;
 
