@@ -92,6 +92,20 @@ async fn a_body_that_is_too_large_is_refused_before_it_is_read() {
     assert!(connection.closed().await.is_empty());
 }
 
+/// A body that a call has no use for is not read, and does not cost the client its answer.
+#[tokio::test]
+async fn a_body_that_nobody_wants_does_no_harm() {
+    let server = Server::start().await;
+    let id = server.submit("pulled", "").await;
+    let mut connection = server.connect().await;
+    let path = format!("/v1/jobs/{id}/cancel");
+    let answer = connection
+        .send("POST", &path, &[], &vec![b'x'; 3_000_000])
+        .await;
+    assert_eq!(answer.status, 200);
+    assert!(connection.closed().await.is_empty());
+}
+
 #[tokio::test]
 async fn a_client_that_asks_first_need_not_send() {
     let server = Server::start().await;
