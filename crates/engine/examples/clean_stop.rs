@@ -41,16 +41,16 @@ async fn main() -> Result<(), Box<dyn Error>> {
         .sum();
     println!("{left} jobs left by the run before");
 
-    for input in ["for ever", "quick"] {
-        let input = Payload {
+    // The slow one does not hold up the quick one.
+    for (input, wait) in [("for ever", 0), ("quick", 10)] {
+        let payload = Payload {
             content_type: "text/plain".into(),
             bytes: input.into(),
         };
-        let submission = Submission::new(Name::new("work")?, input);
-        // The slow one does not hold up the quick one, for which this waits.
-        let wait = Duration::from_millis(100);
+        let submission = Submission::new(Name::new("work")?, payload);
+        let wait = Duration::from_secs(wait);
         let job = engine.submit_and_wait(submission, wait).await?;
-        println!("{} is {:?}", job.spec.id, job.status.state);
+        println!("{input}: job {}", job.spec.id);
     }
 
     println!("working; Ctrl-C stops");
