@@ -15,11 +15,19 @@ mod jobs;
 mod serve;
 mod show;
 
+const CONFIG_HELP: &str = "The configuration [default: anteroom.toml, if it is there]";
+const SERVER_HELP: &str = "The server [env: ANTEROOM_SERVER] [default: http://127.0.0.1:8080]";
+const ENVIRONMENT_HELP: &str = "\
+Flags win over environment variables, and those over the file: ANTEROOM_CONFIG, and \
+ANTEROOM_LISTEN, ANTEROOM_STORE, ANTEROOM_RETAIN and so on for the keys of the file. ANTEROOM_LOG \
+says which log lines are written (info, or target=level,...), ANTEROOM_LOG_FORMAT=json how.";
+
 /// The waiting room between a web API and its slow work.
 ///
 /// Without a command it serves.
 #[derive(Debug, Parser)]
 #[command(name = "anteroom", version, args_conflicts_with_subcommands = true)]
+#[command(after_help = ENVIRONMENT_HELP)]
 struct Cli {
     #[command(subcommand)]
     command: Option<Command>,
@@ -44,16 +52,15 @@ enum Command {
 /// How to serve.
 #[derive(Args, Debug)]
 struct ServeArgs {
-    /// The configuration [env: `ANTEROOM_CONFIG`] [default: anteroom.toml, if it is there]
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", help = CONFIG_HELP)]
     config: Option<PathBuf>,
-    /// The address to listen on; port 0 picks a free one [env: `ANTEROOM_LISTEN`] [default: 127.0.0.1:8080]
+    /// The address to listen on; port 0 picks a free one [default: 127.0.0.1:8080]
     #[arg(long, value_name = "ADDR")]
     listen: Option<String>,
-    /// Where jobs are kept: sqlite:PATH or memory: [env: `ANTEROOM_STORE`] [default: sqlite:anteroom.db]
+    /// Where jobs are kept: sqlite:PATH or memory: [default: sqlite:anteroom.db]
     #[arg(long, value_name = "URL")]
     store: Option<String>,
-    /// Listens beyond loopback although anybody there may then do anything [env: `ANTEROOM_INSECURE`]
+    /// Listens beyond loopback although anybody there may then do anything
     #[arg(long)]
     insecure: bool,
 }
@@ -61,16 +68,14 @@ struct ServeArgs {
 /// What to check.
 #[derive(Args, Debug)]
 struct CheckArgs {
-    /// The configuration [env: `ANTEROOM_CONFIG`] [default: anteroom.toml, if it is there]
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", help = CONFIG_HELP)]
     config: Option<PathBuf>,
 }
 
 /// Which server to ask, and how to show the answer.
 #[derive(Args, Debug)]
 struct ClientArgs {
-    /// The server [env: `ANTEROOM_SERVER`] [default: `http://127.0.0.1:8080`]
-    #[arg(long, value_name = "URL")]
+    #[arg(long, value_name = "URL", help = SERVER_HELP)]
     server: Option<String>,
     /// Prints the job as the server gives it
     #[arg(long)]

@@ -12,7 +12,7 @@ use hyper_util::client::legacy::Client as HttpClient;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use serde::Deserialize;
-use std::error::Error as _;
+use std::error::Error;
 use std::fmt::Write as _;
 use std::time::Duration;
 
@@ -128,14 +128,13 @@ impl Client {
     }
 
     fn unreachable(&self, error: &hyper_util::client::legacy::Error) -> Stopped {
-        let mut message = format!("cannot reach http://{}: {error}", self.authority);
-        let mut cause = error.source();
-        while let Some(error) = cause {
-            // Writing to a string does not fail.
-            let _ = write!(message, ": {error}");
-            cause = error.source();
+        // The layers above the innermost say no more than that it did not work.
+        let mut innermost: &dyn Error = error;
+        while let Some(cause) = innermost.source() {
+            innermost = cause;
         }
-        Stopped::Failure(message)
+        let server = &self.authority;
+        Stopped::Failure(format!("cannot reach http://{server}: {innermost}"))
     }
 }
 
