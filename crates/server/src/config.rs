@@ -51,8 +51,6 @@ pub(crate) struct Config {
     pub(crate) max_result: usize,
     /// Bytes of all bodies being received together. Default 256 MiB.
     pub(crate) max_buffered: usize,
-    /// Bytes of the body of a bulk submit. Default 64 MiB.
-    pub(crate) max_bulk: usize,
     /// How long a finished job and its result are kept. Default 24 h.
     pub(crate) retain: Duration,
     /// Origins of browsers' pages that may call the server. Default none.
@@ -75,7 +73,6 @@ impl Default for Config {
             max_input: INPUT_BYTES_MAX_DEFAULT,
             max_result: RESULT_BYTES_MAX_DEFAULT,
             max_buffered: 256 * 1024 * 1024,
-            max_bulk: 64 * 1024 * 1024,
             retain: RETAIN_DEFAULT,
             allowed_origins: Vec::new(),
             tasks: BTreeMap::new(),
@@ -210,9 +207,10 @@ pub(crate) fn load(
     if let Some(path) = &file {
         file::read(path, folder, &mut draft)?;
     }
-    let warnings = environment.apply(folder, &mut draft);
+    let mut warnings = environment.apply(folder, &mut draft);
     apply_flags(flags, folder, &mut draft);
     let config = draft.finish()?;
+    warnings.extend(nobody_pulls(&config));
     Ok(Loaded {
         config,
         file,
@@ -230,6 +228,17 @@ fn find_file(named: Option<PathBuf>, folder: &Path) -> Result<Option<PathBuf>, C
         Ok(is_there) => Ok(is_there.then_some(path)),
         Err(source) => Err(ConfigError::Unreadable { path, source }),
     }
+}
+
+/// Warns of tasks whose jobs wait for a version that lets workers pull.
+fn nobody_pulls(config: &Config) -> impl Iterator<Item = String> {
+    let pulled = config
+        .tasks
+        .iter()
+        .filter(|(_, task)| task.runner == RunnerConfig::Pull);
+    pulled.map(|(name, _)| {
+        format!("task {name} is left to workers, who cannot pull from this version: its jobs wait")
+    })
 }
 
 fn apply_flags(flags: &Flags, folder: &Path, draft: &mut Draft) {
@@ -312,9 +321,6 @@ impl Draft {
             "max_result" => self.take(size(PAYLOAD_BYTES_MAX), place, key, |config, it| {
                 config.max_result = it;
             }),
-            "max_bulk" => self.take(size(PAYLOAD_BYTES_MAX), place, key, |config, it| {
-                config.max_bulk = it;
-            }),
             "max_buffered" => self.take(size(usize::MAX), place, key, |config, it| {
                 config.max_buffered = it;
             }),
@@ -325,13 +331,13 @@ impl Draft {
 
     /// Checks what only the whole can show, and returns it if nothing is wrong anywhere.
     fn finish(mut self) -> Result<Config, ConfigError> {
-        let largest = self.config.max_input.max(self.config.max_bulk);
-        if self.config.max_buffered < largest {
-            let buffered = value::show_bytes(self.config.max_buffered);
+        let (input, buffered) = (self.config.max_input, self.config.max_buffered);
+        if buffered < input {
             let message = format!(
-                "max_buffered is {buffered}; the least is the greater of max_input and max_bulk, \
-                 {}, or a body of that size is never received",
-                value::show_bytes(largest)
+                "max_buffered is {}; the least is max_input, {}, or an input of that size is \
+                 never received",
+                value::show_bytes(buffered),
+                value::show_bytes(input)
             );
             self.wrong(Place::Whole, message);
         }

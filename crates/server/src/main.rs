@@ -7,5 +7,7 @@ mod config;
 mod logging;
 
 fn main() -> ExitCode {
+    // Ends here where the server has started this binary to start a program.
+    anteroom::run::exec::launcher::run_if_asked();
     cli::run()
 }

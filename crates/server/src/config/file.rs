@@ -16,7 +16,7 @@ use toml::de::DeTable;
 
 /// The keys of the file, as a mistake lists them.
 const KEYS: &str = "listen, store, insecure, shutdown_grace, max_input, max_result, max_buffered, \
-                    max_bulk, retain, allowed_origins, strict_queues, tasks";
+                    retain, allowed_origins, strict_queues, tasks";
 /// The keys of a task.
 const TASK_KEYS: &str = "exec, pull, queue, timeout, kill_grace, max_attempts, backoff, \
                          concurrency, content_type, result_content_type, env, env_inherit";
@@ -92,12 +92,13 @@ impl Reader<'_> {
                         self.draft.measure(key, text, &place);
                     }
                 }
-                key @ ("max_input" | "max_result" | "max_buffered" | "max_bulk") => {
+                key @ ("max_input" | "max_result" | "max_buffered") => {
                     if let Some(text) = self.size(key, value) {
                         self.draft.measure(key, &text, &place);
                     }
                 }
-                key @ ("tokens" | "webhooks" | "callbacks" | "queues" | "schedules") => {
+                key @ ("max_bulk" | "tokens" | "webhooks" | "callbacks" | "queues"
+                | "schedules") => {
                     let message = format!("{key} is not supported by this version");
                     self.wrong(&key_span, message);
                 }

@@ -33,10 +33,9 @@ fn every_key_is_read() {
         store = "memory:"
         insecure = true
         shutdown_grace = "1m"
-        max_input = "2MiB"
+        max_input = 2097152
         max_result = "4MiB"
         max_buffered = "128MiB"
-        max_bulk = 8388608
         retain = "PT2H"
         allowed_origins = ["https://app.example.com"]
         strict_queues = false
@@ -91,7 +90,6 @@ fn every_key_is_read() {
         max_input: 2 << 20,
         max_result: 4 << 20,
         max_buffered: 128 << 20,
-        max_bulk: 8 << 20,
         retain: Duration::from_hours(2),
         allowed_origins: vec!["https://app.example.com".into()],
         tasks: [(name("count"), count), (name("far"), far)].into(),
@@ -135,12 +133,12 @@ const MISTAKES: &[(&str, &str)] = &[
         "anteroom.toml:1:13: max_input is 1GiB; the most is 512MiB",
     ),
     (
-        "max_bulk = true",
-        "anteroom.toml:1:12: max_bulk is a boolean; expected a size ",
+        "max_result = true",
+        "anteroom.toml:1:14: max_result is a boolean; expected a size ",
     ),
     (
-        "max_buffered = \"1MiB\"",
-        "configuration: max_buffered is 1MiB; the least is the gre",
+        "max_buffered = \"1KiB\"",
+        "configuration: max_buffered is 1KiB; the least is max_inp",
     ),
     (
         "store = \"postgres://h/d\"",
@@ -149,6 +147,10 @@ const MISTAKES: &[(&str, &str)] = &[
     (
         "allowed_origins = [\"*\"]",
         "anteroom.toml:1:20: allowed_origins[0] is \"*\"; expect",
+    ),
+    (
+        "max_bulk = 1",
+        "anteroom.toml:1:1: max_bulk is not supported by this version",
     ),
     (
         "strict_queues = true",
@@ -322,6 +324,13 @@ fn a_variable_that_nothing_reads_is_warned_of() {
         loaded.warnings,
         ["ANTEROOM_LISTN is set, but nothing reads it"]
     );
+}
+
+#[test]
+fn a_task_that_nobody_can_run_yet_is_warned_of() {
+    let loaded = load_text("[tasks.far]\npull = true").unwrap();
+    let expected = "task far is left to workers, who cannot pull from this version: its jobs wait";
+    assert_eq!(loaded.warnings, [expected]);
 }
 
 #[test]
