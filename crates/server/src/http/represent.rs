@@ -2,7 +2,7 @@
 
 use super::value::{Friendly, Instant};
 use anteroom::core::{AttemptError, Job, Name, Payload, PayloadInfo, State, Timestamp};
-use serde::ser::{SerializeMap, SerializeSeq};
+use serde::ser::{Error, SerializeMap, SerializeSeq};
 use serde::{Serialize, Serializer};
 use serde_json::value::RawValue;
 use std::collections::BTreeMap;
@@ -209,11 +209,43 @@ struct Links<'a> {
 impl Serialize for Links<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let Self { prefix, id } = self;
-        let mut map = serializer.serialize_map(Some(5))?;
-        map.serialize_entry("self", &format_args!("{prefix}/v1/jobs/{id}"))?;
+        // Escaped once and copied from then on: the links are half of what an answer holds.
+        let quoted = serde_json::to_string(&format_args!("{prefix}/v1/jobs/{id}"));
+        let quoted = quoted.map_err(S::Error::custom)?;
+        let path = quoted.trim_end_matches('"');
+        let mut links = String::with_capacity(6 * path.len() + 64);
+        links.extend(["{\"self\":", &quoted]);
         for name in ["result", "input", "events", "cancel"] {
-            map.serialize_entry(name, &format_args!("{prefix}/v1/jobs/{id}/{name}"))?;
+            links.extend([",\"", name, "\":", path, "/", name, "\""]);
         }
-        map.end()
+        links.push('}');
+        let links = RawValue::from_string(links).map_err(S::Error::custom)?;
+        links.serialize(serializer)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use anteroom::core::JobId;
+    use serde_json::{Value, json};
+
+    #[test]
+    fn links_carry_the_prefix_whatever_is_in_it() {
+        let id = JobId::from_parts(1_700_000_000_000, 7, 42);
+        for prefix in ["", "/queue", "/a\"b\\c"] {
+            let links = Links { prefix, id };
+            let links: Value =
+                serde_json::from_str(&serde_json::to_string(&links).unwrap()).unwrap();
+            let path = format!("{prefix}/v1/jobs/{id}");
+            let expected = json!({
+                "self": path,
+                "result": format!("{path}/result"),
+                "input": format!("{path}/input"),
+                "events": format!("{path}/events"),
+                "cancel": format!("{path}/cancel"),
+            });
+            assert_eq!(links, expected);
+        }
     }
 }
