@@ -253,7 +253,6 @@ impl Job {
             .rfind(|end| end.outcome == Ended::Succeeded);
         if let Some(success) = success
             && !faults.any_since(success.at_us)
-            && !self.retried
         {
             let what = format!(
                 "starts under claim {claim} after its success under claim {}, and nothing was hurt",
@@ -463,7 +462,7 @@ impl Job {
             .ended
             .last()
             .is_some_and(|end| end.outcome != Ended::Succeeded && self.open.is_empty());
-        failed || self.retried || faults.any_since(open_us.or(submitted_us).unwrap_or_default())
+        failed || faults.any_since(open_us.or(submitted_us).unwrap_or_default())
     }
 
     fn cancel_reply(&mut self, status: u16, state: Seen, context: &mut Context<'_>) {

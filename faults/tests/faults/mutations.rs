@@ -251,7 +251,17 @@ fn end_was_needed(right: &History, at: usize) -> Amounts {
             .iter()
             .any(|entry| matches!(entry.event, Event::Fault { .. }))
     });
-    if kill {
+    let was_read_running = right[begun.unwrap_or(at)..at].iter().any(|entry| {
+        matches!(&entry.event, Event::Get(read) if read.state == Seen::Running)
+            && job(right, entry) == id
+    });
+    let waited_again = right[at..next.unwrap_or(at)]
+        .iter()
+        .take_while(|entry| !matches!(entry.event, Event::Fault { .. }))
+        .any(|entry| matches!(entry.event, Event::Get(_)) && job(right, entry) == id);
+    if waited_again && was_read_running {
+        Breaks(&[Rule::Alone, Rule::Constant])
+    } else if kill {
         Nothing("a kill explains that it did not end")
     } else {
         Breaks(&[Rule::Alone])
@@ -303,7 +313,11 @@ fn restarted_after(right: &History, at: usize) -> Option<usize> {
         let other_start = right[at + 1..*next]
             .iter()
             .any(|entry| matches!(&entry.event, Event::Start { id: other, .. } if other == id));
-        !retried && !other_start && settles(right, claim).is_none()
+        // After a failure the job may begin again, stored or not.
+        let failed = right.iter().any(|entry| {
+            matches!(&entry.event, Event::End { claim: c, outcome: Ended::Failed, .. } if *c == claim)
+        });
+        !retried && !other_start && !failed && settles(right, claim).is_none()
     })
 }
 
