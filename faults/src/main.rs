@@ -1,11 +1,15 @@
 //! The command line of the fault campaigns.
 
+use anteroom_faults::campaign::{damage, disk_full, drain, fsync_error, kill, naps, power};
 use anteroom_faults::history::{Bounds, check};
 use anyhow::bail;
 use clap::{Parser, Subcommand};
 use std::path::PathBuf;
 
 /// Breaks a running server on purpose and checks the history of what it acknowledged.
+///
+/// Each campaign ends with a line that says what was hurt and what came of it, and with a status
+/// other than 0 if a promise was broken. "COULD NOT RUN" says that this machine cannot do it.
 #[derive(Debug, Parser)]
 struct Arguments {
     #[command(subcommand)]
@@ -16,6 +20,22 @@ struct Arguments {
 enum Command {
     /// Holds a history to the rules.
     Check(CheckArguments),
+    /// Kills the server under load, while it starts, purges and drains.
+    Kill(kill::Arguments),
+    /// Cuts the power of the machine under load.
+    Power(power::Arguments),
+    /// Shows that a cut of the power loses what was not synced.
+    TeethNosync(power::TeethArguments),
+    /// Fills the disk, and makes room again.
+    DiskFull(disk_full::Arguments),
+    /// Lets a sync fail.
+    FsyncError(fsync_error::Arguments),
+    /// Runs many jobs that only wait.
+    Naps(naps::Arguments),
+    /// Stops the server with jobs running.
+    Drain(drain::Arguments),
+    /// Damages the database.
+    Damage(damage::Arguments),
 }
 
 #[derive(Debug, clap::Args)]
@@ -37,9 +57,18 @@ struct CheckArguments {
     capacity: Option<u64>,
 }
 
-fn main() -> anyhow::Result<()> {
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
     match Arguments::parse().command {
         Command::Check(arguments) => check_history(&arguments),
+        Command::Kill(arguments) => kill::run(&arguments).await,
+        Command::Power(arguments) => power::run(&arguments).await,
+        Command::TeethNosync(arguments) => power::teeth(&arguments).await,
+        Command::DiskFull(arguments) => disk_full::run(&arguments).await,
+        Command::FsyncError(arguments) => fsync_error::run(&arguments).await,
+        Command::Naps(arguments) => naps::run(&arguments).await,
+        Command::Drain(arguments) => drain::run(&arguments).await,
+        Command::Damage(arguments) => damage::run(&arguments).await,
     }
 }
 

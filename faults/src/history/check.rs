@@ -88,12 +88,13 @@ impl Faults {
         self.any_us.is_some_and(|at| at >= since_us)
     }
 
-    /// Tells whether what ran on `node` since `since_us` may have been left behind.
-    pub(super) fn left_behind(&self, node: &str, since_us: u64) -> bool {
+    /// Tells whether what ran on `node` since `since_us` may have been left behind, by a fault
+    /// then or later, or up to `grace_us` before.
+    pub(super) fn left_behind(&self, node: &str, since_us: u64, grace_us: u64) -> bool {
         [None, Some(node.to_owned())]
             .iter()
             .filter_map(|key| self.left_behind_us.get(key))
-            .any(|at| *at >= since_us)
+            .any(|at| at + grace_us >= since_us)
     }
 }
 
@@ -335,16 +336,22 @@ impl Checker {
         let mut appeared: Vec<_> = self
             .jobs
             .iter()
-            .filter(|(_, job)| !job.is_acked())
-            .filter_map(|(id, job)| Some((id, job.body()?)))
+            .filter(|(_, job)| !job.is_acked() && job.is_there())
+            .map(|(id, job)| (id, job.body()))
             .collect();
-        appeared.sort_unstable();
+        // Those whose body is known come first: the others take what is left.
+        appeared.sort_unstable_by_key(|(id, body)| (body.is_none(), *id));
         for (id, body) in appeared {
             self.report.appeared += 1;
-            match may.get_mut(body) {
+            // Of a job that was only read nothing is known but that somebody submitted it.
+            let left = match body {
+                Some(body) => may.get_mut(body),
+                None => may.values_mut().find(|left| **left > 0),
+            };
+            match left {
                 Some(left) if *left > 0 => *left -= 1,
                 _ => {
-                    let what = format!("{id} was started, and no unknown submit is left for it");
+                    let what = format!("{id} appeared, and no unknown submit is left for it");
                     self.report.add(Rule::AtMostOnce, "end", what);
                 }
             }

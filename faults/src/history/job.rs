@@ -45,6 +45,7 @@ pub(super) struct Job {
     last: Option<Last>,
     gone_us: Option<u64>,
     running: Option<Running>,
+    seen_waiting: bool,
     cancel_sent_us: Option<u64>,
     cancelled_us: Option<u64>,
     retried: bool,
@@ -66,6 +67,8 @@ struct Open {
 
 #[derive(Debug)]
 struct EndedAttempt {
+    /// Where it ran; none where its start is unknown.
+    node: Option<String>,
     attempt: u32,
     claim: u64,
     outcome: Ended,
@@ -101,6 +104,14 @@ impl Job {
             .as_ref()
             .and_then(|asked| asked.submit.key.as_deref());
         key.is_some() && own == key
+    }
+
+    /// Tells whether anything was seen of the job but that it is not there.
+    pub(super) const fn is_there(&self) -> bool {
+        self.first_start.is_some()
+            || self.last.is_some()
+            || self.running.is_some()
+            || self.seen_waiting
     }
 
     pub(super) fn body(&self) -> Option<&str> {
@@ -235,11 +246,11 @@ impl Job {
     /// An attempt runs alone unless a fault left the other one behind, and none runs after a
     /// success unless a fault may have lost it.
     fn check_alone(&mut self, claim: u64, context: &mut Context<'_>) {
-        let faults = context.faults;
+        let (faults, grace_us) = (context.faults, context.bounds.left_behind_us);
         let unexplained = self
             .open
             .iter()
-            .find(|open| !faults.left_behind(&open.node, open.since_us));
+            .find(|open| !faults.left_behind(&open.node, open.since_us, grace_us));
         if let Some(open) = unexplained {
             let what = format!(
                 "starts under claim {claim} while claim {} runs on {}, and nothing was hurt",
@@ -251,8 +262,12 @@ impl Job {
             .ended
             .iter()
             .rfind(|end| end.outcome == Ended::Succeeded);
+        let may_be_lost = |success: &EndedAttempt| {
+            let left_behind = |node: &String| faults.left_behind(node, success.at_us, grace_us);
+            faults.any_since(success.at_us) || success.node.as_ref().is_some_and(left_behind)
+        };
         if let Some(success) = success
-            && !faults.any_since(success.at_us)
+            && !may_be_lost(success)
         {
             let what = format!(
                 "starts under claim {claim} after its success under claim {}, and nothing was hurt",
@@ -270,14 +285,15 @@ impl Job {
         result: Option<&str>,
         context: &mut Context<'_>,
     ) {
-        let started = self.open.iter().position(|open| open.claim == claim);
-        match started {
+        let mut node = None;
+        match self.open.iter().position(|open| open.claim == claim) {
             Some(index) => {
                 let open = self.open.swap_remove(index);
                 if open.attempt != attempt {
                     let what = format!("ends attempt {attempt}, begun as {}", open.attempt);
                     context.broken(Rule::Produced, &what);
                 }
+                node = Some(open.node);
             }
             None if self.ended.iter().any(|end| end.claim == claim) => {
                 let what = format!("ends its attempt under claim {claim} twice");
@@ -290,6 +306,7 @@ impl Job {
             }
         }
         self.ended.push(EndedAttempt {
+            node,
             attempt,
             claim,
             outcome,
@@ -446,6 +463,7 @@ impl Job {
             }
             return;
         }
+        self.seen_waiting = true;
         let Some(running) = &self.running else { return };
         let went_back = running.known_us < read.sent_us && running.attempt == read.attempt;
         if context.bounds.handlers && went_back && !self.may_wait_again(context.faults) {

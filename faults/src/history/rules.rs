@@ -71,6 +71,9 @@ pub struct Bounds {
     pub handlers: bool,
     /// How long after a cancel's 200 an attempt may still start.
     pub cancel_grace_us: u64,
+    /// How long after its node was killed an attempt may still be seen to begin: a program that a
+    /// dead server started needs a moment to be killed as well.
+    pub left_behind_us: u64,
     /// The longest wait from submit or `run_at` to the first start, by priority; none: no bound.
     pub wait_us_max: BTreeMap<u8, u64>,
     /// The longest such wait of the priorities that `wait_us_max` does not name.
@@ -87,6 +90,7 @@ impl Default for Bounds {
             drained: true,
             handlers: true,
             cancel_grace_us: 1_000_000,
+            left_behind_us: 2_000_000,
             wait_us_max: BTreeMap::new(),
             wait_us_max_default: None,
             capacity_per_s: None,

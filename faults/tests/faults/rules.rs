@@ -221,31 +221,79 @@ fn a_start_before_its_time_is_caught() {
 #[test]
 fn overlap_is_explained_by_a_fault_of_the_same_node_only() {
     let cases = [
-        (FaultKind::Kill, Some("n1"), false),
-        (FaultKind::Cut, None, false),
-        (FaultKind::Pause, Some("n1"), false),
-        (FaultKind::Partition, Some("n1"), false),
-        (FaultKind::Kill, Some("n2"), true),
-        (FaultKind::Disk, Some("n1"), true),
-        (FaultKind::Stop, None, true),
+        (FaultKind::Kill, true, false),
+        (FaultKind::Cut, true, false),
+        (FaultKind::Pause, true, false),
+        (FaultKind::Partition, true, false),
+        (FaultKind::Kill, false, true),
+        (FaultKind::Disk, true, true),
+        (FaultKind::Stop, true, true),
     ];
-    for (kind, node, caught) in cases {
+    for (kind, same_node, caught) in cases {
         let mut changed = history(11, 6);
         for entry in &mut changed {
-            if let Event::Fault { .. } = entry.event {
-                entry.event = Event::Fault {
-                    kind,
-                    node: node.map(str::to_owned),
-                };
+            if let Event::Fault { kind: was, node } = &mut entry.event {
+                *was = kind;
+                if !same_node {
+                    *node = Some("n2".to_owned());
+                }
             }
         }
         let report = check(&changed, &Bounds::default());
         assert_eq!(
             report.count(Rule::Alone) > 0,
             caught,
-            "{kind:?} {node:?}: {report}"
+            "{kind:?} {same_node}: {report}"
         );
     }
+}
+
+#[test]
+fn a_program_left_behind_may_begin_and_end_a_moment_after_its_server_was_killed() {
+    for (grace_us, caught) in [(2_000_000, false), (0, true)] {
+        let mut late = history(11, 6);
+        // Every kill is noted as if it had come 150 ms earlier than the last that ran then.
+        for entry in &mut late {
+            if let Event::Fault { .. } = entry.event {
+                entry.at_us -= 150_000;
+            }
+        }
+        late.sort_by_key(|entry| entry.at_us);
+        let bounds = Bounds {
+            left_behind_us: grace_us,
+            ..Bounds::default()
+        };
+        let report = check(&late, &bounds);
+        assert_eq!(report.count(Rule::Alone) > 0, caught, "{report}");
+    }
+}
+
+#[test]
+fn a_job_that_is_only_read_needs_an_unknown_submit_as_well() {
+    let mut wrong = history(11, 6);
+    let read = |id: String, at_us| crate::world::Entry {
+        party: "lister".to_owned(),
+        at_us,
+        event: Event::Get(anteroom_faults::history::Read {
+            id,
+            sent_us: at_us,
+            state: Seen::Ready,
+            attempt: None,
+            result: None,
+        }),
+    };
+    let last_us = wrong[wrong.len() - 1].at_us;
+    let before = check(&wrong, &Bounds::default());
+    // A keyed unknown submit was acknowledged later, and leaves no room.
+    let unkeyed = 6;
+    for number in before.appeared..=unkeyed {
+        let report = check(&wrong, &Bounds::default());
+        assert_eq!(report.appeared, number);
+        assert!(report.is_clean(), "{report}");
+        wrong.push(read(format!("listed-{number}"), last_us + number));
+    }
+    let report = check(&wrong, &Bounds::default());
+    assert_eq!(report.count(Rule::AtMostOnce), 1, "{report}");
 }
 
 #[test]

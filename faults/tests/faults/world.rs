@@ -12,7 +12,6 @@ pub(crate) const WALL_AHEAD_US: u64 = 1_700_000_000_000_000;
 const KILLS: u64 = 8;
 const KILL_EVERY_US: u64 = 1_000_000;
 const DOWN_US: u64 = 80_000;
-const NODE: &str = "n1";
 
 /// What happened at what time, by whom; not yet numbered.
 #[derive(Clone, Debug)]
@@ -37,7 +36,7 @@ pub(crate) fn history(seed: u64, jobs: u64) -> History {
     for kill in 0..KILLS {
         let fault = Event::Fault {
             kind: FaultKind::Kill,
-            node: Some(NODE.to_owned()),
+            node: Some(node(kill + 1)),
         };
         world.note("injector", BEGIN_US + (kill + 1) * KILL_EVERY_US, fault);
     }
@@ -155,7 +154,7 @@ impl World {
                 id: id.to_owned(),
                 attempt,
                 claim,
-                node: NODE.to_owned(),
+                node: node(opening),
                 body: body.to_owned(),
             };
             self.note(&party, start_us, start);
@@ -357,6 +356,11 @@ impl World {
         let at = self.step(&mut at_us);
         self.note(&client, at, refused);
     }
+}
+
+/// Names the process that opened the store as the `opening`-th.
+fn node(opening: u64) -> String {
+    format!("n1-{opening}")
 }
 
 /// How often the server was opened by then.
