@@ -124,7 +124,7 @@ pub struct Status {
     pub started_at: Option<Timestamp>,
     /// When it came to its end; none before that.
     pub finished_at: Option<Timestamp>,
-    /// Whether the running attempt was told to stop for good.
+    /// Whether the running attempt was told to stop for good. False unless running.
     pub cancel_requested: bool,
     /// Times it was handed back, other than by a drain.
     pub hand_backs: u32,
@@ -233,7 +233,7 @@ pub enum Event {
         /// The wait before the next attempt.
         retry_in: Duration,
     },
-    /// The process that ran the attempt died.
+    /// The process that ran the attempt died. A pulled lease outlives it.
     WorkerCrashed {
         /// The claim that it held.
         claim: ClaimNumber,
@@ -290,7 +290,7 @@ pub enum Rejected {
     /// Its `start_before` went by: it has to be ended first.
     #[error("the job can no longer begin in time")]
     TooLate,
-    /// Its lease is still good, or its deadline ahead.
+    /// Its lease is still good or belongs to no process, or its deadline is ahead.
     #[error("nothing ran out yet")]
     NotYet,
     /// It has its result, which never changes.
@@ -365,6 +365,10 @@ pub fn transition(status: &Status, event: &Event, now: Timestamp) -> Result<Next
         }
         Event::WorkerCrashed { claim, retry_in } => {
             step.check_current(*claim)?;
+            if status.lease == Lease::Pulled {
+                // It belongs to no process of ours: only its own time ends it.
+                return Err(Rejected::NotYet);
+            }
             let failure = Failure::new(FailureKind::Crash, "the server that ran the attempt died");
             Ok(step.failed(failure, Retry::In(*retry_in)))
         }
@@ -528,6 +532,8 @@ impl Step<'_> {
         self.to(Status {
             state,
             finished_at: Some(self.now),
+            // Nobody is left to be told.
+            cancel_requested: false,
             ..*self.status
         })
     }

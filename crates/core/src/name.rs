@@ -1,6 +1,7 @@
 //! Names and labels: the two kinds of text that identify things.
 
 use crate::limits::{LABEL_BYTES_MAX, NAME_BYTES_MAX, RESERVED_NAME_PREFIX};
+use std::borrow::Borrow;
 use std::fmt;
 use std::ops::Deref;
 use std::str::FromStr;
@@ -110,6 +111,12 @@ impl Deref for Name {
     type Target = str;
 
     fn deref(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Borrow<str> for Name {
+    fn borrow(&self) -> &str {
         &self.0
     }
 }

@@ -1,7 +1,10 @@
 //! The injected clock: the only place that asks what time it is, and the only one that sleeps.
 
 use anteroom_core::Timestamp;
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
+use tokio::sync::watch;
 
 /// Tells the time and waits for it. Cheap to clone.
 ///
@@ -17,6 +20,8 @@ enum Kind {
         started: tokio::time::Instant,
         started_at: Timestamp,
     },
+    /// Stands still until a test sets it.
+    Manual(Arc<Hand>),
 }
 
 impl Clock {
@@ -34,6 +39,33 @@ impl Clock {
         })
     }
 
+    /// Tells whether it is the machine's clock.
+    pub(crate) const fn is_system(&self) -> bool {
+        matches!(self.0, Kind::System)
+    }
+
+    /// Returns a clock that shows `started_at`, and the hand that alone moves it.
+    ///
+    /// For tests of what has threads of its own, which paused time does not reach.
+    pub fn manual(started_at: Timestamp) -> (Self, ManualClock) {
+        let hand = Arc::new(Hand {
+            time: watch::Sender::new(started_at),
+            callbacks: Mutex::default(),
+        });
+        (Self(Kind::Manual(hand.clone())), ManualClock(hand))
+    }
+
+    /// Calls `callback` after each move of a clock that is set by hand; other kinds never call it.
+    ///
+    /// A thread that waits for the next due job by itself has itself woken by this. The callback
+    /// lives as long as the clock: let it hold on to no more than it needs for that.
+    pub fn on_advance(&self, callback: impl Fn() + Send + Sync + 'static) {
+        match &self.0 {
+            Kind::System | Kind::Runtime { .. } => {}
+            Kind::Manual(hand) => hand.callbacks().push(Arc::new(callback)),
+        }
+    }
+
     /// Returns the time.
     #[expect(
         clippy::disallowed_methods,
@@ -49,6 +81,7 @@ impl Clock {
                 started,
                 started_at,
             } => started_at.after(started.elapsed()),
+            Kind::Manual(hand) => *hand.time.borrow(),
         }
     }
 
@@ -58,7 +91,10 @@ impl Clock {
         reason = "this is the clock that the others wait on"
     )]
     pub async fn sleep(&self, span: Duration) {
-        tokio::time::sleep(span).await;
+        match &self.0 {
+            Kind::System | Kind::Runtime { .. } => tokio::time::sleep(span).await,
+            Kind::Manual(hand) => hand.reach(self.now().after(span)).await,
+        }
     }
 
     /// Waits until the clock shows `instant`, and returns at once if it does already.
@@ -75,6 +111,53 @@ impl Clock {
     }
 }
 
+/// Moves a clock that is set by hand ([`Clock::manual`]). Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct ManualClock(Arc<Hand>);
+
+impl ManualClock {
+    /// Moves the clock on by `span` and wakes everybody whose instant has come.
+    pub fn advance(&self, span: Duration) {
+        self.0.time.send_modify(|now| *now = now.after(span));
+        // Called without the lock, so that a callback may register another.
+        let callbacks = self.0.callbacks().clone();
+        for callback in callbacks {
+            callback();
+        }
+    }
+}
+
+/// The state of a clock that is set by hand.
+struct Hand {
+    time: watch::Sender<Timestamp>,
+    callbacks: Mutex<Vec<Callback>>,
+}
+
+type Callback = Arc<dyn Fn() + Send + Sync>;
+
+impl Hand {
+    async fn reach(&self, instant: Timestamp) {
+        let mut reached = self.time.subscribe();
+        // Fails only once the sender is gone, and `self` has it.
+        let _always = reached.wait_for(|now| *now >= instant).await;
+    }
+
+    fn callbacks(&self) -> MutexGuard<'_, Vec<Callback>> {
+        // A list that was pushed to is whole whatever panicked.
+        self.callbacks
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for Hand {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Hand")
+            .field("time", &*self.time.borrow())
+            .finish_non_exhaustive()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -87,5 +170,25 @@ mod tests {
         assert_eq!(clock.now(), Timestamp::from_millis(8_000));
         clock.sleep_until(Timestamp::from_millis(10_000_000)).await;
         assert!(clock.now() >= Timestamp::from_millis(10_000_000));
+    }
+
+    #[tokio::test]
+    async fn a_clock_set_by_hand_wakes_sleepers_and_calls_back() {
+        let (clock, hand) = Clock::manual(Timestamp::from_millis(1_000));
+        let (told, hears) = std::sync::mpsc::channel();
+        let (seen_by, seen_at) = (clock.clone(), Timestamp::from_millis(3_000));
+        clock.on_advance(move || told.send(seen_by.now()).unwrap());
+        let mut sleeper = tokio::task::JoinSet::new();
+        sleeper.spawn({
+            let clock = clock.clone();
+            async move { clock.sleep_until(seen_at).await }
+        });
+        hand.advance(Duration::from_secs(1));
+        tokio::task::yield_now().await;
+        assert!(sleeper.try_join_next().is_none(), "not yet 3 s");
+        hand.advance(Duration::from_secs(1));
+        sleeper.join_next().await.unwrap().unwrap();
+        assert_eq!(hears.try_iter().last(), Some(seen_at));
+        assert_eq!(clock.now(), seen_at);
     }
 }

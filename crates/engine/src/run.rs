@@ -4,6 +4,9 @@
 //! decide what becomes of the job. It looks after what it starts: when it returns, or its future
 //! is dropped, nothing of the attempt is left running.
 
+#[cfg(target_os = "linux")]
+pub mod exec;
+
 use anteroom_core::{ClaimNumber, Payload, Spec, Timestamp};
 use async_trait::async_trait;
 use std::fmt;
@@ -12,6 +15,9 @@ use std::sync::OnceLock;
 use std::time::Duration;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::sync::CancellationToken;
+
+pub mod exec;
+pub mod function;
 
 /// Runs jobs of one task.
 #[async_trait]
@@ -48,6 +54,30 @@ pub struct Attempt {
     pub stop: Stop,
     /// The slot that it occupies for as long as any clone of the attempt is alive.
     pub(crate) slot: Option<Arc<OwnedSemaphorePermit>>,
+}
+
+impl Attempt {
+    /// Returns an attempt that occupies no slot: for those who try a runner by itself.
+    pub fn new(
+        job: Arc<Spec>,
+        input: Payload,
+        number: u32,
+        max_attempts: u32,
+        claim: ClaimNumber,
+        deadline: Timestamp,
+        stop: Stop,
+    ) -> Self {
+        Self {
+            job,
+            input,
+            number,
+            max_attempts,
+            claim,
+            deadline,
+            stop,
+            slot: None,
+        }
+    }
 }
 
 /// What an attempt came to.

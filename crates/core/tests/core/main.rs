@@ -1,0 +1,6 @@
+//! Tests of what `anteroom-core` promises.
+
+mod harness;
+mod lifecycle_table;
+mod lifecycle_walk;
+mod model;

@@ -1,0 +1,337 @@
+//! The engine: what an embedder starts, calls and stops; and the list of the loops it runs.
+
+use crate::clock::Clock;
+use crate::notify::Notices;
+use crate::run::StopReason;
+use crate::running::Running;
+use crate::shutdown::Phases;
+use crate::store::{Applied, Change, Deleted, Found, Store, StoreError};
+use crate::submit::IdSource;
+use crate::task::{Task, TaskRunner};
+use crate::{dispatch, maintain};
+use anteroom_core::limits::{
+    INPUT_BYTES_MAX_DEFAULT, LEASE_DEFAULT, RESULT_BYTES_MAX_DEFAULT, RETAIN_DEFAULT,
+};
+use anteroom_core::{Event, Job, JobId, Name, ShownState, State};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::Semaphore;
+use tokio_util::task::TaskTracker;
+
+/// What holds for all jobs of an engine.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// How long a finished job is kept that does not say. Default 24 h.
+    pub retain: Duration,
+    /// How long an attempt that this node runs holds its lease between two extensions.
+    /// Default 30 s.
+    pub lease: Duration,
+    /// The largest input, in bytes. Default 1 MiB.
+    pub input_bytes_max: usize,
+    /// The largest result, in bytes. Default 16 MiB.
+    pub result_bytes_max: usize,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            retain: RETAIN_DEFAULT,
+            lease: LEASE_DEFAULT,
+            input_bytes_max: INPUT_BYTES_MAX_DEFAULT,
+            result_bytes_max: RESULT_BYTES_MAX_DEFAULT,
+        }
+    }
+}
+
+/// Why an engine did not start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// Two tasks have the same name.
+    #[error("two tasks are named {name}")]
+    TaskTwice {
+        /// The name.
+        name: Name,
+    },
+    /// A task has a name that the server keeps for itself.
+    #[error("the task name {name} begins with what the server keeps for itself")]
+    TaskReserved {
+        /// The name.
+        name: Name,
+    },
+    /// A task has no slot to run in.
+    #[error("the concurrency of task {name} is {concurrency}; it is from 1 to {limit}")]
+    Concurrency {
+        /// The task.
+        name: Name,
+        /// What was asked for.
+        concurrency: usize,
+        /// The most there can be.
+        limit: usize,
+    },
+    /// The store could not be read.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Takes jobs, has them run, and tells what became of them. Cheap to clone.
+///
+/// Loops that it runs until it is shut down: a dispatcher for each task that this process runs
+/// ([`dispatch`]), the lease keeper and the upkeep ([`maintain`]), and every attempt.
+#[derive(Clone, Debug)]
+pub struct Engine {
+    pub(crate) shared: Arc<Shared>,
+}
+
+/// What the steps of a job's path share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) clock: Clock,
+    pub(crate) options: Options,
+    pub(crate) tasks: BTreeMap<Name, Arc<Registered>>,
+    pub(crate) ids: IdSource,
+    pub(crate) notices: Arc<Notices>,
+    pub(crate) running: Arc<Running>,
+    pub(crate) phases: Phases,
+    /// Owns the attempts.
+    pub(crate) attempts: TaskTracker,
+    /// Owns the dispatchers.
+    pub(crate) dispatchers: TaskTracker,
+    /// Owns the other loops.
+    pub(crate) loops: TaskTracker,
+}
+
+/// A task and its slots on this node.
+#[derive(Debug)]
+pub(crate) struct Registered {
+    pub(crate) task: Task,
+    pub(crate) slots: Arc<Semaphore>,
+}
+
+/// What a client waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Until {
+    /// The end of the job.
+    Done,
+    /// A change from what it has seen: the version and the state that were shown.
+    Changed {
+        /// The version it has seen.
+        version: u64,
+        /// The state it has seen.
+        shown: ShownState,
+    },
+}
+
+impl Engine {
+    /// Starts an engine: rescues what a dead process left running, then dispatches.
+    ///
+    /// # Errors
+    ///
+    /// [`StartError`]: nothing was started.
+    pub async fn start(
+        store: Arc<dyn Store>,
+        tasks: Vec<Task>,
+        options: Options,
+    ) -> Result<Self, StartError> {
+        let shared = Arc::new(Shared {
+            clock: store.clock(),
+            options,
+            tasks: register(tasks)?,
+            ids: IdSource::after(newest_key(&*store).await?),
+            notices: Arc::default(),
+            running: Arc::default(),
+            phases: Phases::default(),
+            attempts: TaskTracker::new(),
+            dispatchers: TaskTracker::new(),
+            loops: TaskTracker::new(),
+            store,
+        });
+        maintain::rescue(&shared).await?;
+        for registered in shared.tasks.values() {
+            if let TaskRunner::Here(runner) = &registered.task.runner {
+                let dispatcher =
+                    dispatch::dispatch(shared.clone(), registered.clone(), runner.clone());
+                shared.dispatchers.spawn(dispatcher);
+            }
+        }
+        shared.loops.spawn(maintain::maintain(shared.clone()));
+        maintain::start_keeper(&shared);
+        Ok(Self { shared })
+    }
+
+    /// Returns what holds for all jobs.
+    pub fn options(&self) -> &Options {
+        &self.shared.options
+    }
+
+    /// Returns the store, to read from.
+    pub fn store(&self) -> &Arc<dyn Store> {
+        &self.shared.store
+    }
+
+    /// Returns the clock that everything goes by.
+    pub fn clock(&self) -> Clock {
+        self.shared.clock.clone()
+    }
+
+    /// Returns the tasks, in the order of their names.
+    pub fn tasks(&self) -> impl Iterator<Item = &Task> {
+        self.shared
+            .tasks
+            .values()
+            .map(|registered| &registered.task)
+    }
+
+    /// Returns the task with this name.
+    pub fn task(&self, name: &str) -> Option<&Task> {
+        self.shared
+            .tasks
+            .get(name)
+            .map(|registered| &registered.task)
+    }
+
+    /// Waits for a job, at most `wait`, and returns it as it stands then.
+    ///
+    /// It subscribes first and looks then, so that no change is missed; while it waits nothing
+    /// asks the store. The wait ends early when the engine has stopped.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe.
+    pub async fn wait(
+        &self,
+        id: JobId,
+        until: Until,
+        wait: Duration,
+    ) -> Result<Found<Job>, StoreError> {
+        let watch = self.shared.notices.subscribe(id);
+        let job = match self.shared.store.get(id).await? {
+            Found::Here(job) => job,
+            other => return Ok(other),
+        };
+        let job = watch.until(job, until, wait, &self.shared).await;
+        Ok(Found::Here(job))
+    }
+
+    /// Cancels a job: at once if it waits; a running attempt is told to stop, and keeps the
+    /// result that it still reaches.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`]: it was not cancelled, unless it is [`StoreError::Unknown`].
+    pub async fn cancel(&self, id: JobId, if_version: Option<u64>) -> Result<Applied, StoreError> {
+        let applied = self.change(id, Event::CancelRequested, if_version).await?;
+        if let Ok(job) = &applied
+            && job.status.state == State::Running
+        {
+            self.shared
+                .running
+                .stop(id, job.status.claim, StopReason::Cancelled);
+        }
+        Ok(applied)
+    }
+
+    /// Makes a failed, cancelled or scheduled job ready, its attempts starting over.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`]: it was not changed, unless it is [`StoreError::Unknown`].
+    pub async fn retry(&self, id: JobId, if_version: Option<u64>) -> Result<Applied, StoreError> {
+        self.change(id, Event::RetryRequested, if_version).await
+    }
+
+    /// Deletes a finished job with its input and result.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`]: it was not deleted, unless it is [`StoreError::Unknown`].
+    pub async fn delete(&self, id: JobId, if_version: Option<u64>) -> Result<Deleted, StoreError> {
+        self.shared.store.delete(id, if_version).await
+    }
+
+    /// Waits until the store has failed for good, and returns why: the process should end, and
+    /// not with success.
+    pub async fn failed(&self) -> StoreError {
+        self.shared.store.failed().await
+    }
+
+    async fn change(
+        &self,
+        id: JobId,
+        event: Event,
+        if_version: Option<u64>,
+    ) -> Result<Applied, StoreError> {
+        let change = Change {
+            if_version,
+            ..Change::new(id, event)
+        };
+        self.shared.apply_one(change).await
+    }
+}
+
+impl Shared {
+    /// Lets one event happen, and tells who waits for the job.
+    pub(crate) async fn apply_one(&self, change: Change) -> Result<Applied, StoreError> {
+        let mut applied = self.apply(vec![change]).await?;
+        applied.pop().ok_or_else(|| StoreError::Failed {
+            reason: "the store gave no answer for a change".to_owned(),
+        })
+    }
+
+    /// Lets events happen, and tells who waits for the jobs.
+    pub(crate) async fn apply(&self, changes: Vec<Change>) -> Result<Vec<Applied>, StoreError> {
+        let applied = self.store.apply(changes).await?;
+        for job in applied.iter().flatten() {
+            self.notices.changed(job);
+        }
+        Ok(applied)
+    }
+}
+
+fn register(tasks: Vec<Task>) -> Result<BTreeMap<Name, Arc<Registered>>, StartError> {
+    use anteroom_core::limits::CONCURRENCY_MAX;
+
+    let mut registered = BTreeMap::new();
+    for task in tasks {
+        let (name, concurrency) = (task.name.clone(), task.concurrency);
+        if name.is_reserved() {
+            return Err(StartError::TaskReserved { name });
+        }
+        if !(1..=CONCURRENCY_MAX).contains(&concurrency) {
+            return Err(StartError::Concurrency {
+                name,
+                concurrency,
+                limit: CONCURRENCY_MAX,
+            });
+        }
+        let slots = Arc::new(Semaphore::new(concurrency));
+        if registered
+            .insert(name.clone(), Arc::new(Registered { task, slots }))
+            .is_some()
+        {
+            return Err(StartError::TaskTwice { name });
+        }
+    }
+    Ok(registered)
+}
+
+/// The order key of the newest job, above which new ids begin.
+async fn newest_key(store: &dyn Store) -> Result<i64, StoreError> {
+    use crate::store::{Filter, Page};
+
+    let page = Page {
+        size: 1,
+        after: None,
+    };
+    let listing = store.list(&Filter::default(), page).await?;
+    Ok(listing
+        .jobs
+        .first()
+        .map_or(0, |job| job.spec.id.order_key()))
+}

@@ -1,0 +1,170 @@
+//! Upkeep: rescues jobs whose lease or deadline ran out, forgets jobs whose retention is over,
+//! and keeps the leases of the attempts that run here.
+//!
+//! Each pass is bounded and harmless to repeat: what somebody else did first is refused.
+
+use crate::attempt::jitter;
+use crate::engine::Shared;
+use crate::run::StopReason;
+use crate::store::{Change, Overdue, OverdueReason, Refused, StoreError};
+use anteroom_core::limits::{CLAIM_JOBS_MAX, UPKEEP_JOBS_MAX};
+use anteroom_core::{Event, Rejected, RetryPolicy};
+use std::sync::Arc;
+use std::time::Duration;
+use tracing::{info, warn};
+
+/// How often something is looked for that ran out.
+const INTERVAL: Duration = Duration::from_secs(1);
+/// Extensions of a lease before it would run out, so that two may fail.
+const EXTENSIONS_PER_LEASE: u32 = 3;
+
+/// Rescues and prunes until the engine drains.
+pub(crate) async fn maintain(shared: Arc<Shared>) {
+    let mut was_well = true;
+    let mut last_pass = shared.clock.now();
+    let mut rescue_from = last_pass;
+    loop {
+        tokio::select! {
+            () = shared.phases.draining() => return,
+            () = shared.clock.sleep(INTERVAL) => {}
+        }
+        let now = shared.clock.now();
+        // After a sleep of the machine the leases of living workers look as if they had run out:
+        // their holders get the time to extend them.
+        if now.since(last_pass) > INTERVAL + shared.options.lease / 2 {
+            rescue_from = now.after(shared.options.lease);
+            info!(
+                "the clock went on by {:?}: leases are left alone",
+                now.since(last_pass)
+            );
+        }
+        last_pass = now;
+        let pass = async {
+            if now >= rescue_from {
+                rescue(&shared).await?;
+            }
+            prune(&shared).await
+        };
+        let passed = pass.await;
+        match &passed {
+            Err(StoreError::Closed) => return,
+            Err(error) if was_well => warn!(%error, "upkeep has to wait: {error}"),
+            Ok(()) | Err(_) => {}
+        }
+        was_well = passed.is_ok();
+    }
+}
+
+/// Deals with all jobs that something ran out for.
+pub(crate) async fn rescue(shared: &Shared) -> Result<(), StoreError> {
+    loop {
+        let overdue = shared.store.overdue(UPKEEP_JOBS_MAX).await?;
+        let looked_at = overdue.len();
+        let changes = overdue
+            .iter()
+            .map(|overdue| change(shared, overdue))
+            .collect();
+        let mut rescued = 0;
+        for (overdue, applied) in overdue.iter().zip(shared.apply(changes).await?) {
+            // Refused means that somebody else was first, or that nothing ran out after all.
+            if applied.is_ok() {
+                rescued += 1;
+                let (id, reason) = (overdue.id, overdue.reason);
+                info!(job.id = %id, task = %overdue.task, "rescued job {id}: {reason:?}");
+            }
+        }
+        if looked_at < UPKEEP_JOBS_MAX || rescued == 0 {
+            return Ok(());
+        }
+    }
+}
+
+fn change(shared: &Shared, overdue: &Overdue) -> Change {
+    let policy = shared
+        .tasks
+        .get(&overdue.task)
+        .map_or_else(RetryPolicy::default, |registered| registered.task.retry);
+    let retry_in = policy.delay(overdue.attempt, jitter());
+    let event = match overdue.reason {
+        OverdueReason::Lease(claim) => Event::LeaseExpired { claim, retry_in },
+        OverdueReason::Process(claim) => Event::WorkerCrashed { claim, retry_in },
+        OverdueReason::Deadline => Event::DeadlinePassed,
+    };
+    Change::new(overdue.id, event)
+}
+
+async fn prune(shared: &Shared) -> Result<(), StoreError> {
+    while shared.store.prune(UPKEEP_JOBS_MAX).await? == UPKEEP_JOBS_MAX {
+        // Submits go in between; the next piece waits its turn behind them.
+        tokio::task::yield_now().await;
+    }
+    Ok(())
+}
+
+/// Starts the keeper of the leases of this node's attempts.
+///
+/// It has a thread and a runtime of its own, so that work that hogs the runtime's threads loses
+/// no lease. With a clock that only the runtime or a test drives, it runs on that runtime.
+pub(crate) fn start_keeper(shared: &Arc<Shared>) {
+    let keeper = keep_leases(shared.clone());
+    if !shared.clock.is_system() {
+        shared.loops.spawn(keeper);
+        return;
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .build();
+    let started = runtime.and_then(|runtime| {
+        std::thread::Builder::new()
+            .name("anteroom-leases".to_owned())
+            .spawn(move || runtime.block_on(keeper))
+    });
+    if let Err(error) = started {
+        // Nothing is lost by it: the node's own late settles are good until a rescue.
+        warn!(%error, "the lease keeper has no thread: {error}");
+    }
+}
+
+async fn keep_leases(shared: Arc<Shared>) {
+    let interval = shared.options.lease / EXTENSIONS_PER_LEASE;
+    loop {
+        tokio::select! {
+            () = shared.phases.stopped() => return,
+            () = shared.clock.sleep(interval) => {}
+        }
+        let held = shared.running.held();
+        for held in held.chunks(CLAIM_JOBS_MAX) {
+            let lease_expires_at = shared.clock.now().after(shared.options.lease);
+            let extend = |(id, claim): &(_, _)| {
+                Change::new(
+                    *id,
+                    Event::Extended {
+                        claim: *claim,
+                        lease_expires_at,
+                    },
+                )
+            };
+            match shared.store.apply(held.iter().map(extend).collect()).await {
+                Ok(applied) => {
+                    for ((id, claim), applied) in held.iter().zip(applied) {
+                        match applied {
+                            Err(Refused::Rejected(Rejected::LeaseLost, _)) => {
+                                shared
+                                    .running
+                                    .stop_running(*id, *claim, StopReason::LeaseLost);
+                            }
+                            Ok(job) if job.status.cancel_requested => {
+                                shared
+                                    .running
+                                    .stop_running(*id, *claim, StopReason::Cancelled);
+                            }
+                            Ok(_) | Err(_) => {}
+                        }
+                    }
+                }
+                Err(StoreError::Closed) => return,
+                Err(error) => warn!(%error, "cannot extend leases: {error}"),
+            }
+        }
+    }
+}

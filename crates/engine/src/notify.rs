@@ -1,0 +1,167 @@
+//! Step 6 of a job's path: telling those who wait for it.
+//!
+//! A waiter is an entry in a map, not a poll of the store. It subscribes before it looks at the
+//! job, so that a change in between wakes it.
+
+use crate::engine::{Shared, Until};
+use anteroom_core::{Job, JobId, ShownState, Timestamp};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::sync::watch;
+
+/// So many that waiters of different jobs seldom meet at a lock.
+const SHARDS: usize = 16;
+
+type Shard = HashMap<JobId, watch::Sender<Option<Arc<Job>>>>;
+
+/// Who waits for which job.
+#[derive(Debug, Default)]
+pub(crate) struct Notices([Mutex<Shard>; SHARDS]);
+
+impl Notices {
+    /// Begins to watch a job.
+    pub(crate) fn subscribe(self: &Arc<Self>, id: JobId) -> Watch {
+        let mut shard = self.shard(id);
+        let sender = shard.entry(id).or_insert_with(|| watch::Sender::new(None));
+        let changes = Some(sender.subscribe());
+        drop(shard);
+        Watch {
+            notices: self.clone(),
+            id,
+            changes,
+        }
+    }
+
+    /// Tells those who watch a job how it stands now.
+    pub(crate) fn changed(&self, job: &Job) {
+        let shard = self.shard(job.spec.id);
+        if let Some(sender) = shard.get(&job.spec.id) {
+            sender.send_if_modified(|latest| {
+                // Replies of two commits may overtake each other on their way here.
+                let newer = latest
+                    .as_ref()
+                    .is_none_or(|latest| latest.status.version < job.status.version);
+                if newer {
+                    *latest = Some(Arc::new(job.clone()));
+                }
+                newer
+            });
+        }
+    }
+
+    /// Returns how many jobs are watched.
+    #[cfg(test)]
+    pub(crate) fn watched(&self) -> usize {
+        let lock = |shard: &Mutex<Shard>| shard.lock().map_or(0, |shard| shard.len());
+        self.0.iter().map(lock).sum()
+    }
+
+    // Nothing in here panics while it holds the lock, so a poisoned one is still good.
+    fn shard(&self, id: JobId) -> MutexGuard<'_, Shard> {
+        let random = usize::from(id.as_bytes()[15]);
+        self.0[random % SHARDS]
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A subscription to the changes of a job. Dropping it ends it.
+#[derive(Debug)]
+pub(crate) struct Watch {
+    notices: Arc<Notices>,
+    id: JobId,
+    changes: Option<watch::Receiver<Option<Arc<Job>>>>,
+}
+
+impl Watch {
+    /// Returns `job` as soon as it is what the client waits for, or as it stands when the wait is
+    /// over or the engine has stopped.
+    pub(crate) async fn until(
+        mut self,
+        mut job: Job,
+        until: Until,
+        wait: Duration,
+        shared: &Shared,
+    ) -> Job {
+        if until.is_met(&job, shared.clock.now()) {
+            return job;
+        }
+        let Some(changes) = self.changes.as_mut() else {
+            return job;
+        };
+        let mut over = std::pin::pin!(shared.clock.sleep(wait));
+        let mut stopped = std::pin::pin!(shared.phases.stopped());
+        while !until.is_met(&job, shared.clock.now()) {
+            tokio::select! {
+                told = changes.changed() => {
+                    let latest = changes.borrow_and_update().clone();
+                    if let Some(latest) = latest.filter(|new| new.status.version > job.status.version) {
+                        job = Arc::unwrap_or_clone(latest);
+                    }
+                    if told.is_err() {
+                        return job;
+                    }
+                }
+                () = comes_due(&job, until, shared) => {}
+                () = &mut over => return job,
+                () = &mut stopped => return job,
+            }
+        }
+        job
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        let mut shard = self.notices.shard(self.id);
+        // Dropped under the lock, so that of two last watchers one sees the other gone.
+        drop(self.changes.take());
+        if shard
+            .get(&self.id)
+            .is_some_and(|sender| sender.receiver_count() == 0)
+        {
+            shard.remove(&self.id);
+        }
+    }
+}
+
+impl Until {
+    fn is_met(self, job: &Job, now: Timestamp) -> bool {
+        match self {
+            Self::Done => job.status.state.is_final(),
+            Self::Changed { version, shown } => {
+                job.status.version != version || job.status.shown(now) != shown
+            }
+        }
+    }
+}
+
+/// Waits for the passage from scheduled to ready, where that is waited for.
+async fn comes_due(job: &Job, until: Until, shared: &Shared) {
+    let is_scheduled = job.status.shown(shared.clock.now()) == ShownState::Scheduled;
+    match until {
+        Until::Changed { .. } if is_scheduled => shared.clock.sleep_until(job.status.run_at).await,
+        Until::Changed { .. } | Until::Done => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_job_that_nobody_watches_any_more_takes_no_room() {
+        let notices = Arc::<Notices>::default();
+        let ids = [JobId::from_bytes([1; 16]), JobId::from_bytes([2; 16])];
+        let watches: Vec<Watch> = ids
+            .iter()
+            .cycle()
+            .take(100)
+            .map(|id| notices.subscribe(*id))
+            .collect();
+        assert_eq!(notices.watched(), 2);
+        drop(watches);
+        assert_eq!(notices.watched(), 0);
+    }
+}

@@ -1,0 +1,437 @@
+//! Step 1 of a job's path: a submission is checked, given its id, and stored.
+
+use crate::clock::Clock;
+use crate::engine::{Engine, Shared, Until};
+use crate::shutdown::Phase;
+use crate::store::{NewJob, StoreError};
+use crate::task::Task;
+use anteroom_core::limits::{
+    AHEAD_MAX, CONTENT_TYPE_BYTES_MAX, MAX_ATTEMPTS_MAX, RETAIN_MAX, SUBMIT_JOBS_MAX,
+    TAG_VALUE_BYTES_MAX, TAGS_MAX, TIMEOUT_MAX, TIMEOUT_MIN,
+};
+use anteroom_core::{Job, JobId, Label, Name, Payload, Priority, Spec, Status, Timestamp};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
+
+/// A job as somebody hands it in. What is `None` is taken from the task or the engine.
+#[derive(Clone, Debug)]
+pub struct Submission {
+    /// The kind of work.
+    pub task: Name,
+    /// What the task is given.
+    pub input: Payload,
+    /// The line to wait in.
+    pub queue: Option<Name>,
+    /// Whose turn to take within the queue.
+    pub group: Option<Label>,
+    /// How urgent it is.
+    pub priority: Option<Priority>,
+    /// When to start; none: at once. At most a year ahead.
+    pub start: Option<StartAt>,
+    /// Attempts, 1 to 100.
+    pub max_attempts: Option<u32>,
+    /// How long an attempt may run, 100 ms to 7 d.
+    pub timeout: Option<Duration>,
+    /// Fail it if it has not begun by then. Ahead, at most a year.
+    pub start_before: Option<Timestamp>,
+    /// How long to keep it after its end, 0 to 90 d.
+    pub retain: Option<Duration>,
+    /// Labels, at most 32.
+    pub tags: BTreeMap<Name, String>,
+}
+
+impl Submission {
+    /// Returns a submission with nothing but its task and input.
+    pub const fn new(task: Name, input: Payload) -> Self {
+        Self {
+            task,
+            input,
+            queue: None,
+            group: None,
+            priority: None,
+            start: None,
+            max_attempts: None,
+            timeout: None,
+            start_before: None,
+            retain: None,
+            tags: BTreeMap::new(),
+        }
+    }
+}
+
+/// When a job may start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StartAt {
+    /// After this wait (`delay`).
+    In(Duration),
+    /// At this instant (`run_at`); one that has passed means at once.
+    At(Timestamp),
+}
+
+/// Why a submission was not taken. Nothing was stored, unless the store says it does not know.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SubmitError {
+    /// No task has this name.
+    #[error("there is no task {task}")]
+    UnknownTask {
+        /// The name.
+        task: Name,
+    },
+    /// The task takes inputs of another content type.
+    #[error("task {task} takes {expected}, not {got}")]
+    ContentType {
+        /// The task.
+        task: Name,
+        /// What it takes.
+        expected: String,
+        /// What it was given.
+        got: String,
+    },
+    /// The input is too large.
+    #[error("the input is {bytes} bytes; the limit is {limit}")]
+    InputTooLarge {
+        /// How large it is.
+        bytes: usize,
+        /// How large it may be.
+        limit: usize,
+    },
+    /// An option is out of its range.
+    #[error("{option} {detail}")]
+    OutOfRange {
+        /// The option, as it is written on the wire.
+        option: &'static str,
+        /// What it is and what it may be.
+        detail: String,
+    },
+    /// Too many jobs at once.
+    #[error("{jobs} jobs at once; the limit is {limit}")]
+    TooMany {
+        /// How many.
+        jobs: usize,
+        /// How many there may be.
+        limit: usize,
+    },
+    /// The engine is shutting down. Worth a retry, elsewhere or later.
+    #[error("the server is shutting down")]
+    Draining,
+    /// The store could not keep it. Worth a retry where the store's error is.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl Engine {
+    /// Submits a job and returns it once it is durable.
+    ///
+    /// # Errors
+    ///
+    /// [`SubmitError`].
+    ///
+    /// # Cancel safety
+    ///
+    /// A dropped call may or may not have submitted the job.
+    pub async fn submit(&self, submission: Submission) -> Result<Job, SubmitError> {
+        let new = self.shared.check(submission)?;
+        let job = job_of(&new);
+        self.shared.store.insert(vec![new]).await?;
+        Ok(job)
+    }
+
+    /// Submits jobs, all or none, in one commit, and returns them in their order.
+    ///
+    /// # Errors
+    ///
+    /// [`SubmitError`]: none was submitted.
+    ///
+    /// # Cancel safety
+    ///
+    /// A dropped call may or may not have submitted the jobs, all or none of them.
+    pub async fn submit_all(&self, submissions: Vec<Submission>) -> Result<Vec<Job>, SubmitError> {
+        let shared = &self.shared;
+        let count = submissions.len();
+        if count > SUBMIT_JOBS_MAX {
+            return Err(SubmitError::TooMany {
+                jobs: count,
+                limit: SUBMIT_JOBS_MAX,
+            });
+        }
+        let check = |submission| shared.check(submission);
+        let new: Vec<NewJob> = submissions
+            .into_iter()
+            .map(check)
+            .collect::<Result<_, _>>()?;
+        let submitted = new.iter().map(job_of).collect();
+        shared.store.insert(new).await?;
+        Ok(submitted)
+    }
+
+    /// Submits a job, waits for its end, at most `wait`, and returns it as it stands then.
+    ///
+    /// # Errors
+    ///
+    /// [`SubmitError`].
+    ///
+    /// # Cancel safety
+    ///
+    /// A dropped call may or may not have submitted the job.
+    pub async fn submit_and_wait(
+        &self,
+        submission: Submission,
+        wait: Duration,
+    ) -> Result<Job, SubmitError> {
+        let shared = &self.shared;
+        let new = shared.check(submission)?;
+        let job = job_of(&new);
+        // Before it is inserted, so that no end comes too early to be seen.
+        let watch = shared.notices.subscribe(job.spec.id);
+        shared.store.insert(vec![new]).await?;
+        Ok(watch.until(job, Until::Done, wait, shared).await)
+    }
+}
+
+fn job_of(new: &NewJob) -> Job {
+    let spec = Arc::new(new.spec.clone());
+    Job {
+        spec,
+        status: new.status,
+        errors: Vec::new(),
+        result: None,
+    }
+}
+
+impl Shared {
+    /// Checks a submission and makes the job that it asks for.
+    fn check(&self, submission: Submission) -> Result<NewJob, SubmitError> {
+        if self.phases.now() != Phase::Running {
+            return Err(SubmitError::Draining);
+        }
+        let now = self.clock.now();
+        let Some(registered) = self.tasks.get(&submission.task) else {
+            return Err(SubmitError::UnknownTask {
+                task: submission.task,
+            });
+        };
+        let task = &registered.task;
+        check_input(task, &submission.input, self.options.input_bytes_max)?;
+        check_tags(&submission.tags)?;
+        let max_attempts = submission.max_attempts.unwrap_or(task.max_attempts);
+        within("max_attempts", max_attempts, 1, MAX_ATTEMPTS_MAX)?;
+        let timeout = submission.timeout.unwrap_or(task.timeout);
+        within_spans("timeout", timeout, TIMEOUT_MIN, TIMEOUT_MAX)?;
+        let retain = submission.retain.unwrap_or(self.options.retain);
+        within_spans("retain", retain, Duration::ZERO, RETAIN_MAX)?;
+        let spec = Spec {
+            id: self.ids.next(&self.clock),
+            task: submission.task,
+            queue: submission.queue.unwrap_or_else(|| task.queue.clone()),
+            group: submission.group,
+            priority: submission.priority.unwrap_or_default(),
+            created_at: now,
+            timeout,
+            retain,
+            unique_key: None,
+            callback_url: None,
+            tags: submission.tags,
+            input: submission.input.info(),
+        };
+        if spec.queue.is_reserved() {
+            let detail = format!(
+                "{} begins with what the server keeps for itself",
+                spec.queue
+            );
+            return Err(SubmitError::OutOfRange {
+                option: "queue",
+                detail,
+            });
+        }
+        let run_at = run_at(submission.start, now)?;
+        let start_before = start_before(submission.start_before, now)?;
+        let status = Status::submitted(run_at, start_before, max_attempts);
+        Ok(NewJob {
+            spec,
+            status,
+            input: submission.input,
+        })
+    }
+}
+
+fn check_input(task: &Task, input: &Payload, limit: usize) -> Result<(), SubmitError> {
+    if input.bytes.len() > limit {
+        return Err(SubmitError::InputTooLarge {
+            bytes: input.bytes.len(),
+            limit,
+        });
+    }
+    if input.content_type.len() > CONTENT_TYPE_BYTES_MAX {
+        let bytes = input.content_type.len();
+        let detail = format!("is {bytes} bytes; the limit is {CONTENT_TYPE_BYTES_MAX}");
+        return Err(SubmitError::OutOfRange {
+            option: "content_type",
+            detail,
+        });
+    }
+    match &task.content_type {
+        Some(expected) if !same_media_type(expected, &input.content_type) => {
+            Err(SubmitError::ContentType {
+                task: task.name.clone(),
+                expected: expected.clone(),
+                got: input.content_type.to_string(),
+            })
+        }
+        Some(_) | None => Ok(()),
+    }
+}
+
+/// Compares two content types, parameters apart.
+fn same_media_type(left: &str, right: &str) -> bool {
+    let essence = |text: &str| -> String {
+        text.split(';')
+            .next()
+            .unwrap_or_default()
+            .trim()
+            .to_ascii_lowercase()
+    };
+    essence(left) == essence(right)
+}
+
+fn check_tags(tags: &BTreeMap<Name, String>) -> Result<(), SubmitError> {
+    let out_of_range = |detail| SubmitError::OutOfRange {
+        option: "tags",
+        detail,
+    };
+    if tags.len() > TAGS_MAX {
+        return Err(out_of_range(format!(
+            "are {}; the limit is {TAGS_MAX}",
+            tags.len()
+        )));
+    }
+    match tags
+        .iter()
+        .find(|(_, value)| value.len() > TAG_VALUE_BYTES_MAX)
+    {
+        Some((name, value)) => Err(out_of_range(format!(
+            "have a value of {} bytes under {name}; the limit is {TAG_VALUE_BYTES_MAX}",
+            value.len()
+        ))),
+        None => Ok(()),
+    }
+}
+
+fn within(option: &'static str, value: u32, least: u32, most: u32) -> Result<(), SubmitError> {
+    if (least..=most).contains(&value) {
+        return Ok(());
+    }
+    let detail = format!("is {value}; it is from {least} to {most}");
+    Err(SubmitError::OutOfRange { option, detail })
+}
+
+fn within_spans(
+    option: &'static str,
+    value: Duration,
+    least: Duration,
+    most: Duration,
+) -> Result<(), SubmitError> {
+    if (least..=most).contains(&value) {
+        return Ok(());
+    }
+    let detail = format!("is {value:?}; it is from {least:?} to {most:?}");
+    Err(SubmitError::OutOfRange { option, detail })
+}
+
+fn run_at(start: Option<StartAt>, now: Timestamp) -> Result<Timestamp, SubmitError> {
+    let (option, instant) = match start {
+        None => return Ok(now),
+        Some(StartAt::In(delay)) => ("delay", now.after(delay)),
+        // What has passed counts as now, so that an old date does not overtake those who wait.
+        Some(StartAt::At(instant)) => ("run_at", instant.max(now)),
+    };
+    check_ahead(option, instant, now)?;
+    Ok(instant)
+}
+
+fn start_before(
+    deadline: Option<Timestamp>,
+    now: Timestamp,
+) -> Result<Option<Timestamp>, SubmitError> {
+    if let Some(deadline) = deadline {
+        check_ahead("start_before", deadline, now)?;
+        if deadline <= now {
+            let detail = "has passed; it lies ahead".to_owned();
+            return Err(SubmitError::OutOfRange {
+                option: "start_before",
+                detail,
+            });
+        }
+    }
+    Ok(deadline)
+}
+
+fn check_ahead(
+    option: &'static str,
+    instant: Timestamp,
+    now: Timestamp,
+) -> Result<(), SubmitError> {
+    if instant.since(now) <= AHEAD_MAX {
+        return Ok(());
+    }
+    let detail = "lies more than a year ahead".to_owned();
+    Err(SubmitError::OutOfRange { option, detail })
+}
+
+/// Makes ids that rise, whatever the clock does.
+#[derive(Debug)]
+pub(crate) struct IdSource {
+    last_key: AtomicI64,
+}
+
+impl IdSource {
+    /// Returns a source whose ids lie above this order key.
+    pub(crate) const fn after(key: i64) -> Self {
+        Self {
+            last_key: AtomicI64::new(key),
+        }
+    }
+
+    pub(crate) fn next(&self, clock: &Clock) -> JobId {
+        // 12 bits count within a millisecond; a 4,097th id borrows from the next.
+        let by_clock = clock.now().as_millis().max(0) << 12;
+        let next = |last: i64| Some(by_clock.max(last + 1));
+        let last = self
+            .last_key
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, next);
+        let key = by_clock.max(last.unwrap_or_else(|last| last) + 1);
+        let counter = u16::try_from(key & 0xfff).unwrap_or(0);
+        JobId::from_parts((key >> 12).unsigned_abs(), counter, rand::random())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_rise_even_when_the_clock_stands_still() {
+        let source = IdSource::after(5_000_000_000_000 << 12);
+        let clock = Clock::system();
+        let ids: Vec<JobId> = (0..10_000).map(|_| source.next(&clock)).collect();
+        assert!(ids.windows(2).all(|pair| pair[0] < pair[1]));
+        assert!(
+            ids[0].order_key() > 5_000_000_000_000 << 12,
+            "above what is stored"
+        );
+    }
+
+    #[test]
+    fn parameters_of_a_media_type_do_not_count() {
+        for (left, right, same) in [
+            ("text/plain", "text/plain; charset=utf-8", true),
+            ("Text/Plain", "text/plain", true),
+            ("text/plain", "text/html", false),
+            ("text/plain", "", false),
+        ] {
+            assert_eq!(same_media_type(left, right), same, "{left} {right}");
+        }
+    }
+}

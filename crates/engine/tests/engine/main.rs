@@ -1,0 +1,9 @@
+//! The engine's integration tests: one binary, a module for each subject.
+#![allow(clippy::unwrap_used, reason = "a test fails by it")]
+
+mod attempts;
+mod harness;
+mod path;
+mod stopping;
+#[cfg(feature = "contract")]
+mod store_contract;
