@@ -215,9 +215,11 @@ impl Ground {
     ///
     /// When it does not end, or not well.
     pub async fn stop(&self, server: Server) -> anyhow::Result<()> {
-        self.hurt(FaultKind::Stop, &server)?;
+        let node = Some(node(server.pid().as_raw()));
         let status = server.stop(nix::sys::signal::Signal::SIGTERM).await?;
         self.down();
+        let kind = FaultKind::Stop;
+        self.injector.write(Event::Fault { kind, node })?;
         if !status.success() {
             bail!("after SIGTERM the server ended with {status}");
         }

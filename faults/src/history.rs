@@ -253,19 +253,20 @@ pub enum FaultKind {
     Partition,
     /// SIGSTOP.
     Pause,
-    /// SIGTERM or SIGINT: a clean stop, which hands back what does not end in time.
+    /// SIGTERM or SIGINT: a clean stop, which hands back what does not end in time. Written once
+    /// the process has ended.
     Stop,
     /// Its disk was full or failed.
     Disk,
 }
 
 impl FaultKind {
-    /// Tells whether attempts that were running may be unknown to their store from then on, so
-    /// that others of the same jobs overlap with them.
+    /// Tells whether attempts that were running may be over, or unknown to their store, without
+    /// a word of theirs, so that others of the same jobs may begin.
     pub const fn explains_overlap(self) -> bool {
         match self {
-            Self::Kill | Self::Cut | Self::Partition | Self::Pause => true,
-            Self::Stop | Self::Disk => false,
+            Self::Kill | Self::Cut | Self::Partition | Self::Pause | Self::Stop => true,
+            Self::Disk => false,
         }
     }
 }

@@ -68,13 +68,13 @@ pub async fn run(arguments: &Arguments) -> anyhow::Result<()> {
         ground.up(&server);
         // Ten of the long ones run, ten wait; all the short ones run.
         let round = submit(&client, &mut acked).await?;
-        ground.hurt(FaultKind::Stop, &server)?;
         let from_us = now_us().1;
         server.signal(Signal::SIGINT)?;
         refused += u32::from(is_refused(&client).await?);
         let status = server.ended().await?;
         longest_us = longest_us.max(now_us().1 - from_us);
         ground.down();
+        ground.hurt(FaultKind::Stop, &server)?;
         if status.code() != Some(0) {
             bail!(
                 "after SIGINT the server ended with {status}: {}",

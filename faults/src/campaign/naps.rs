@@ -71,7 +71,7 @@ pub async fn run(arguments: &Arguments) -> anyhow::Result<()> {
         }
     }
     let tally = ground.drain(&client, &acked).await?;
-    let spent_us = now_us().1 - from_us;
+    let span_us = now_us().1 - from_us;
     stop.cancel();
     let mut pings = match pinger.join_next().await {
         Some(pings) => pings??,
@@ -82,13 +82,13 @@ pub async fn run(arguments: &Arguments) -> anyhow::Result<()> {
     pings.sort_unstable();
     let p99_us = pings[pings.len() * 99 / 100];
     let greatest_us = pings[pings.len() - 1];
-    let spent_ms = spent_us / 1_000;
+    let whole_ms = span_us / 1_000;
     let line = format!(
         "naps: {} jobs of 1 s, 100 at once, ended in {}.{:03} s; {} reads of /livez meanwhile: \
          p99 {}.{:03} ms, max {}.{:03} ms",
         arguments.naps,
-        spent_ms / 1_000,
-        spent_ms % 1_000,
+        whole_ms / 1_000,
+        whole_ms % 1_000,
         pings.len(),
         p99_us / 1_000,
         p99_us % 1_000,
@@ -96,7 +96,7 @@ pub async fn run(arguments: &Arguments) -> anyhow::Result<()> {
         greatest_us % 1_000
     );
     ground.conclude(&line, tally, false)?;
-    if Duration::from_micros(spent_us) > Duration::from_secs_f64(arguments.seconds_max) {
+    if Duration::from_micros(span_us) > Duration::from_secs_f64(arguments.seconds_max) {
         bail!("the naps took longer than {} s", arguments.seconds_max);
     }
     if p99_us > arguments.livez_ms_max * 1_000 {

@@ -227,7 +227,8 @@ fn overlap_is_explained_by_a_fault_of_the_same_node_only() {
         (FaultKind::Partition, true, false),
         (FaultKind::Kill, false, true),
         (FaultKind::Disk, true, true),
-        (FaultKind::Stop, true, true),
+        (FaultKind::Stop, true, false),
+        (FaultKind::Stop, false, true),
     ];
     for (kind, same_node, caught) in cases {
         let mut changed = history(11, 6);
