@@ -4,9 +4,6 @@
 //! decide what becomes of the job. It looks after what it starts: when it returns, or its future
 //! is dropped, nothing of the attempt is left running.
 
-#[cfg(target_os = "linux")]
-pub mod exec;
-
 use anteroom_core::{ClaimNumber, Payload, Spec, Timestamp};
 use async_trait::async_trait;
 use std::fmt;
@@ -16,6 +13,7 @@ use std::time::Duration;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::sync::CancellationToken;
 
+#[cfg(target_os = "linux")]
 pub mod exec;
 pub mod function;
 

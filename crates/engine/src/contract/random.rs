@@ -355,7 +355,7 @@ impl Life {
         let pulled: Vec<Plan> = running
             .iter()
             .filter(|job| job.status.lease == Lease::Pulled)
-            .map(give_up)
+            .map(|job| give_up(job, trial.now()))
             .collect();
         self.apply(trial, &pulled).await;
         if !trial.reopen().await {
@@ -401,9 +401,10 @@ impl Life {
             };
             let cancel = Plan {
                 event: Box::new(|_| Event::CancelRequested),
-                ..give_up(&job)
+                ..give_up(&job, trial.now())
             };
-            self.apply(trial, &[cancel, give_up(&job)]).await;
+            self.apply(trial, &[cancel, give_up(&job, trial.now())])
+                .await;
         }
         trial.advance(Duration::from_hours(1));
         self.prune(trial).await;

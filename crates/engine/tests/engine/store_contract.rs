@@ -31,7 +31,8 @@ struct Sqlite(tempfile::TempDir);
 impl StoreUnderTest for Sqlite {
     async fn open(&self, clock: Clock) -> Arc<dyn Store> {
         use anteroom::store::sqlite::SqliteStore;
-        Arc::new(SqliteStore::open(self.0.path().join("jobs.db"), clock).unwrap())
+        let store = SqliteStore::open(self.0.path().join("jobs.db"), clock);
+        Arc::new(store.expect("the folder is the case's own"))
     }
 
     fn is_durable(&self) -> bool {

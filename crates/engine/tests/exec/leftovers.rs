@@ -34,9 +34,13 @@ async fn a_dropped_attempt_leaves_nothing() {
     let mark = Mark::new();
     let runner = runner(mark.on(shell(FAMILY)));
     let stop = Stop::default();
+    let started = async {
+        mark.wait_for("sleep", SLEEPERS).await;
+        mark.wait_for("anteroom-exec", 1).await[0]
+    };
     let supervisor = tokio::select! {
         outcome = runner.run(attempt("", &stop)) => panic!("{outcome:?}"),
-        _started = mark.wait_for("sleep", SLEEPERS) => mark.wait_for("anteroom-exec", 1).await[0],
+        supervisor = started => supervisor,
     };
     mark.wait_for_none(LIMIT).await;
     let is_reaped = || (!Path::new(&format!("/proc/{supervisor}")).exists()).then_some(());

@@ -105,12 +105,25 @@ pub(super) fn rescue(overdue: &Overdue, retry_in: Duration) -> Plan {
 }
 
 /// Takes a running job from its worker, lease good or not.
-pub(super) fn give_up(job: &Job) -> Plan {
-    let retry_in = Duration::ZERO;
+pub(super) fn give_up(job: &Job, now: Timestamp) -> Plan {
+    let is_over = job.status.lease_expires_at <= now;
     Plan {
         id: job.spec.id,
         when: job.status.claim.get(),
-        event: Box::new(move |claim| Event::WorkerCrashed { claim, retry_in }),
+        event: Box::new(move |claim| {
+            if is_over {
+                Event::LeaseExpired {
+                    claim,
+                    retry_in: Duration::ZERO,
+                }
+            } else {
+                Event::Released {
+                    claim,
+                    hand_back: HandBack::Drain,
+                    delay: Duration::ZERO,
+                }
+            }
+        }),
         result: None,
         if_version: None,
     }
