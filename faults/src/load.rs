@@ -40,7 +40,7 @@ impl Mix {
     /// only.
     pub fn functions(retain_short: Duration) -> Self {
         Self {
-            tasks: vec![("digest", "", 19), ("digest-exec", "", 1)],
+            tasks: vec![("digest", "", 19), ("digest-exec", "  -\n", 1)],
             ..Self::exec(retain_short)
         }
     }

@@ -5,6 +5,7 @@ use anteroom_faults::history::{Bounds, check};
 use anyhow::bail;
 use clap::{Parser, Subcommand};
 use std::path::PathBuf;
+use std::process::ExitCode;
 
 /// Breaks a running server on purpose and checks the history of what it acknowledged.
 ///
@@ -58,7 +59,17 @@ struct CheckArguments {
 }
 
 #[tokio::main]
-async fn main() -> anyhow::Result<()> {
+async fn main() -> ExitCode {
+    match run().await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run() -> anyhow::Result<()> {
     match Arguments::parse().command {
         Command::Check(arguments) => check_history(&arguments),
         Command::Kill(arguments) => kill::run(&arguments).await,

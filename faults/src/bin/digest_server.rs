@@ -119,7 +119,10 @@ fn function_task(arguments: &Arguments) -> anyhow::Result<Task> {
     let recorder = Arc::new(Recorder::open(&arguments.history, party("server"))?);
     let node = own_node()?;
     let runner = function::bytes(move |attempt| run(attempt, recorder.clone(), node.clone()));
-    Ok(many_attempts(Task::new("digest", TaskRunner::Here(runner))?))
+    Ok(many_attempts(Task::new(
+        "digest",
+        TaskRunner::Here(runner),
+    )?))
 }
 
 /// Takes a few milliseconds, so that a kill finds attempts at work.

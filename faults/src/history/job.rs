@@ -34,8 +34,8 @@ pub(super) struct Job {
     asked: Option<Asked>,
     /// When it was first acknowledged.
     acked_us: Option<u64>,
-    /// The digest of the input that its first attempt was given.
-    body: Option<String>,
+    /// The inputs that its attempts were given: more than one where one was cut.
+    bodies: Vec<Given>,
     first_start: Option<FirstStart>,
     last_claim: u64,
     open: Vec<Open>,
@@ -49,6 +49,16 @@ pub(super) struct Job {
     cancel_sent_us: Option<u64>,
     cancelled_us: Option<u64>,
     retried: bool,
+}
+
+/// An input that was given to one attempt or more.
+#[derive(Debug)]
+struct Given {
+    body: String,
+    /// The last attempt that it was given to.
+    claim: u64,
+    node: String,
+    since_us: u64,
 }
 
 #[derive(Debug)]
@@ -114,8 +124,9 @@ impl Job {
             || self.seen_waiting
     }
 
+    /// Returns the digest of the input that the last attempt was given.
     pub(super) fn body(&self) -> Option<&str> {
-        self.body.as_deref()
+        self.bodies.last().map(|given| &*given.body)
     }
 
     /// Takes the acknowledgement of a submit.
@@ -127,13 +138,6 @@ impl Job {
         // The job is that of the first submit; a duplicate has its options from another one.
         if self.asked.is_some() || duplicate {
             return;
-        }
-        if self
-            .body
-            .as_ref()
-            .is_some_and(|body| *body != asked.submit.body)
-        {
-            context.broken(Rule::Produced, "was given another input than was submitted");
         }
         self.asked = Some(asked);
         self.check_first_start(context);
@@ -206,17 +210,13 @@ impl Job {
         }
         self.check_done_before_start(claim, context);
         self.check_alone(claim, context);
-        match &self.body {
-            Some(first) if first != body => {
-                context.broken(Rule::Produced, "is given another input than before");
-            }
-            Some(_) => {}
-            None => self.body = Some(body.to_owned()),
-        }
-        let submitted = self.asked.as_ref().map(|asked| &asked.submit.body);
-        if submitted.is_some_and(|submitted| submitted != body) {
-            context.broken(Rule::Produced, "is given another input than was submitted");
-        }
+        self.bodies.retain(|given| given.body != body);
+        self.bodies.push(Given {
+            body: body.to_owned(),
+            claim,
+            node: node.to_owned(),
+            since_us: context.now_us,
+        });
         self.last_claim = self.last_claim.max(claim);
         self.open.push(Open {
             attempt,
@@ -530,8 +530,30 @@ impl Job {
         check_wait(&asked.submit, wait_us, context);
     }
 
+    /// An attempt is given what was submitted, unless its server died meanwhile: then it may be
+    /// given the beginning of it, and nothing comes of it.
+    fn check_inputs(&self, context: &mut Context<'_>) {
+        let submitted = self.asked.as_ref().map(|asked| &asked.submit.body);
+        let Some(right) = submitted.or(self.bodies.last().map(|given| &given.body)) else {
+            return;
+        };
+        let grace_us = context.bounds.left_behind_us;
+        for given in self.bodies.iter().filter(|given| given.body != *right) {
+            if context
+                .faults
+                .left_behind(&given.node, given.since_us, grace_us)
+            {
+                context.report.cut_inputs += 1;
+            } else {
+                let what = format!("is given another input under claim {}", given.claim);
+                context.broken(Rule::Produced, &what);
+            }
+        }
+    }
+
     /// The rules about what never happened.
     pub(super) fn at_end(&self, context: &mut Context<'_>) {
+        self.check_inputs(context);
         if !self.is_acked() {
             return;
         }

@@ -117,7 +117,7 @@ impl fmt::Display for Violation {
 }
 
 /// Violations kept with their text; beyond that they are counted.
-const VIOLATIONS_KEPT_MAX: usize = 50;
+const VIOLATIONS_KEPT_MAX: usize = 12;
 
 /// What came of a check.
 #[derive(Clone, Debug, Default)]
@@ -138,6 +138,9 @@ pub struct Report {
     pub starts: u64,
     /// Of these, second and later ones of their job.
     pub restarts: u64,
+    /// Attempts that were given another input than was submitted, and were left behind: the
+    /// server died while it handed the input over. They change nothing.
+    pub cut_inputs: u64,
     /// Faults injected.
     pub faults: u64,
     /// The longest wait for a first start, by priority and group.
@@ -176,7 +179,7 @@ impl fmt::Display for Report {
         write!(
             f,
             "{} lines, {} acknowledged, {} unknown ({} appeared), {} refused, {} reads, \
-             {} starts ({} repeated), {} faults, ",
+             {} starts ({} repeated, {} with a cut input), {} faults, ",
             self.lines,
             self.acked,
             self.unknown,
@@ -185,6 +188,7 @@ impl fmt::Display for Report {
             self.reads,
             self.starts,
             self.restarts,
+            self.cut_inputs,
             self.faults
         )?;
         if self.is_clean() {

@@ -87,6 +87,27 @@ fn a_final_state_that_changes_is_caught() {
 }
 
 #[test]
+fn another_input_is_caught_unless_the_server_died_while_it_handed_it_over() {
+    let (mut explained, mut caught) = (0, 0);
+    let right = history(11, 6);
+    for at in 0..right.len() {
+        let mut wrong = right.clone();
+        let Event::Start { body, .. } = &mut wrong[at].event else {
+            continue;
+        };
+        "another".clone_into(body);
+        let report = check(&wrong, &Bounds::default());
+        assert!(
+            report.cut_inputs + report.count(Rule::Produced) >= 1,
+            "{report}"
+        );
+        explained += report.cut_inputs;
+        caught += report.count(Rule::Produced);
+    }
+    assert!(explained > 0 && caught > 0, "{explained} {caught}");
+}
+
+#[test]
 fn a_start_under_an_earlier_claim_is_caught() {
     let mut seen = std::collections::HashMap::new();
     let mut wrong = history(11, 6);
