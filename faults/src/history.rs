@@ -287,7 +287,8 @@ pub fn now_us() -> (u64, u64) {
 
 /// Writes the history of one party to the end of a file.
 ///
-/// Each line is one write, so that a process killed in between leaves whole lines only.
+/// Each line is one write, so that a process killed in between leaves whole lines only. Several
+/// processes may write to one file.
 #[derive(Debug)]
 pub struct Recorder {
     party: String,
@@ -323,8 +324,10 @@ impl Recorder {
     ///
     /// When the line could not be written.
     pub fn write(&self, event: Event) -> anyhow::Result<()> {
-        // The time is taken under the lock: the lines of a file are in its order.
+        // The time is taken under both locks, that of the process and that of the file: the lines
+        // of a file are in the order of their times.
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        open.0.lock().context("lock the history")?;
         open.1 += 1;
         let (wall_us, mono_us) = now_us();
         let line = Line {
@@ -336,6 +339,8 @@ impl Recorder {
         };
         let mut text = serde_json::to_vec(&line).context("write a line of history")?;
         text.push(b'\n');
-        open.0.write_all(&text).context("write a line of history")
+        let written = open.0.write_all(&text).context("write a line of history");
+        open.0.unlock().context("unlock the history")?;
+        written
     }
 }

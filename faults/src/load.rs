@@ -1,11 +1,12 @@
 //! Clients that submit and read all the time, also while the server is being hurt.
 
 use crate::client::{Ask, Client, Submitted, digest};
-use crate::history::Seen;
+use crate::history::{Seen, now_us};
 use crate::pause;
-use anyhow::Context;
+use anyhow::{Context, bail};
 use bytes::Bytes;
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::{Notify, Semaphore};
@@ -106,6 +107,8 @@ struct Shared {
     acked: Mutex<Vec<Acked>>,
     /// Acknowledgements that may still be asked for.
     budget: Semaphore,
+    /// Those that were ever granted.
+    granted: AtomicUsize,
     /// A submit was acknowledged.
     news: Notify,
     stop: CancellationToken,
@@ -120,6 +123,7 @@ impl Load {
             mix,
             acked: Mutex::default(),
             budget: Semaphore::new(0),
+            granted: AtomicUsize::new(0),
             news: Notify::new(),
             stop: CancellationToken::new(),
             answers: Mutex::default(),
@@ -137,12 +141,27 @@ impl Load {
 
     /// Lets so many more submits be acknowledged.
     pub fn add_budget(&self, acks: usize) {
+        self.shared.granted.fetch_add(acks, Ordering::Relaxed);
         self.shared.budget.add_permits(acks);
     }
 
-    /// Tells whether the budget is used up.
-    pub fn is_budget_used(&self) -> bool {
-        self.shared.budget.available_permits() == 0
+    /// Waits until so many submits were acknowledged, or as many as there is a budget for.
+    ///
+    /// # Errors
+    ///
+    /// When it takes longer than `limit`.
+    pub async fn reach(&self, acks: usize, limit: Duration) -> anyhow::Result<()> {
+        let acks = acks.min(self.shared.granted.load(Ordering::Relaxed));
+        let limit_us = u64::try_from(limit.as_micros()).unwrap_or(u64::MAX);
+        let from_us = now_us().1;
+        while self.acked_count() < acks {
+            if now_us().1 - from_us > limit_us {
+                let (acked, answers) = (self.acked_count(), self.answers());
+                bail!("{acked} of {acks} acknowledged in {limit:?}; other answers: {answers:?}");
+            }
+            self.news().await;
+        }
+        Ok(())
     }
 
     /// Returns how many submits were acknowledged.
@@ -159,11 +178,22 @@ impl Load {
             .clone()
     }
 
-    /// Waits until another submit is acknowledged; at most `limit`. Tells whether one was.
-    pub async fn next_ack(&self, limit: Duration) -> bool {
-        tokio::time::timeout(limit, self.shared.news.notified())
-            .await
-            .is_ok()
+    /// Lets another submit be acknowledged, and waits until one is.
+    ///
+    /// # Errors
+    ///
+    /// When it takes longer than `limit`.
+    pub async fn another(&self, limit: Duration) -> anyhow::Result<()> {
+        let acked = self.acked_count();
+        self.add_budget(1);
+        self.reach(acked + 1, limit).await
+    }
+
+    /// Waits until a submit is acknowledged, and not for long.
+    async fn news(&self) {
+        let news = self.shared.news.notified();
+        // An acknowledgement just before this is found by looking again.
+        let _none = tokio::time::timeout(Duration::from_millis(2), news).await;
     }
 
     /// Stops all clients and returns what was acknowledged.

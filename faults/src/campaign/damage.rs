@@ -1,30 +1,44 @@
 //! Bytes of the database are flipped, zeroed or cut off.
 //!
-//! The server either refuses to start with an error that names the file, or serves every
-//! acknowledged job right, or says that a job cannot be read. It never starts with a new database
-//! in silence. The store's file format has no checksum of its pages, so a flipped byte inside a
-//! stored result can only be noticed where the server checks results itself: such results are
-//! counted and said.
+//! Two databases are damaged: one whose server was stopped cleanly, and one whose server was
+//! killed, so that much of it lies in its log. A server on a damaged copy either refuses to start
+//! with an error that names the file, or serves every acknowledged job right, or says of a job
+//! that it cannot be read. It never starts with a new database in silence.
+//!
+//! What is not promised is counted and said: the file format has no checksum of its pages, so a
+//! flipped byte inside a stored result shows only where the server checks results itself; and a
+//! log ends at its first damaged record, which looks like a log that was written no further.
 
-use super::{Common, DIGEST_TASK, Ground, Kind};
-use crate::client::Client;
+use super::{Common, Ground, Kind};
+use crate::client::{Ask, Client, Submitted, digest};
 use crate::history::Seen;
-use crate::load::{Acked, Mix};
+use crate::load::Acked;
 use anyhow::{Context, bail};
+use bytes::Bytes;
 use std::collections::BTreeMap;
+use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 const JOBS: usize = 200;
+const BODY_BYTES_MAX: usize = 6_000;
+
+/// The result is the input.
+const TASKS: &str = r#"
+retain = "1h"
+
+[tasks.echo]
+exec = ["cat"]
+max_attempts = 100
+"#;
 
 /// Damages copies of a database.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Arguments {
     #[command(flatten)]
     common: Common,
-    /// How many copies, each damaged in one place.
-    #[arg(long, default_value_t = 40)]
+    /// How many copies of each database, each damaged in one place.
+    #[arg(long, default_value_t = 30)]
     copies: u32,
 }
 
@@ -47,6 +61,20 @@ enum Outcome {
     Wrong,
 }
 
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Refused => "refused by the file's name",
+            Self::RefusedUnnamed => "refused without the file's name",
+            Self::Right => "all right",
+            Self::Unreadable => "some jobs answered with an error",
+            Self::Missing => "some jobs missing",
+            Self::AllMissing => "all jobs missing",
+            Self::Wrong => "wrong results",
+        })
+    }
+}
+
 /// Runs the campaign.
 ///
 /// # Errors
@@ -54,54 +82,88 @@ enum Outcome {
 /// When a server started with another database in silence, or cannot be run.
 pub async fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let ground = Ground::make("damage", &arguments.common)?;
-    let whole = ground.path().join("whole");
-    fs::create_dir(&whole)?;
-    let acked = write_database(&ground, &whole).await?;
-    let mut outcomes: BTreeMap<Outcome, u32> = BTreeMap::new();
-    for number in 0..arguments.copies {
-        let copy = ground.path().join(format!("copy-{number}"));
-        copy_folder(&whole, &copy)?;
-        let what = damage(&ground, &copy)?;
-        let outcome = serve(&ground, &copy, &acked).await?;
-        if outcome > Outcome::Right || arguments.common.keep {
-            println!("damage: {what}: {outcome:?}");
+    let mut outcomes: BTreeMap<(&str, Outcome), u32> = BTreeMap::new();
+    for (name, is_killed) in [("stopped", false), ("killed", true)] {
+        let whole = ground.path().join(name);
+        fs::create_dir(&whole)?;
+        let acked = write_database(&ground, &whole, is_killed).await?;
+        for number in 0..arguments.copies {
+            let copy = ground.path().join(format!("{name}-{number}"));
+            copy_folder(&whole, &copy)?;
+            let damage = damage(&ground, &copy)?;
+            let outcome = serve(&ground, &copy, &acked).await?;
+            if outcome > Outcome::Right || arguments.common.keep {
+                println!("damage: {}: {outcome}", damage.what);
+            }
+            let part = if damage.is_log { "log" } else { "database" };
+            *outcomes.entry((part, outcome)).or_default() += 1;
+            fs::remove_dir_all(&copy)?;
         }
-        *outcomes.entry(outcome).or_default() += 1;
-        fs::remove_dir_all(&copy)?;
     }
+    let counts: Vec<_> = outcomes
+        .iter()
+        .map(|((part, outcome), count)| format!("{part}: {count} {outcome}"))
+        .collect();
     println!(
-        "damage: {} copies of a database of {JOBS} jobs, one place damaged in each: {outcomes:?}",
-        arguments.copies
+        "damage: {} copies of databases of {JOBS} jobs, one place damaged in each: {}",
+        arguments.copies * 2,
+        counts.join("; ")
     );
-    if outcomes.contains_key(&Outcome::AllMissing) {
+    if outcomes.contains_key(&("database", Outcome::AllMissing)) {
         bail!("a damaged database was replaced by a new one in silence");
     }
-    if outcomes.contains_key(&Outcome::RefusedUnnamed) {
+    if outcomes
+        .keys()
+        .any(|(_, outcome)| *outcome == Outcome::RefusedUnnamed)
+    {
         bail!("a refusal does not name the file");
     }
     Ok(())
 }
 
 /// Has a server write a database of finished jobs, and returns them.
-async fn write_database(ground: &Ground, folder: &Path) -> anyhow::Result<Vec<Acked>> {
-    let launch = ground.launch(Kind::Anteroom, &folder.join("anteroom.db"), DIGEST_TASK)?;
+async fn write_database(
+    ground: &Ground,
+    folder: &Path,
+    is_killed: bool,
+) -> anyhow::Result<Vec<Acked>> {
+    let launch = ground.launch(Kind::Anteroom, &folder.join("anteroom.db"), TASKS)?;
     let server = launch.start().await?;
     ground.up(&server);
-    let load = ground.load(Mix::exec(Duration::ZERO).all_kept(), 4, 0)?;
-    load.add_budget(JOBS);
-    while load.acked_count() < JOBS {
-        if !load.next_ack(Duration::from_secs(10)).await {
-            bail!("nothing was acknowledged within 10 s");
+    let name = folder.file_name().context("a folder without a name")?;
+    let client = ground.client(&format!("writer-of-{}", name.display()))?;
+    let mut random = fastrand::Rng::with_seed(ground.draw(0..u64::MAX));
+    let mut acked = Vec::new();
+    for _ in 0..JOBS {
+        let length = random.usize(0..BODY_BYTES_MAX);
+        let body: Vec<u8> = std::iter::repeat_with(|| random.u8(..))
+            .take(length)
+            .collect();
+        let ask = Ask {
+            task: "echo",
+            expected: Some(digest(&body)),
+            body: Bytes::from(body),
+            options: String::new(),
+            retain: None,
+        };
+        match client.submit(&ask).await? {
+            Submitted::Acked(id) => acked.push(Acked {
+                id,
+                expected: ask.expected,
+                is_short: false,
+            }),
+            other => bail!("a submit is answered {other:?}"),
         }
     }
-    let acked = load.stop().await?;
-    let client = ground.client("verifier")?;
     let tally = ground.drain(&client, &acked).await?;
     if !tally.is_right() {
         bail!("before any damage: {tally:?}");
     }
-    // Killed, so that the log beside the database is part of it.
-    ground.kill(server).await?;
+    if is_killed {
+        ground.kill(server).await?;
+    } else {
+        ground.stop(server).await?;
+    }
     Ok(acked)
 }
 
@@ -114,14 +176,25 @@ fn copy_folder(from: &Path, to: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// What was damaged.
+struct Damage {
+    what: String,
+    /// It was the log beside the database.
+    is_log: bool,
+}
+
 /// Damages one place, and says which.
-fn damage(ground: &Ground, folder: &Path) -> anyhow::Result<String> {
+fn damage(ground: &Ground, folder: &Path) -> anyhow::Result<Damage> {
     let mut files: Vec<PathBuf> = fs::read_dir(folder)?
         .map(|entry| entry.map(|entry| entry.path()))
         .collect::<Result<_, _>>()?;
-    // The index of the log is made anew at each opening.
-    files.retain(|path| !path.display().to_string().ends_with("-shm"));
-    files.retain(|path| fs::metadata(path).is_ok_and(|file| file.len() > 0));
+    // The index of the log is made anew at each opening, and a lock has no content.
+    let is_content = |path: &Path| {
+        let name = path.file_name().map(|name| name.display().to_string());
+        matches!(name.as_deref(), Some("anteroom.db" | "anteroom.db-wal"))
+            && fs::metadata(path).is_ok_and(|file| file.len() > 0)
+    };
+    files.retain(|path| is_content(path));
     files.sort();
     let file = &files[usize::try_from(ground.draw(0..files.len() as u64))?];
     let mut bytes = fs::read(file)?;
@@ -151,12 +224,15 @@ fn damage(ground: &Ground, folder: &Path) -> anyhow::Result<String> {
     };
     fs::write(file, bytes)?;
     let name = file.file_name().context("a file without a name")?;
-    Ok(format!("{} of {length} bytes, {what}", name.display()))
+    Ok(Damage {
+        what: format!("{} of {length} bytes, {what}", name.display()),
+        is_log: name.display().to_string().ends_with("-wal"),
+    })
 }
 
 /// Starts a server on the copy, and finds out what it makes of it.
 async fn serve(ground: &Ground, folder: &Path, acked: &[Acked]) -> anyhow::Result<Outcome> {
-    let launch = ground.launch(Kind::Anteroom, &folder.join("anteroom.db"), DIGEST_TASK)?;
+    let launch = ground.launch(Kind::Anteroom, &folder.join("anteroom.db"), TASKS)?;
     let mut server = match launch.start().await {
         Ok(server) => server,
         Err(error) => {

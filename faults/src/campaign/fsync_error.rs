@@ -6,7 +6,7 @@
 
 use super::power::{disk, strace};
 use super::{Common, Ground, Kind};
-use crate::history::now_us;
+use crate::history::{FaultKind, now_us};
 use crate::load::Mix;
 use crate::server::Launch;
 use crate::verify::Tally;
@@ -70,6 +70,8 @@ async fn one(common: &Common, at: u32) -> anyhow::Result<Option<String>> {
             ground.up(&server);
             let ended = server.ended().await;
             ground.down();
+            // It has ended by itself, and its attempts with it.
+            ground.hurt(FaultKind::Stop, &server)?;
             let status = ended.context("a sync failed, and the server went on")?;
             (status.code(), now_us().1)
         }

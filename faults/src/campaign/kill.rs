@@ -6,7 +6,6 @@ use crate::load::{Load, Mix};
 use crate::pause;
 use crate::server::{Launch, Server};
 use crate::verify;
-use anyhow::bail;
 use nix::sys::signal::Signal;
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -101,7 +100,8 @@ async fn campaign(kind: Kind, common: &Common, kills: u64, acks: u64) -> anyhow:
         let per_round = acks / kills;
         load.add_budget(usize::try_from(per_round)?);
         let within = ground.draw(0..per_round.max(10) * 9 / 10);
-        reach(&load, usize::try_from(round * per_round + within)?).await?;
+        let acked = usize::try_from(round * per_round + within)?;
+        load.reach(acked, ROUND_MAX).await?;
         let index = usize::try_from(ground.draw(0..4))?;
         // Each moment comes up once before chance decides.
         let moment = Moment::ALL[usize::try_from(round).map_or(index, |round| match round {
@@ -112,12 +112,10 @@ async fn campaign(kind: Kind, common: &Common, kills: u64, acks: u64) -> anyhow:
         let killed_us = hurt(&ground, &launch, moment, server).await?;
         server = launch.start().await?;
         ground.up(&server);
-        load.add_budget(1);
-        if !load.next_ack(ROUND_MAX).await {
-            bail!("nothing was acknowledged within {ROUND_MAX:?} of a restart");
-        }
+        load.another(ROUND_MAX).await?;
         recoveries.push(now_us().1 - killed_us);
     }
+    load.reach(usize::MAX, ROUND_MAX).await?;
     finish(
         &ground,
         kind,
@@ -128,22 +126,6 @@ async fn campaign(kind: Kind, common: &Common, kills: u64, acks: u64) -> anyhow:
         &mut recoveries,
     )
     .await
-}
-
-/// Waits until so many submits were acknowledged.
-async fn reach(load: &Load, acked: usize) -> anyhow::Result<()> {
-    let from_us = now_us().1;
-    while load.acked_count() < acked && !load.is_budget_used() {
-        if now_us().1 - from_us > u64::try_from(ROUND_MAX.as_micros())? {
-            let answers = load.answers();
-            bail!(
-                "{} of {acked} acknowledged within {ROUND_MAX:?}; other answers: {answers:?}",
-                load.acked_count()
-            );
-        }
-        load.next_ack(Duration::from_millis(20)).await;
-    }
-    Ok(())
 }
 
 /// Kills the server at that moment, and returns when.

@@ -9,7 +9,7 @@
 
 use super::{Common, Ground, Kind, middle_and_greatest};
 use crate::history::{FaultKind, Seen, now_us};
-use crate::load::{Load, Mix};
+use crate::load::Mix;
 use crate::pause;
 use crate::server::{Launch, Server};
 use crate::storage::Disk;
@@ -73,22 +73,14 @@ pub async fn run(arguments: &Arguments) -> anyhow::Result<()> {
     for _ in 0..arguments.cuts {
         load.add_budget(arguments.acks);
         // The cut comes in the middle of it.
-        let at =
-            load.acked_count() + usize::try_from(ground.draw(0..10_000))? * arguments.acks / 12_000;
-        while load.acked_count() < at {
-            if !load.next_ack(ACK_MAX).await {
-                bail!("nothing was acknowledged within {ACK_MAX:?}");
-            }
-        }
+        let part = usize::try_from(ground.draw(0..10_000))? * arguments.acks / 12_000;
+        load.reach(load.acked_count() + part, ACK_MAX).await?;
         pause(Duration::from_micros(ground.draw(0..5_000))).await;
         let cut_us = now_us().1;
         cut(&ground, &mut disk, server).await?;
         server = launch.start().await?;
         ground.up(&server);
-        load.add_budget(1);
-        if !load.next_ack(ACK_MAX).await {
-            bail!("nothing was acknowledged within {ACK_MAX:?} of a restart");
-        }
+        load.another(ACK_MAX).await?;
         recoveries.push(now_us().1 - cut_us);
     }
     let acked = load.stop().await?;
@@ -134,9 +126,11 @@ pub async fn teeth(arguments: &TeethArguments) -> anyhow::Result<()> {
     // The store is made and gets its first jobs, which are on the disk.
     let server = unsynced.start().await?;
     ground.up(&server);
-    collect(&load, 100).await?;
+    load.add_budget(100);
+    load.reach(100, ACK_MAX).await?;
     disk.sync()?;
-    collect(&load, 500).await?;
+    load.add_budget(500);
+    load.reach(600, ACK_MAX).await?;
     let acked = load.acked_count();
     cut(&ground, &mut disk, server).await?;
     let acked_jobs = {
@@ -164,17 +158,6 @@ pub async fn teeth(arguments: &TeethArguments) -> anyhow::Result<()> {
     );
     if lost == 0 {
         bail!("{name}: nothing was lost without syncs: the cut of the power is none");
-    }
-    Ok(())
-}
-
-async fn collect(load: &Load, acks: usize) -> anyhow::Result<()> {
-    let until = load.acked_count() + acks;
-    load.add_budget(acks);
-    while load.acked_count() < until {
-        if !load.next_ack(ACK_MAX).await {
-            bail!("nothing was acknowledged within {ACK_MAX:?}");
-        }
     }
     Ok(())
 }

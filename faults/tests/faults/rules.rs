@@ -97,10 +97,8 @@ fn another_input_is_caught_unless_the_server_died_while_it_handed_it_over() {
         };
         "another".clone_into(body);
         let report = check(&wrong, &Bounds::default());
-        assert!(
-            report.cut_inputs + report.count(Rule::Produced) >= 1,
-            "{report}"
-        );
+        // Of a job that was never acknowledged it shows as one that nobody submitted.
+        assert!(report.cut_inputs > 0 || !report.is_clean(), "{report}");
         explained += report.cut_inputs;
         caught += report.count(Rule::Produced);
     }
