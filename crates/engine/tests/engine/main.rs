@@ -6,4 +6,6 @@ mod harness;
 mod path;
 mod stopping;
 #[cfg(feature = "contract")]
+mod broken_stores;
+#[cfg(feature = "contract")]
 mod store_contract;

@@ -58,12 +58,16 @@ async fn serve(config: &Config, environment: &Environment) -> Result<ExitCode, S
     let stopping = tokio::select! {
         name = signals.next() => name,
         failed = engine.failed() => {
-            error!("stopping at once: {failed}");
+            error!(error = %failed, "stopping at once: {failed}");
             return Ok(ExitCode::FAILURE);
         }
     };
     let grace = config.shutdown_grace;
-    info!("draining after {stopping}: running attempts get {grace:?}");
+    info!(
+        signal = stopping,
+        grace = ?grace,
+        "draining after {stopping}: running attempts get {grace:?}"
+    );
     let drained = async {
         engine.stop(grace).await;
         http.stop().await;
@@ -75,11 +79,11 @@ async fn serve(config: &Config, environment: &Environment) -> Result<ExitCode, S
             Ok(ExitCode::SUCCESS)
         }
         name = signals.next() => {
-            info!("stopping at once after {name}");
+            info!(signal = name, "stopping at once after {name}");
             Ok(ExitCode::from(EXIT_SECOND_SIGNAL))
         }
         failed = engine.failed() => {
-            error!("stopping at once: {failed}");
+            error!(error = %failed, "stopping at once: {failed}");
             Ok(ExitCode::FAILURE)
         }
     }

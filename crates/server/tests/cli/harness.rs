@@ -71,7 +71,13 @@ pub(crate) struct Server {
 impl Server {
     /// Starts a server on a free port, and returns once it is ready.
     pub(crate) fn start(folder: &Path) -> Self {
+        Self::start_with(folder, &[])
+    }
+
+    /// Starts one with these environment variables.
+    pub(crate) fn start_with(folder: &Path, variables: &[(&str, &str)]) -> Self {
         let mut child = anteroom(folder, &["serve", "--listen", "127.0.0.1:0"])
+            .envs(variables.iter().copied())
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();

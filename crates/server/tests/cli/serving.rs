@@ -34,6 +34,27 @@ fn a_free_port_is_picked_and_printed() {
 }
 
 #[test]
+fn log_lines_are_json_if_asked_for_and_never_hold_an_input() {
+    let folder = folder(CONFIG);
+    let variables = [("ANTEROOM_LOG", "trace"), ("ANTEROOM_LOG_FORMAT", "json")];
+    let server = Server::start_with(folder.path(), &variables);
+    server.submit(&["echo", "--input", "a-secret", "--wait", "30s"]);
+    server.signal(Signal::SIGTERM);
+    let (status, lines) = server.wait();
+    assert_eq!(status.code(), Some(0), "{lines:#?}");
+    for line in &lines {
+        let parsed: Result<serde_json::Value, _> = serde_json::from_str(line);
+        assert!(
+            parsed.is_ok_and(|line| line["message"].is_string()),
+            "{line}"
+        );
+        assert!(!line.contains("a-secret"), "{line}");
+    }
+    let is_draining = |line: &String| line.contains("\"signal\":\"SIGTERM\"");
+    assert!(lines.iter().any(is_draining), "{lines:#?}");
+}
+
+#[test]
 fn results_survive_a_restart() {
     let folder = folder(CONFIG);
     let server = Server::start(folder.path());
