@@ -10,6 +10,7 @@ pub mod fsync_error;
 pub mod kill;
 pub mod naps;
 pub mod power;
+pub mod slow;
 
 use crate::client::{Client, Whereabouts};
 use crate::history::{Event, FaultKind, Recorder, Report};
@@ -252,7 +253,13 @@ impl Ground {
             }
         );
         if !report.is_clean() || !tally.is_right() {
-            bail!("the promise was broken (seed {})", self.seed);
+            let kept = self.path().with_extension("broken");
+            std::fs::rename(self.path(), &kept).context("keep what shows it")?;
+            bail!(
+                "the promise was broken (seed {}); the histories are in {}",
+                self.seed,
+                kept.display()
+            );
         }
         Ok(())
     }

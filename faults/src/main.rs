@@ -1,6 +1,6 @@
 //! The command line of the fault campaigns.
 
-use anteroom_faults::campaign::{damage, disk_full, drain, fsync_error, kill, naps, power};
+use anteroom_faults::campaign::{damage, disk_full, drain, fsync_error, kill, naps, power, slow};
 use anteroom_faults::history::{Bounds, check};
 use anyhow::bail;
 use clap::{Parser, Subcommand};
@@ -37,6 +37,8 @@ enum Command {
     Drain(drain::Arguments),
     /// Damages the database.
     Damage(damage::Arguments),
+    /// Opens thousands of slow sockets.
+    Slow(slow::Arguments),
 }
 
 #[derive(Debug, clap::Args)]
@@ -80,6 +82,7 @@ async fn run() -> anyhow::Result<()> {
         Command::Naps(arguments) => naps::run(&arguments).await,
         Command::Drain(arguments) => drain::run(&arguments).await,
         Command::Damage(arguments) => damage::run(&arguments).await,
+        Command::Slow(arguments) => slow::run(&arguments).await,
     }
 }
 
