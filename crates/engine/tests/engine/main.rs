@@ -2,10 +2,10 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by it")]
 
 mod attempts;
+#[cfg(feature = "contract")]
+mod broken_stores;
 mod harness;
 mod path;
 mod stopping;
-#[cfg(feature = "contract")]
-mod broken_stores;
 #[cfg(feature = "contract")]
 mod store_contract;
