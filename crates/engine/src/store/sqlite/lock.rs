@@ -4,6 +4,13 @@ use super::fault::OpenError;
 use std::ffi::OsString;
 use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Duration;
+
+/// How often and how long to wait for the lock of a process that was killed: a child that it was
+/// just starting has its descriptors until it becomes another program.
+const LOCK_TRIES: u32 = 100;
+const LOCK_WAIT: Duration = Duration::from_millis(10);
 
 /// A lock that is held as long as this lives, and let go of by the system if the process dies.
 #[derive(Debug)]
@@ -21,13 +28,18 @@ impl Lock {
             .truncate(false)
             .open(&beside)
             .map_err(OpenError::file(&beside, "opened"))?;
-        match file.try_lock() {
-            Ok(()) => Ok(Self { _file: file }),
-            Err(TryLockError::WouldBlock) => Err(OpenError::InUse {
-                path: path.to_owned(),
-            }),
-            Err(TryLockError::Error(source)) => Err(OpenError::file(&beside, "locked")(source)),
+        for _ in 0..LOCK_TRIES {
+            match file.try_lock() {
+                Ok(()) => return Ok(Self { _file: file }),
+                Err(TryLockError::WouldBlock) => thread::sleep(LOCK_WAIT),
+                Err(TryLockError::Error(source)) => {
+                    return Err(OpenError::file(&beside, "locked")(source));
+                }
+            }
         }
+        Err(OpenError::InUse {
+            path: path.to_owned(),
+        })
     }
 }
 

@@ -1,0 +1,218 @@
+//! A server whose tasks write down each attempt: what an embedder's own binary looks like.
+//!
+//! `digest` is a function, `digest-exec` is this binary as a program; both give the SHA-256 of
+//! their input. The engine, the store and the HTTP are those of the server under test.
+
+use anteroom::clock::Clock;
+use anteroom::core::RetryPolicy;
+use anteroom::run::exec::{Exec, ExecRunner, Launcher, launcher};
+use anteroom::run::{Attempt, Outcome, function};
+use anteroom::store::sqlite::SqliteStore;
+use anteroom::{Engine, Options, Task, TaskRunner};
+use anteroom_faults::campaign::node;
+use anteroom_faults::client::digest;
+use anteroom_faults::history::{Ended, Event, Recorder, now_us};
+use anteroom_server::http::serve::{ServeLimits, serve};
+use anteroom_server::http::{RouterOptions, router};
+use anyhow::{Context, bail};
+use bytes::Bytes;
+use clap::Parser;
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+const SHUTDOWN_GRACE: Duration = Duration::from_secs(3);
+
+/// Serves the tasks `digest` and `digest-exec`.
+#[derive(Debug, Parser)]
+struct Arguments {
+    /// The address to listen on.
+    #[arg(long, default_value = "127.0.0.1:0")]
+    listen: String,
+    /// The store, `sqlite:PATH`.
+    #[arg(long)]
+    store: Option<String>,
+    /// The file that every attempt is written to.
+    #[arg(long)]
+    history: PathBuf,
+    /// Is the program of a job of `digest-exec`, on the node of this name.
+    #[arg(long)]
+    program_on: Option<String>,
+}
+
+fn main() -> anyhow::Result<ExitCode> {
+    launcher::run_if_asked();
+    let arguments = Arguments::parse();
+    match &arguments.program_on {
+        Some(node) => program(&arguments.history, node),
+        None => server(&arguments),
+    }
+}
+
+#[tokio::main]
+async fn server(arguments: &Arguments) -> anyhow::Result<ExitCode> {
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let path = arguments
+        .store
+        .as_deref()
+        .and_then(|store| store.strip_prefix("sqlite:"))
+        .context("--store is sqlite:PATH")?;
+    let listener = TcpListener::bind(&arguments.listen).await?;
+    let address = listener.local_addr()?;
+    let store = SqliteStore::open(path, Clock::system())?;
+    let tasks = vec![function_task(arguments)?, program_task(arguments)?];
+    let engine = Engine::start(Arc::new(store), tasks, Options::default()).await?;
+    let stopping = CancellationToken::new();
+    let mut http = tokio::task::JoinSet::new();
+    http.spawn(serve(
+        listener,
+        router(engine.clone(), &RouterOptions::default()),
+        ServeLimits::default(),
+        stopping.clone().cancelled_owned(),
+    ));
+    eprintln!("listening on http://{address}");
+    tokio::select! {
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+        failed = engine.failed() => bail!("stopping at once: {failed}"),
+    }
+    let drained = async {
+        engine.stop(SHUTDOWN_GRACE).await;
+        stopping.cancel();
+        while http.join_next().await.is_some() {}
+        engine.close().await;
+    };
+    tokio::select! {
+        () = drained => Ok(ExitCode::SUCCESS),
+        failed = engine.failed() => bail!("stopping at once: {failed}"),
+    }
+}
+
+/// A crash costs an attempt, and there are many.
+fn many_attempts(mut task: Task) -> Task {
+    task.max_attempts = 100;
+    task.retry = RetryPolicy {
+        initial: Duration::from_millis(20),
+        factor: 1.0,
+        max: Duration::from_millis(20),
+        jitter: 0.0,
+    };
+    task
+}
+
+fn own_node() -> anyhow::Result<String> {
+    Ok(node(i32::try_from(std::process::id())?))
+}
+
+/// Names a process among all that write to one history.
+fn party(what: &str) -> String {
+    format!("{what}-{}-{}", std::process::id(), now_us().1)
+}
+
+fn function_task(arguments: &Arguments) -> anyhow::Result<Task> {
+    let recorder = Arc::new(Recorder::open(&arguments.history, party("server"))?);
+    let node = own_node()?;
+    let runner = function::bytes(move |attempt| run(attempt, recorder.clone(), node.clone()));
+    Ok(many_attempts(Task::new(
+        "digest",
+        TaskRunner::Here(runner),
+    )?))
+}
+
+/// Takes a few milliseconds, so that a kill finds attempts at work.
+async fn run(attempt: Attempt, recorder: Arc<Recorder>, node: String) -> Outcome {
+    let body = digest(&attempt.input.bytes);
+    let id = attempt.job.id.to_string();
+    let (number, claim) = (attempt.number, attempt.claim.get());
+    let start = Event::Start {
+        id: id.clone(),
+        attempt: number,
+        claim,
+        node,
+        body: body.clone(),
+    };
+    if let Err(error) = recorder.write(start) {
+        return Outcome::failed(format!("{error:#}"));
+    }
+    let wait = Duration::from_micros(fastrand::u64(0..5_000));
+    Clock::system().sleep(wait).await;
+    let end = Event::End {
+        id,
+        attempt: number,
+        claim,
+        outcome: Ended::Succeeded,
+        result: Some(digest(body.as_bytes())),
+    };
+    if let Err(error) = recorder.write(end) {
+        return Outcome::failed(format!("{error:#}"));
+    }
+    Outcome::Succeeded(anteroom::core::Payload {
+        content_type: "text/plain".into(),
+        bytes: Bytes::from(body),
+    })
+}
+
+fn program_task(arguments: &Arguments) -> anyhow::Result<Task> {
+    let own = std::env::current_exe()?;
+    let history = std::path::absolute(&arguments.history)?;
+    let argv = vec![
+        own.display().to_string(),
+        "--history".to_owned(),
+        history.display().to_string(),
+        "--program-on".to_owned(),
+        own_node()?,
+    ];
+    let exec = Exec {
+        argv,
+        launcher: Some(Launcher::this_binary()),
+        ..Exec::default()
+    };
+    let runner = TaskRunner::Here(Arc::new(ExecRunner::new(exec)?));
+    let mut task = many_attempts(Task::new("digest-exec", runner)?);
+    task.concurrency = 8;
+    Ok(task)
+}
+
+/// What a job of `digest-exec` runs.
+fn program(history: &Path, node: &str) -> anyhow::Result<ExitCode> {
+    let mut input = Vec::new();
+    std::io::stdin().read_to_end(&mut input)?;
+    let recorder = Recorder::open(history, party("program"))?;
+    let (id, attempt, claim) = (
+        variable("ANTEROOM_JOB_ID")?,
+        variable("ANTEROOM_ATTEMPT")?.parse()?,
+        variable("ANTEROOM_CLAIM")?.parse()?,
+    );
+    let body = digest(&input);
+    recorder.write(Event::Start {
+        id: id.clone(),
+        attempt,
+        claim,
+        node: node.to_owned(),
+        body: body.clone(),
+    })?;
+    let output = format!("{body}  -\n");
+    recorder.write(Event::End {
+        id,
+        attempt,
+        claim,
+        outcome: Ended::Succeeded,
+        result: Some(digest(output.as_bytes())),
+    })?;
+    std::io::stdout().write_all(output.as_bytes())?;
+    Ok(ExitCode::SUCCESS)
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a program of a job is told about it in its environment"
+)]
+fn variable(name: &str) -> anyhow::Result<String> {
+    std::env::var(name).with_context(|| format!("read {name}"))
+}
