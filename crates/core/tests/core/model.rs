@@ -6,7 +6,7 @@
 //! [`transition`]. Broken twins of it must be caught, so that the model is known to see faults.
 //!
 //! Bounds: of each worker the latest message stays on its way (for ever), an earlier one is lost;
-//! claims are told apart by their order only; two hand-backs are free instead of a hundred.
+//! claims are told apart by their order only; one hand-back is free instead of a hundred.
 
 use crate::harness::{at, ticks};
 use anteroom_core::limits::HAND_BACKS_FREE;
@@ -22,8 +22,8 @@ mod search;
 const MAX_ATTEMPTS: u32 = 3;
 /// The length of a lease. While it is good the time is 0; once it ran out the time is this.
 const LEASE: i64 = 10;
-/// Hand-backs that every job is given to begin with, so that few are left free.
-const HAND_BACKS_BEFORE: u32 = HAND_BACKS_FREE - 2;
+/// Hand-backs that every job is given to begin with, so that one is left free.
+const HAND_BACKS_BEFORE: u32 = HAND_BACKS_FREE - 1;
 
 /// What decides: [`transition`], or a broken twin.
 type Decide = fn(&Status, &Event, Timestamp) -> Result<Next, Rejected>;
