@@ -6,6 +6,8 @@
 
 mod attempt;
 pub mod clock;
+#[cfg(feature = "contract")]
+pub mod contract;
 mod dispatch;
 mod engine;
 mod maintain;

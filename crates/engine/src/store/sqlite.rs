@@ -1,1 +1,256 @@
-//! The `SQLite` store (to come).
+//! The `SQLite` store: durable, embedded, for one process on one machine.
+//!
+//! What an operation acknowledged is on the disk: it was committed with an fsync. All writing is
+//! done by one thread, which gathers what waits for it into one transaction ([`writer`]); reading
+//! is done beside it from what was committed ([`read`]). The order of the waiting jobs is kept in
+//! memory ([`order`]) and rebuilt when the store is opened ([`open`]).
+//!
+//! A failure that passes (a full disk) is [`StoreError::Unavailable`]: the transaction is rolled
+//! back, memory put back, and the store goes on by itself once there is room. After any other
+//! (a failed fsync, damage) the store has failed for good, since it no longer knows what the disk
+//! holds: nothing is acknowledged after it, and [`Store::failed`] says which file and why.
+
+mod change;
+mod fault;
+mod lock;
+mod open;
+mod operation;
+mod order;
+mod read;
+mod rows;
+mod schema;
+mod shared;
+mod statements;
+#[cfg(test)]
+mod tests;
+mod writer;
+
+pub use fault::OpenError;
+
+use crate::clock::Clock;
+use crate::store::{
+    Applied, Change, Claimed, Counts, Deleted, Filter, Found, Listing, NewJob, Overdue, Page,
+    Store, StoreError, Want,
+};
+use anteroom_core::{Job, JobId, Payload};
+use async_trait::async_trait;
+use operation::{Delivery, Operation, Parked, Reply};
+use read::Question;
+use shared::Shared;
+use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, mpsc};
+use std::thread::{self, JoinHandle};
+use tokio::sync::oneshot;
+
+/// Readers: the first reads lists, so that those hold up nobody else, the others single jobs.
+const READERS: usize = 3;
+
+/// Keeps jobs in an `SQLite` database.
+///
+/// Dropping it ends its threads as well, after what was begun, and waits for them; the log is
+/// then merged when the store is opened again. Better [`close`](Store::close) it.
+#[derive(Debug)]
+pub struct SqliteStore {
+    shared: Arc<Shared>,
+    readers: Vec<mpsc::Sender<Question>>,
+    next_reader: AtomicUsize,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl SqliteStore {
+    /// Opens the database at `path`, or makes it where there is nothing, and keeps other
+    /// processes from it.
+    ///
+    /// Beside `path` lie its log (`-wal`), the index of that (`-shm`) and a lock file (`-lock`).
+    /// Blocks while it reads the waiting jobs.
+    ///
+    /// # Errors
+    ///
+    /// [`OpenError`], which names the file and what to do. Never is a new database made in the
+    /// place of one that is damaged or missing a part.
+    pub fn open(path: impl AsRef<Path>, clock: Clock) -> Result<Self, OpenError> {
+        let path = path.as_ref();
+        let beginning = open::open(path, clock.now())?;
+        let (operations, to_do) = mpsc::channel();
+        let shared = Arc::new(Shared::new(path.to_owned(), clock, operations.clone()));
+        let mut store = Self {
+            shared: shared.clone(),
+            readers: Vec::new(),
+            next_reader: AtomicUsize::new(0),
+            threads: Vec::new(),
+        };
+        for _ in 0..READERS {
+            let reader = store.start_reader()?;
+            store.readers.push(reader);
+        }
+        // Last, since it is what a store that was begun in part must not wait for.
+        let writer = {
+            let shared = shared.clone();
+            move || writer::run(beginning, &shared, to_do)
+        };
+        store.start("anteroom-writer", writer)?;
+        shared.clock.on_advance(move || {
+            // Ended: nothing waits for the clock any more.
+            let _ended = operations.send(Operation::LookAtTheClock).is_err();
+        });
+        Ok(store)
+    }
+
+    fn start_reader(&mut self) -> Result<mpsc::Sender<Question>, OpenError> {
+        let db = open::connect_reader(&self.shared.path)?;
+        let (sender, questions) = mpsc::channel();
+        let shared = self.shared.clone();
+        self.start("anteroom-reader", move || {
+            read::run(db, &shared, &questions);
+        })?;
+        Ok(sender)
+    }
+
+    fn start(&mut self, name: &str, work: impl FnOnce() + Send + 'static) -> Result<(), OpenError> {
+        let thread = thread::Builder::new()
+            .name(name.to_owned())
+            .spawn(work)
+            .map_err(OpenError::file(&self.shared.path, "given a thread"))?;
+        self.threads.push(thread);
+        Ok(())
+    }
+
+    /// Has the writer do something, and waits for its answer.
+    async fn write<T>(
+        &self,
+        operation: impl FnOnce(Reply<T>) -> Operation,
+    ) -> Result<T, StoreError> {
+        let (reply, answer) = oneshot::channel();
+        self.shared.send(operation(reply))?;
+        answer.await.unwrap_or_else(|_| Err(self.shared.ended()))
+    }
+
+    /// Asks a reader, and waits for its answer.
+    async fn read<T>(
+        &self,
+        reader: &mpsc::Sender<Question>,
+        question: impl FnOnce(Reply<T>) -> Question,
+    ) -> Result<T, StoreError> {
+        if let Some(error) = self.shared.refusal() {
+            return Err(error);
+        }
+        let (reply, answer) = oneshot::channel();
+        reader
+            .send(question(reply))
+            .map_err(|_| self.shared.ended())?;
+        answer.await.unwrap_or_else(|_| Err(self.shared.ended()))
+    }
+
+    /// Those who read single jobs take turns.
+    fn reader(&self) -> &mpsc::Sender<Question> {
+        let turn = self.next_reader.fetch_add(1, Ordering::Relaxed);
+        &self.readers[1 + turn % (READERS - 1)]
+    }
+
+    /// Tells the readers to end.
+    fn close_readers(&self) -> Vec<oneshot::Receiver<()>> {
+        let close = |reader: &mpsc::Sender<Question>| {
+            let (done, ended) = oneshot::channel();
+            // If it has ended before, so has `ended`.
+            let _ended_before = reader.send(Question::Close(done)).is_err();
+            ended
+        };
+        self.readers.iter().map(close).collect()
+    }
+}
+
+#[async_trait]
+impl Store for SqliteStore {
+    fn clock(&self) -> Clock {
+        self.shared.clock.clone()
+    }
+
+    async fn insert(&self, jobs: Vec<NewJob>) -> Result<(), StoreError> {
+        let place = self.shared.enter(jobs.len())?;
+        self.write(|reply| Operation::Insert(place, jobs, reply))
+            .await
+    }
+
+    async fn claim(&self, want: Want) -> Result<Vec<Claimed>, StoreError> {
+        let until = self.shared.clock.now().after(want.wait);
+        let parked = |reply| Parked { want, until, reply };
+        let delivery: Delivery = self.write(|reply| Operation::Claim(parked(reply))).await?;
+        Ok(delivery.receive())
+    }
+
+    async fn apply(&self, changes: Vec<Change>) -> Result<Vec<Applied>, StoreError> {
+        self.write(|reply| Operation::Apply(changes, reply)).await
+    }
+
+    async fn overdue(&self, limit: usize) -> Result<Vec<Overdue>, StoreError> {
+        self.write(|reply| Operation::Overdue(limit, reply)).await
+    }
+
+    async fn prune(&self, limit: usize) -> Result<usize, StoreError> {
+        self.write(|reply| Operation::Prune(limit, reply)).await
+    }
+
+    async fn delete(&self, id: JobId, if_version: Option<u64>) -> Result<Deleted, StoreError> {
+        self.write(|reply| Operation::Delete(id, if_version, reply))
+            .await
+    }
+
+    async fn get(&self, id: JobId) -> Result<Found<Job>, StoreError> {
+        self.read(self.reader(), |reply| Question::Get(id, reply))
+            .await
+    }
+
+    async fn input(&self, id: JobId) -> Result<Found<Payload>, StoreError> {
+        self.read(self.reader(), |reply| Question::Input(id, reply))
+            .await
+    }
+
+    async fn result(&self, id: JobId) -> Result<Found<(Job, Option<Payload>)>, StoreError> {
+        self.read(self.reader(), |reply| Question::Result(id, reply))
+            .await
+    }
+
+    async fn list(&self, filter: &Filter, page: Page) -> Result<Listing, StoreError> {
+        let filter = Box::new(filter.clone());
+        self.read(&self.readers[0], |reply| {
+            Question::List(filter, page, reply)
+        })
+        .await
+    }
+
+    async fn counts(&self) -> Result<Vec<Counts>, StoreError> {
+        self.write(Operation::Counts).await
+    }
+
+    async fn failed(&self) -> StoreError {
+        self.shared.failed().await
+    }
+
+    async fn close(&self) {
+        if self.shared.close() {
+            return;
+        }
+        for ended in self.close_readers() {
+            // An error says that it has ended before.
+            let _ended = ended.await;
+        }
+        let (done, ended) = oneshot::channel();
+        self.shared.send_close(Operation::Close(true, done));
+        // An error says that it has ended before.
+        let _ended = ended.await;
+    }
+}
+
+impl Drop for SqliteStore {
+    fn drop(&mut self) {
+        self.shared.close();
+        self.close_readers();
+        let (done, _unheard) = oneshot::channel();
+        self.shared.send_close(Operation::Close(false, done));
+        for thread in self.threads.drain(..) {
+            // A panic was noted as the store's failure.
+            let _panicked = thread.join().is_err();
+        }
+    }
+}

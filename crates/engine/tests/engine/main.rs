@@ -1,7 +1,9 @@
-//! The engine over the memory store.
+//! The engine's integration tests: one binary, a module for each subject.
 #![allow(clippy::unwrap_used, reason = "a test fails by it")]
 
 mod attempts;
 mod harness;
 mod path;
+#[cfg(feature = "contract")]
+mod store_contract;
 mod stopping;

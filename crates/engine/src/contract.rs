@@ -1,0 +1,231 @@
+//! The store contract: every promise of [`Store`](crate::store::Store) as a case to be run.
+//!
+//! For authors of stores. A store is right when all cases pass; each is a sentence that says what
+//! is promised, and the reason is in its doc comment. Name how to open yours, and
+//! [`store_contract!`](crate::store_contract) makes a test of each case:
+//!
+//! ```
+//! use anteroom::clock::Clock;
+//! use anteroom::contract::StoreUnderTest;
+//! use anteroom::store::{Store, memory::MemoryStore};
+//! use std::sync::Arc;
+//!
+//! #[derive(Debug)]
+//! struct Memory;
+//!
+//! #[async_trait::async_trait]
+//! impl StoreUnderTest for Memory {
+//!     async fn open(&self, clock: Clock) -> Arc<dyn Store> {
+//!         Arc::new(MemoryStore::new(clock))
+//!     }
+//! }
+//!
+//! mod memory {
+//!     anteroom::store_contract!(super::Memory);
+//! }
+//! # fn main() {}
+//! ```
+//!
+//! Design facts: the clock is one that only the case moves ([`Clock::manual`]), so that a store
+//! with threads of its own is under the same time as its test; it has such a thread woken by
+//! [`Clock::on_advance`]. No case sleeps, and each ends within [`CASE_MAX`]. In
+//! [`random`], random lives of jobs are led in the store on trial and in the memory store side by
+//! side, and every answer is compared.
+#![expect(
+    clippy::missing_panics_doc,
+    reason = "a case that panics is a promise broken: that is what it is for"
+)]
+
+use crate::clock::Clock;
+use crate::store::Store;
+use async_trait::async_trait;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+pub mod claim;
+pub mod fence;
+pub mod forget;
+pub mod insert;
+pub mod list;
+pub mod overdue;
+pub mod random;
+pub mod reopen;
+pub mod settle;
+mod trial;
+pub mod waiting;
+
+pub use trial::Trial;
+
+/// How long a case may take on a slow machine under load.
+pub const CASE_MAX: Duration = Duration::from_mins(5);
+
+/// Opens the store that is on trial: one for each case.
+#[async_trait]
+pub trait StoreUnderTest: fmt::Debug + Send + Sync + 'static {
+    /// Opens the store, empty the first time, which goes by `clock`.
+    ///
+    /// Called once, and where it [is durable](Self::is_durable) again each time it was closed: then
+    /// it is the same store, opened by another process as far as it can tell.
+    async fn open(&self, clock: Clock) -> Arc<dyn Store>;
+
+    /// Tells whether the store survives being closed. Default: no, and some cases try nothing.
+    fn is_durable(&self) -> bool {
+        false
+    }
+}
+
+/// Runs one case over one store.
+///
+/// # Panics
+///
+/// When the store breaks the promise that the case is about, or takes longer than [`CASE_MAX`].
+pub fn run(subject: impl StoreUnderTest, case: impl AsyncFnOnce(&mut Trial)) {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build();
+    let runtime = match runtime {
+        Ok(runtime) => runtime,
+        Err(error) => panic!("the case could not be begun: {error}"),
+    };
+    runtime.block_on(async {
+        let mut trial = Trial::begin(Box::new(subject)).await;
+        let ended = tokio::time::timeout(CASE_MAX, async {
+            case(&mut trial).await;
+            trial.store().close().await;
+        });
+        assert!(
+            ended.await.is_ok(),
+            "the case took longer than {CASE_MAX:?}"
+        );
+    });
+}
+
+/// Makes a test of each case of the [store contract](crate::contract) over a store.
+///
+/// Takes an expression that gives a [`StoreUnderTest`](crate::contract::StoreUnderTest); it is
+/// evaluated anew for each test. Put it in a module of its own, named for the store.
+#[macro_export]
+macro_rules! store_contract {
+    ($subject:expr) => {
+        $crate::store_contract! { @cases $subject;
+            insert::an_inserted_job_can_be_read,
+            insert::inputs_are_kept_byte_for_byte,
+            insert::an_insert_is_seen_whole_or_not_at_all,
+            insert::a_dropped_insert_stores_all_or_none,
+            insert::an_insert_with_a_taken_id_stores_nothing,
+            insert::an_unknown_id_is_unknown,
+            insert::jobs_with_one_order_key_are_told_apart,
+
+            claim::claims_go_by_priority_then_run_at_then_submission,
+            claim::a_job_that_comes_due_takes_its_turn,
+            claim::nothing_is_claimed_before_it_is_due,
+            claim::a_claim_takes_no_more_than_its_limit,
+            claim::a_claim_takes_wanted_tasks_and_queues_only,
+            claim::a_claim_begins_an_attempt,
+            claim::claim_numbers_rise,
+            claim::no_job_is_claimed_by_two,
+            claim::a_job_past_its_deadline_is_not_claimed,
+            claim::a_job_that_began_once_is_never_too_late,
+
+            waiting::a_claim_without_a_wait_returns_at_once,
+            waiting::a_waiting_claim_gets_an_inserted_job_at_once,
+            waiting::every_waiting_claim_gets_a_job,
+            waiting::a_waiting_claim_gets_a_job_that_comes_due,
+            waiting::a_waiting_claim_gets_a_job_that_became_ready_again,
+            waiting::a_waiting_claim_leaves_unwanted_jobs_alone,
+            waiting::a_waiting_claim_ends_with_its_wait,
+            waiting::a_dropped_waiting_claim_takes_nothing,
+            waiting::a_dropped_claim_hands_its_jobs_back,
+            waiting::what_a_dropped_claim_hands_back_wakes_another,
+            waiting::closing_ends_waiting_claims_with_none,
+
+            fence::a_late_worker_changes_nothing,
+            fence::a_claim_of_another_job_is_no_claim,
+            fence::a_pulled_lease_that_ran_out_is_lost,
+            fence::a_node_lease_that_ran_out_still_settles,
+            fence::a_claim_settles_once,
+            fence::of_several_settles_at_once_one_counts,
+            fence::extending_keeps_the_lease_and_the_version,
+
+            settle::every_event_does_what_the_lifecycle_says,
+            settle::results_are_kept_byte_for_byte,
+            settle::a_success_after_a_cancel_request_is_kept,
+            settle::any_other_end_after_a_cancel_request_cancels,
+            settle::a_cancelled_waiting_job_is_never_claimed,
+            settle::attempts_follow_each_other_until_they_are_used_up,
+            settle::hand_backs_cost_nothing_until_there_are_too_many,
+            settle::a_retry_starts_over_and_keeps_the_errors,
+            settle::the_latest_errors_are_kept_newest_last,
+            settle::a_change_for_another_version_is_refused,
+            settle::changes_happen_in_order_each_on_its_own,
+
+            overdue::leases_that_ran_out_are_overdue,
+            overdue::deadlines_that_passed_are_overdue,
+            overdue::a_deadline_is_met_by_beginning,
+            overdue::overdue_jobs_are_told_of_up_to_the_limit,
+
+            forget::only_a_finished_job_can_be_deleted,
+            forget::a_deletion_of_another_version_is_refused,
+            forget::jobs_are_forgotten_once_their_retention_is_over,
+            forget::a_retried_job_is_kept_until_its_second_end,
+            forget::pruning_stops_at_its_limit,
+            forget::gone_ids_are_remembered_for_a_day,
+
+            list::a_list_is_newest_first_and_without_errors,
+            list::a_list_shows_what_its_filter_names,
+            list::pages_are_stable_while_jobs_come_and_go,
+            list::a_page_looks_at_no_more_jobs_than_its_bound,
+            list::counts_follow_the_jobs,
+
+            reopen::jobs_in_every_state_survive_a_reopen,
+            reopen::what_runs_out_runs_out_after_a_reopen_too,
+            reopen::claim_numbers_rise_over_a_reopen,
+            reopen::running_jobs_of_a_dead_process_are_overdue,
+            reopen::pulled_leases_survive_a_reopen,
+            reopen::a_closed_store_refuses_everything,
+            reopen::closing_finishes_what_was_begun,
+
+            random::random_lives_agree_with_the_memory_store,
+        }
+    };
+    (@cases $subject:expr; $($theme:ident::$case:ident,)*) => {
+        $(
+            #[test]
+            fn $case() {
+                $crate::contract::run($subject, $crate::contract::$theme::$case);
+            }
+        )*
+    };
+}
+
+#[cfg(test)]
+mod tests {
+    /// A case that the macro leaves out would never be run by anybody.
+    #[test]
+    fn the_macro_names_every_case() {
+        let themes = [
+            ("claim", include_str!("contract/claim.rs")),
+            ("fence", include_str!("contract/fence.rs")),
+            ("forget", include_str!("contract/forget.rs")),
+            ("insert", include_str!("contract/insert.rs")),
+            ("list", include_str!("contract/list.rs")),
+            ("overdue", include_str!("contract/overdue.rs")),
+            ("random", include_str!("contract/random.rs")),
+            ("reopen", include_str!("contract/reopen.rs")),
+            ("settle", include_str!("contract/settle.rs")),
+            ("waiting", include_str!("contract/waiting.rs")),
+        ];
+        let this_file = include_str!("contract.rs");
+        for (theme, text) in themes {
+            let cases = text.split("\npub async fn ").skip(1);
+            let names: Vec<_> = cases.filter_map(|case| case.split('(').next()).collect();
+            assert!(!names.is_empty(), "{theme}");
+            for name in names {
+                let listed = format!("            {theme}::{name},\n");
+                assert!(this_file.contains(&listed), "{theme}::{name}");
+            }
+        }
+    }
+}

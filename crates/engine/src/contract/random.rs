@@ -1,0 +1,600 @@
+//! Random lives of jobs, led in the store on trial and in the memory store side by side.
+//!
+//! Both go by one clock and are asked the same things in the same order; every answer has to be
+//! the same: jobs, refusals, lists, counts. Each draws claim numbers of its own, so numbers are
+//! compared by when they were drawn. Where the store on trial survives it, it is closed and
+//! opened in between, while the reference goes on: nobody may notice but the workers that died.
+//!
+//! A life that went wrong names its seed. `ANTEROOM_SEED=…` leads it again.
+
+use super::Trial;
+use super::trial::{done, name, payload, priority};
+use crate::store::memory::MemoryStore;
+use crate::store::{
+    Applied, Change, Claimed, Counts, Cursor, Deleted, Filter, Found, NewJob, Overdue,
+    OverdueReason, Page, Refused, Store, Want,
+};
+use anteroom_core::{
+    ClaimNumber, Event, Failure, FailureKind, HandBack, Job, JobId, Label, Lease, Payload, Retry,
+    ShownState, Status, Timestamp,
+};
+use fastrand::Rng;
+use std::collections::HashMap;
+use std::fmt;
+use std::time::Duration;
+
+/// Lives led with seeds that are always the same.
+const FIXED_SEEDS: u64 = 3;
+/// Things that happen in one life.
+const STEPS: usize = 300;
+/// More than a life has jobs.
+const ALL: usize = 100_000;
+
+/// Random lives of jobs agree, answer for answer, with the memory store.
+pub async fn random_lives_agree_with_the_memory_store(trial: &mut Trial) {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "who looks into a failed life names its seed, and configures nothing"
+    )]
+    let named = std::env::var("ANTEROOM_SEED").ok();
+    if let Some(seed) = named.and_then(|seed| seed.parse().ok()) {
+        lead_a_life(trial, seed).await;
+        return;
+    }
+    for seed in (0..FIXED_SEEDS).chain([fastrand::u64(..)]) {
+        lead_a_life(trial, seed).await;
+    }
+}
+
+async fn lead_a_life(trial: &mut Trial, seed: u64) {
+    // Shown by the test harness only if it goes wrong.
+    println!("leading the life of ANTEROOM_SEED={seed}");
+    let mut life = Life {
+        reference: MemoryStore::new(trial.clock()),
+        random: Rng::with_seed(seed),
+        jobs: Vec::new(),
+        held: Vec::new(),
+        theirs: Numbers::default(),
+        ours: Numbers::default(),
+        // Lives share a store: each has tasks of its own, and overlooks those of others.
+        tasks: ["a", "b", "c"].map(|task| name(&format!("{task}-{seed}"))),
+        seed,
+        step: 0,
+    };
+    for step in 0..STEPS {
+        life.step = step;
+        life.one_step(trial).await;
+    }
+    life.compare_everything(trial).await;
+    life.end_everything(trial).await;
+}
+
+/// What is known of a life so far.
+struct Life {
+    reference: MemoryStore,
+    random: Rng,
+    jobs: Vec<JobId>,
+    /// Every claim that was ever made, current or not: which job, and when it was drawn.
+    held: Vec<(JobId, u64)>,
+    theirs: Numbers,
+    ours: Numbers,
+    tasks: [anteroom_core::Name; 3],
+    seed: u64,
+    step: usize,
+}
+
+/// The claim numbers that one store drew, in their order.
+#[derive(Default)]
+struct Numbers {
+    drawn: Vec<ClaimNumber>,
+    when: HashMap<ClaimNumber, u64>,
+}
+
+impl Numbers {
+    fn draw(&mut self, claim: ClaimNumber) {
+        self.drawn.push(claim);
+        self.when.insert(claim, self.drawn.len() as u64);
+    }
+
+    /// Returns the claim that was drawn at that place; before the first there is none.
+    fn at(&self, when: u64) -> ClaimNumber {
+        let place = usize::try_from(when).ok().and_then(|n| n.checked_sub(1));
+        let drawn = place.and_then(|place| self.drawn.get(place));
+        drawn.copied().unwrap_or(ClaimNumber::NONE)
+    }
+
+    /// Puts in place of the claim number when it was drawn.
+    fn plain_number(&self, claim: ClaimNumber) -> ClaimNumber {
+        ClaimNumber::new(self.when.get(&claim).copied().unwrap_or(0))
+    }
+
+    fn plain_job(&self, mut job: Job) -> Job {
+        job.status.claim = self.plain_number(job.status.claim);
+        job
+    }
+
+    fn plain_applied(&self, applied: Applied) -> Applied {
+        match applied {
+            Ok(job) => Ok(self.plain_job(job)),
+            Err(Refused::Rejected(why, job)) => {
+                Err(Refused::Rejected(why, Box::new(self.plain_job(*job))))
+            }
+            Err(Refused::VersionDiffers(job)) => {
+                Err(Refused::VersionDiffers(Box::new(self.plain_job(*job))))
+            }
+            Err(Refused::Unknown | Refused::Gone) => applied,
+        }
+    }
+
+    fn plain_deleted(&self, deleted: Deleted) -> Deleted {
+        match deleted {
+            Deleted::NotFinal(job) => Deleted::NotFinal(Box::new(self.plain_job(*job))),
+            Deleted::VersionDiffers(job) => Deleted::VersionDiffers(Box::new(self.plain_job(*job))),
+            Deleted::Done | Deleted::Unknown | Deleted::Gone => deleted,
+        }
+    }
+
+    fn plain_overdue(&self, mut overdue: Vec<Overdue>) -> Vec<Overdue> {
+        for one in &mut overdue {
+            one.reason = match one.reason {
+                OverdueReason::Lease(claim) => OverdueReason::Lease(self.plain_number(claim)),
+                OverdueReason::Process(claim) => OverdueReason::Process(self.plain_number(claim)),
+                OverdueReason::Deadline => OverdueReason::Deadline,
+            };
+        }
+        overdue.sort_by_key(|one| one.id);
+        overdue
+    }
+}
+
+/// A change before either store's claim numbers are put in: the event is made of a claim.
+struct Plan {
+    id: JobId,
+    /// When the claim was drawn that it speaks for.
+    when: u64,
+    event: Box<dyn Fn(ClaimNumber) -> Event + Send + Sync>,
+    result: Option<Payload>,
+    if_version: Option<u64>,
+}
+
+impl Plan {
+    fn change(&self, numbers: &Numbers) -> Change {
+        Change {
+            id: self.id,
+            event: (self.event)(numbers.at(self.when)),
+            result: self.result.clone(),
+            if_version: self.if_version,
+        }
+    }
+}
+
+impl Life {
+    async fn one_step(&mut self, trial: &mut Trial) {
+        match self.random.u32(0..100) {
+            0..14 => self.insert(trial).await,
+            14..34 => self.claim(trial).await,
+            34..62 => self.change(trial).await,
+            62..72 => self.advance(trial),
+            72..78 => self.deal_with_overdue(trial).await,
+            78..82 => self.prune(trial).await,
+            82..87 => self.delete(trial).await,
+            87..91 => self.read(trial).await,
+            91..95 => self.list(trial).await,
+            95..98 => self.count(trial).await,
+            _ => self.reopen(trial).await,
+        }
+    }
+
+    fn agree<T: PartialEq + fmt::Debug>(&self, what: &str, theirs: &T, ours: &T) {
+        assert!(
+            theirs == ours,
+            "{what} differs at step {} of ANTEROOM_SEED={}\n the store: {theirs:#?}\n reference: {ours:#?}",
+            self.step,
+            self.seed,
+        );
+    }
+
+    async fn insert(&mut self, trial: &Trial) {
+        let jobs: Vec<NewJob> = (0..self.random.usize(1..=4))
+            .map(|_| self.random_job(trial))
+            .collect();
+        self.jobs.extend(jobs.iter().map(|job| job.spec.id));
+        done("insert", trial.store().insert(jobs.clone()).await);
+        done("insert", self.reference.insert(jobs).await);
+    }
+
+    fn random_job(&mut self, trial: &Trial) -> NewJob {
+        let random = &mut self.random;
+        let mut job = trial.new_job();
+        job.spec.task = self.tasks[random.usize(0..3)].clone();
+        job.spec.queue = name(["q", "r"][random.usize(0..2)]);
+        job.spec.group = Label::new("g").ok().filter(|_| random.bool());
+        job.spec.priority = priority(random.i64(4..=6));
+        job.spec.retain = Duration::from_millis(random.u64(0..120_000));
+        if random.bool() {
+            let value = random.u8(0..3).to_string();
+            job.spec.tags.insert(name("tag"), value);
+        }
+        let run_at = match random.u8(0..3) {
+            0 => trial.now().after(random_span(random)),
+            1 => trial.now().before(random_span(random)),
+            _ => trial.now(),
+        };
+        let is_bounded = random.u8(0..4) == 0;
+        let start_before = trial.now().after(random_span(random));
+        let start_before = is_bounded.then_some(start_before);
+        job.status = Status::submitted(run_at, start_before, random.u32(1..=4));
+        job
+    }
+
+    async fn claim(&mut self, trial: &Trial) {
+        let random = &mut self.random;
+        let tasks = self.tasks.iter().filter(|_| random.u8(0..4) > 0);
+        let wanted = Want {
+            tasks: tasks.cloned().collect(),
+            queues: (random.u8(0..3) == 0).then(|| vec![name("q")]),
+            limit: random.usize(1..=5),
+            lease: if random.bool() {
+                Lease::Node
+            } else {
+                Lease::Pulled
+            },
+            lease_for: Duration::from_millis(random.u64(1_000..30_000)),
+            wait: Duration::ZERO,
+        };
+        let theirs = done("claim", trial.store().claim(wanted.clone()).await);
+        let ours = done("claim", self.reference.claim(wanted).await);
+        let draw = |numbers: &mut Numbers, claimed: Vec<Claimed>| -> Vec<(Job, Payload)> {
+            claimed
+                .into_iter()
+                .map(|Claimed { job, input }| {
+                    numbers.draw(job.status.claim);
+                    (numbers.plain_job(job), input)
+                })
+                .collect()
+        };
+        let theirs = draw(&mut self.theirs, theirs);
+        let ours = draw(&mut self.ours, ours);
+        self.agree("a claim", &theirs, &ours);
+        let held = theirs
+            .iter()
+            .map(|(job, _)| (job.spec.id, job.status.claim.get()));
+        self.held.extend(held);
+    }
+
+    async fn change(&mut self, trial: &Trial) {
+        let mut plans = Vec::new();
+        for _ in 0..self.random.usize(1..=3) {
+            plans.push(self.random_plan(trial).await);
+        }
+        self.apply(trial, &plans).await;
+    }
+
+    async fn apply(&mut self, trial: &Trial, plans: &[Plan]) {
+        let changes = |numbers| plans.iter().map(|plan| plan.change(numbers)).collect();
+        let theirs = trial.store().apply(changes(&self.theirs)).await;
+        let ours = self.reference.apply(changes(&self.ours)).await;
+        let plain = |numbers: &Numbers, applied: Vec<Applied>| -> Vec<Applied> {
+            let each = applied.into_iter();
+            each.map(|applied| numbers.plain_applied(applied)).collect()
+        };
+        let theirs = plain(&self.theirs, done("apply", theirs));
+        let ours = plain(&self.ours, done("apply", ours));
+        let events: Vec<_> = plans.iter().map(|plan| plan.change(&self.ours)).collect();
+        self.agree(&format!("the answer to {events:#?}"), &theirs, &ours);
+    }
+
+    async fn random_plan(&mut self, trial: &Trial) -> Plan {
+        let random = &mut self.random;
+        let latest = self.held.len().saturating_sub(8);
+        let held = match random.u8(0..4) {
+            // Mostly a claim that may well be current; now and then one from long ago.
+            0 => random.choice(&self.held),
+            _ => random.choice(&self.held[latest..]),
+        };
+        let (mut id, when) = held.copied().unwrap_or((trial.new_job().spec.id, 0));
+        let span = random_span(random);
+        let until = trial.now().after(span);
+        let kind = random.u8(0..12);
+        if kind >= 9 {
+            id = random.choice(&self.jobs).copied().unwrap_or(id);
+        }
+        let result = (kind < 3).then(|| payload("text/plain", format!("step {}", self.step)));
+        let event = random_event(random, kind, span, until);
+        let if_version = match self.random.u8(0..8) {
+            0 => Some(self.random.u64(1..8)),
+            1 => self.version_of(id).await,
+            _ => None,
+        };
+        Plan {
+            id,
+            when,
+            event,
+            result,
+            if_version,
+        }
+    }
+
+    async fn version_of(&self, id: JobId) -> Option<u64> {
+        let job = done("get", self.reference.get(id).await).here();
+        job.map(|job| job.status.version)
+    }
+
+    fn advance(&mut self, trial: &Trial) {
+        trial.advance(random_span(&mut self.random) / 2);
+    }
+
+    async fn deal_with_overdue(&mut self, trial: &Trial) {
+        let (theirs, ours) = self.overdue(trial).await;
+        self.agree("what is overdue", &theirs, &ours);
+        let retry_in = random_span(&mut self.random);
+        let plans: Vec<Plan> = theirs.iter().map(|one| rescue(one, retry_in)).collect();
+        self.apply(trial, &plans).await;
+    }
+
+    async fn overdue(&self, trial: &Trial) -> (Vec<Overdue>, Vec<Overdue>) {
+        let theirs = done("overdue", trial.store().overdue(ALL).await);
+        let ours = done("overdue", self.reference.overdue(ALL).await);
+        let theirs = self.theirs.plain_overdue(theirs);
+        (theirs, self.ours.plain_overdue(ours))
+    }
+
+    async fn prune(&mut self, trial: &Trial) {
+        let theirs = done("prune", trial.store().prune(ALL).await);
+        let ours = done("prune", self.reference.prune(ALL).await);
+        self.agree("how many were pruned", &theirs, &ours);
+    }
+
+    async fn delete(&mut self, trial: &Trial) {
+        let Some(id) = self.random_id(trial) else {
+            return;
+        };
+        let if_version = match self.random.u8(0..3) {
+            0 => Some(self.random.u64(1..8)),
+            1 => self.version_of(id).await,
+            _ => None,
+        };
+        let theirs = done("delete", trial.store().delete(id, if_version).await);
+        let ours = done("delete", self.reference.delete(id, if_version).await);
+        let theirs = self.theirs.plain_deleted(theirs);
+        let ours = self.ours.plain_deleted(ours);
+        self.agree(&format!("deleting {id}"), &theirs, &ours);
+    }
+
+    fn random_id(&mut self, trial: &Trial) -> Option<JobId> {
+        match self.random.u8(0..9) {
+            0 => Some(trial.new_job().spec.id),
+            _ => self.random.choice(&self.jobs).copied(),
+        }
+    }
+
+    async fn read(&mut self, trial: &Trial) {
+        if let Some(id) = self.random_id(trial) {
+            self.compare(trial, id).await;
+        }
+    }
+
+    /// Compares all there is under an id.
+    async fn compare(&self, trial: &Trial, id: JobId) {
+        let what = format!("job {id}");
+        let theirs = done("get", trial.store().get(id).await);
+        let ours = done("get", self.reference.get(id).await);
+        let theirs = theirs.map(|job| self.theirs.plain_job(job));
+        self.agree(&what, &theirs, &ours.map(|job| self.ours.plain_job(job)));
+        let theirs = done("input", trial.store().input(id).await);
+        let ours = done("input", self.reference.input(id).await);
+        self.agree(&format!("the input of {what}"), &theirs, &ours);
+        let plain = |numbers: &Numbers, found: Found<(Job, Option<Payload>)>| {
+            found.map(|(job, result)| (numbers.plain_job(job), result))
+        };
+        let theirs = plain(&self.theirs, done("result", trial.store().result(id).await));
+        let ours = plain(&self.ours, done("result", self.reference.result(id).await));
+        self.agree(&format!("the result of {what}"), &theirs, &ours);
+    }
+
+    async fn compare_everything(&self, trial: &Trial) {
+        for id in &self.jobs {
+            self.compare(trial, *id).await;
+        }
+    }
+
+    async fn list(&mut self, trial: &Trial) {
+        let random = &mut self.random;
+        let states = ShownState::ALL.into_iter().filter(|_| random.u8(0..3) == 0);
+        let filter = Filter {
+            states: states.collect(),
+            // Always of one task, so that other lives in the store are not listed.
+            task: Some(self.tasks[random.usize(0..3)].clone()),
+            queue: (random.u8(0..3) == 0).then(|| name("r")),
+            group: Label::new("g").ok().filter(|_| random.u8(0..3) == 0),
+            tags: match random.u8(0..3) {
+                0 => vec![(name("tag"), "1".to_owned())],
+                _ => Vec::new(),
+            },
+            created_after: (random.u8(0..3) == 0).then(|| trial.now().before(random_span(random))),
+            created_before: (random.u8(0..3) == 0).then(|| trial.now().before(random_span(random))),
+        };
+        let size = random.usize(1..=20);
+        let theirs = every_page(&**trial.store(), &self.theirs, &filter, size).await;
+        let ours = every_page(&self.reference, &self.ours, &filter, size).await;
+        self.agree(&format!("the list of {filter:?}"), &theirs, &ours);
+    }
+
+    async fn count(&mut self, trial: &Trial) {
+        let sorted = |mut counts: Vec<Counts>| {
+            counts.retain(|of| self.tasks.contains(&of.task));
+            counts.retain(|of| of.scheduled + of.ready + of.running > 0);
+            counts.sort_by_key(|of| (of.task.clone(), of.queue.clone()));
+            counts
+        };
+        let theirs = sorted(done("counts", trial.store().counts().await));
+        let ours = sorted(done("counts", self.reference.counts().await));
+        self.agree("the counts", &theirs, &ours);
+    }
+
+    /// Closes and opens the store on trial. Its node's attempts die with it; pulled ones are
+    /// handed back before, since a store may honour their leases longer after a start.
+    async fn reopen(&mut self, trial: &mut Trial) {
+        let running = self.running().await;
+        let pulled: Vec<Plan> = running
+            .iter()
+            .filter(|job| job.status.lease == Lease::Pulled)
+            .map(give_up)
+            .collect();
+        self.apply(trial, &pulled).await;
+        if !trial.reopen().await {
+            return;
+        }
+        let (theirs, ours) = self.overdue(trial).await;
+        let mut expected: Vec<Overdue> = ours
+            .into_iter()
+            .filter(|one| one.reason == OverdueReason::Deadline)
+            .collect();
+        let dead = running.iter().filter(|job| job.status.lease == Lease::Node);
+        expected.extend(dead.map(|job| Overdue {
+            id: job.spec.id,
+            task: job.spec.task.clone(),
+            attempt: job.status.attempt,
+            reason: OverdueReason::Process(job.status.claim),
+        }));
+        expected.sort_by_key(|one| one.id);
+        self.agree("what is overdue after a reopen", &theirs, &expected);
+        let plans: Vec<Plan> = theirs
+            .iter()
+            .map(|one| rescue(one, Duration::ZERO))
+            .collect();
+        self.apply(trial, &plans).await;
+        self.compare_everything(trial).await;
+    }
+
+    /// Returns the jobs that the reference says are running.
+    async fn running(&self) -> Vec<Job> {
+        let filter = Filter {
+            states: vec![ShownState::Running],
+            ..Filter::default()
+        };
+        every_page(&self.reference, &self.ours, &filter, 1_000).await
+    }
+
+    /// Leaves nothing unfinished behind for the next life in the same store.
+    async fn end_everything(&mut self, trial: &Trial) {
+        for id in self.jobs.clone() {
+            let job = done("get", self.reference.get(id).await).here();
+            let Some(job) = job.map(|job| self.ours.plain_job(job)) else {
+                continue;
+            };
+            let cancel = Plan {
+                event: Box::new(|_| Event::CancelRequested),
+                ..give_up(&job)
+            };
+            self.apply(trial, &[cancel, give_up(&job)]).await;
+        }
+        trial.advance(Duration::from_hours(1));
+        self.prune(trial).await;
+        self.compare_everything(trial).await;
+    }
+}
+
+fn random_span(random: &mut Rng) -> Duration {
+    Duration::from_millis(random.u64(0..20_000))
+}
+
+fn random_event(
+    random: &mut Rng,
+    kind: u8,
+    span: Duration,
+    until: Timestamp,
+) -> Box<dyn Fn(ClaimNumber) -> Event + Send + Sync> {
+    let hand_back = if random.bool() {
+        HandBack::Drain
+    } else {
+        HandBack::Busy
+    };
+    let failure_kind = FailureKind::ALL[random.usize(0..FailureKind::ALL.len())];
+    let retry = match random.u8(0..4) {
+        0 => Retry::Never,
+        _ => Retry::In(span),
+    };
+    Box::new(move |claim| match kind {
+        0..3 => Event::Succeeded { claim },
+        3..5 => Event::Failed {
+            claim,
+            failure: Failure::new(failure_kind, format!("it said {failure_kind}")),
+            retry,
+        },
+        5 => Event::Released {
+            claim,
+            hand_back,
+            delay: span,
+        },
+        6 => Event::Extended {
+            claim,
+            lease_expires_at: until,
+        },
+        7 => Event::LeaseExpired {
+            claim,
+            retry_in: span,
+        },
+        8 => Event::WorkerCrashed {
+            claim,
+            retry_in: span,
+        },
+        9 => Event::CancelRequested,
+        10 => Event::RetryRequested,
+        _ => Event::DeadlinePassed,
+    })
+}
+
+/// Deals with an overdue job as upkeep does. Claims are told by when they were drawn.
+fn rescue(overdue: &Overdue, retry_in: Duration) -> Plan {
+    let (when, event): (u64, Box<dyn Fn(ClaimNumber) -> Event + Send + Sync>) = match overdue.reason
+    {
+        OverdueReason::Lease(when) => (
+            when.get(),
+            Box::new(move |claim| Event::LeaseExpired { claim, retry_in }),
+        ),
+        OverdueReason::Process(when) => (
+            when.get(),
+            Box::new(move |claim| Event::WorkerCrashed { claim, retry_in }),
+        ),
+        OverdueReason::Deadline => (0, Box::new(|_| Event::DeadlinePassed)),
+    };
+    Plan {
+        id: overdue.id,
+        when,
+        event,
+        result: None,
+        if_version: None,
+    }
+}
+
+/// Takes a running job from its worker, lease good or not.
+fn give_up(job: &Job) -> Plan {
+    let retry_in = Duration::ZERO;
+    Plan {
+        id: job.spec.id,
+        when: job.status.claim.get(),
+        event: Box::new(move |claim| Event::WorkerCrashed { claim, retry_in }),
+        result: None,
+        if_version: None,
+    }
+}
+
+/// Returns the jobs on all pages of a list.
+async fn every_page(
+    store: &dyn Store,
+    numbers: &Numbers,
+    filter: &Filter,
+    size: usize,
+) -> Vec<Job> {
+    let mut jobs = Vec::new();
+    let mut after: Option<Cursor> = None;
+    loop {
+        let listing = done("list", store.list(filter, Page { size, after }).await);
+        jobs.extend(listing.jobs.into_iter().map(|job| numbers.plain_job(job)));
+        match listing.next {
+            None => return jobs,
+            next => after = next,
+        }
+    }
+}

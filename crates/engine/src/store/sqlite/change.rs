@@ -1,0 +1,476 @@
+//! How the writer changes the database, and what it keeps in memory beside it.
+//!
+//! What becomes of a job is what [`transition`] says; here it is written down.
+
+use super::fault::Fault;
+use super::order::{RanOut, Running, Waiting};
+use super::rows::{
+    AFTER_LIVE_JOB, PROBED_KEYS, Stored, attempt_error, id, live_job, name, payload, plain, stored,
+};
+use super::writer::{Fresh, Room, Writer};
+use crate::store::{
+    Applied, Change, Claimed, Counts, Deleted, Found, NewJob, Overdue, OverdueReason, Refused,
+    StoreError, Want,
+};
+use anteroom_core::limits::{ERRORS_MAX, GONE_JOBS_MAX, GONE_KEPT};
+use anteroom_core::{Event, Job, JobId, Next, Payload, Spec, State, Status, Timestamp, transition};
+use rusqlite::{ErrorCode, OptionalExtension, params};
+use std::sync::Arc;
+
+impl Writer<'_> {
+    /// Inserts jobs, all or none. The inner error says why it will not take one of them.
+    pub(super) fn insert(&mut self, jobs: Vec<NewJob>) -> Result<Result<(), StoreError>, Fault> {
+        self.begin()?;
+        let mut inserted = Vec::with_capacity(jobs.len());
+        for job in jobs {
+            match self.insert_job(job)? {
+                Ok(seq) => inserted.push(seq),
+                Err(reason) => {
+                    for seq in inserted {
+                        self.take_back(seq)?;
+                    }
+                    return Ok(Err(StoreError::Unavailable { reason }));
+                }
+            }
+        }
+        Ok(Ok(()))
+    }
+
+    fn insert_job(&mut self, job: NewJob) -> Result<Result<i64, String>, Fault> {
+        let NewJob {
+            spec,
+            status,
+            input,
+        } = job;
+        let mut seq = spec.id.order_key();
+        let first_try = self.sql.insert_job(seq, &spec, &status, &input.bytes);
+        match first_try {
+            Ok(()) => {}
+            Err(error) if error.sqlite_error_code() == Some(ErrorCode::ConstraintViolation) => {
+                seq = match self.free_key(spec.id)? {
+                    Ok(free) => free,
+                    Err(reason) => return Ok(Err(reason)),
+                };
+                self.sql.insert_job(seq, &spec, &status, &input.bytes)?;
+            }
+            Err(error) => return Err(error.into()),
+        }
+        let line = self.order.line(&spec.task, &spec.queue, spec.priority);
+        self.order.place(Waiting::new(seq, line, &status));
+        let spec = Arc::new(spec);
+        let fresh = Fresh {
+            spec,
+            status,
+            input,
+        };
+        self.fresh.insert(seq, fresh);
+        Ok(Ok(seq))
+    }
+
+    /// Returns the next key that is free where a job's own is taken, or why it gets none.
+    fn free_key(&mut self, wanted: JobId) -> Result<Result<i64, String>, Fault> {
+        let hint = wanted.order_key();
+        let mut rows = self.sql.keys.query([hint])?;
+        let mut free = hint;
+        while let Some(row) = rows.next()? {
+            if id(row, 1)? == wanted {
+                return Ok(Err(format!("there is a job {wanted} already")));
+            }
+            if row.get::<_, i64>(0)? == free {
+                free += 1;
+            }
+        }
+        if free - hint >= PROBED_KEYS {
+            return Ok(Err(format!("no key near {hint} is free: take a new id")));
+        }
+        Ok(Ok(free))
+    }
+
+    /// Undoes the insert of a job of this batch.
+    fn take_back(&mut self, seq: i64) -> Result<(), Fault> {
+        if let Some(job) = self.fresh.remove(&seq) {
+            let job = waiting(self, seq, &job.spec, &job.status);
+            self.order.displace(job);
+        }
+        self.sql.delete_job.execute([seq])?;
+        Ok(())
+    }
+
+    /// Writes where a job stands that this batch inserted.
+    pub(super) fn write_fresh(&mut self, seq: i64, job: &Fresh) -> Result<(), Fault> {
+        Ok(self
+            .sql
+            .insert_live(seq, &job.spec, &job.status, 0, self.now)?)
+    }
+
+    /// Claims what is ready, within the room that is left.
+    pub(super) fn claim(&mut self, want: &Want, room: &mut Room) -> Result<Vec<Claimed>, Fault> {
+        let sources = self.order.sources(&want.tasks, want.queues.as_deref());
+        let mut claimed = Vec::new();
+        while claimed.len() < want.limit && room.is_left() {
+            let Some(seq) = self.order.first(&sources) else {
+                break;
+            };
+            let job = self.claim_job(seq, want)?;
+            *room = room.less(1, job.input.bytes.len());
+            claimed.push(job);
+        }
+        Ok(claimed)
+    }
+
+    fn claim_job(&mut self, seq: i64, want: &Want) -> Result<Claimed, Fault> {
+        self.begin()?;
+        let fresh = self.fresh.remove(&seq);
+        let is_fresh = fresh.is_some();
+        let (job, input) = match fresh {
+            Some(job) => {
+                let input = job.input.clone();
+                (fresh_stored(seq, job), input)
+            }
+            None => self.sql.take.query_row([seq], |row| {
+                Ok((live_job(row)?, payload(row, AFTER_LIVE_JOB)?))
+            })?,
+        };
+        let claim = self.last_claim.next();
+        let event = Event::Claimed {
+            claim,
+            lease: want.lease,
+            lease_expires_at: self.now.after(want.lease_for),
+        };
+        let next = transition(&job.status, &event, self.now).map_err(|rejected| {
+            // It was in the order of those that may be claimed.
+            Fault::Final(format!(
+                "job {} differs from its memory: {rejected}",
+                job.spec.id
+            ))
+        })?;
+        self.last_claim = claim;
+        let line = self
+            .order
+            .line(&job.spec.task, &job.spec.queue, job.spec.priority);
+        self.order.displace(Waiting::new(seq, line, &job.status));
+        let status = next.status;
+        if is_fresh {
+            self.sql.insert_live(seq, &job.spec, &status, 0, self.now)?;
+        } else {
+            self.sql.update_live(seq, &status, job.errors, self.now)?;
+        }
+        let running = Running {
+            spec: job.spec.clone(),
+            status,
+            line,
+            errors: job.errors,
+        };
+        self.order.begin(seq, running);
+        let job = self.whole(Stored { status, ..job })?;
+        Ok(Claimed { job, input })
+    }
+
+    /// Lets an event happen to its job.
+    pub(super) fn change(&mut self, change: &Change) -> Result<Applied, Fault> {
+        let job = match self.find(change.id)? {
+            Found::Here(job) => job,
+            Found::Gone => return Ok(Err(Refused::Gone)),
+            Found::Unknown => return Ok(Err(Refused::Unknown)),
+        };
+        if change
+            .if_version
+            .is_some_and(|version| version != job.status.version)
+        {
+            return Ok(Err(Refused::VersionDiffers(Box::new(self.whole(job)?))));
+        }
+        match transition(&job.status, &change.event, self.now) {
+            Ok(next) => Ok(Ok(self.write(job, next, change.result.as_ref())?)),
+            Err(rejected) => {
+                let job = Box::new(self.whole(job)?);
+                Ok(Err(Refused::Rejected(rejected, job)))
+            }
+        }
+    }
+
+    /// Writes what became of a job.
+    fn write(&mut self, job: Stored, next: Next, result: Option<&Payload>) -> Result<Job, Fault> {
+        self.begin()?;
+        let (seq, before) = (job.seq, job.status);
+        let after = plain(next.status);
+        let mut errors = job.errors;
+        if let Some(error) = next.error {
+            self.sql.insert_error(seq, errors, &error)?;
+            errors += 1;
+            let kept = u32::try_from(ERRORS_MAX).unwrap_or(u32::MAX);
+            if let Some(first) = errors.checked_sub(kept)
+                && first > 0
+            {
+                self.sql.trim_errors(seq, first)?;
+            }
+        }
+        let result = result.filter(|_| after.state == State::Succeeded);
+        match (before.state.is_final(), after.state.is_final()) {
+            (false, false) => {
+                self.sql.update_live(seq, &after, errors, self.now)?;
+            }
+            (false, true) => {
+                self.sql.delete_live.execute([seq])?;
+                self.write_done(&job.spec, seq, &after, errors, result)?;
+            }
+            (true, false) => {
+                self.sql.delete_done.execute([seq])?;
+                self.sql
+                    .insert_live(seq, &job.spec, &after, errors, self.now)?;
+            }
+            (true, true) => {
+                self.sql.delete_done.execute([seq])?;
+                self.write_done(&job.spec, seq, &after, errors, result)?;
+            }
+        }
+        if before.start_before != after.start_before {
+            let start_before = after.start_before.map(Timestamp::as_millis);
+            self.sql.set_start_before(seq, start_before)?;
+        }
+        self.remember(&job, &after, errors);
+        self.whole(Stored {
+            status: after,
+            errors,
+            result: result.map(Payload::info),
+            ..job
+        })
+    }
+
+    fn write_done(
+        &mut self,
+        spec: &Spec,
+        seq: i64,
+        status: &Status,
+        errors: u32,
+        result: Option<&Payload>,
+    ) -> Result<(), Fault> {
+        let end = status.finished_at.unwrap_or(self.now);
+        let expires_at = end.after(spec.retain);
+        Ok(self
+            .sql
+            .insert_done(seq, status, errors, expires_at, result)?)
+    }
+
+    /// Moves a job in memory as it moved in the database.
+    fn remember(&mut self, job: &Stored, after: &Status, errors: u32) {
+        let (seq, before) = (job.seq, &job.status);
+        match (before.state, after.state) {
+            (State::Running, State::Running) => return self.order.change(seq, *after, errors),
+            (State::Running, _) => self.order.end(seq),
+            (State::Waiting, _) => {
+                let job = waiting(self, seq, &job.spec, before);
+                self.order.displace(job);
+            }
+            (State::Succeeded | State::Failed | State::Cancelled, _) => {}
+        }
+        match after.state {
+            State::Waiting => {
+                let job = waiting(self, seq, &job.spec, after);
+                self.order.place(job);
+            }
+            State::Running => {
+                let spec = job.spec.clone();
+                let line = self.order.line(&spec.task, &spec.queue, spec.priority);
+                let running = Running {
+                    spec,
+                    status: *after,
+                    line,
+                    errors,
+                };
+                self.order.begin(seq, running);
+            }
+            State::Succeeded | State::Failed | State::Cancelled => {}
+        }
+    }
+
+    /// Returns the jobs that something ran out for.
+    pub(super) fn overdue(&mut self, limit: usize) -> Result<Vec<Overdue>, Fault> {
+        let mut overdue = Vec::new();
+        for ran_out in self.order.ran_out(limit) {
+            let job = match ran_out {
+                RanOut::Claim(seq) => self.order.running(seq).map(|job| self.claim_ran_out(job)),
+                RanOut::Deadline(seq) => Some(self.deadline_passed(seq)?),
+            };
+            overdue.extend(job);
+        }
+        Ok(overdue)
+    }
+
+    fn claim_ran_out(&self, job: &Running) -> Overdue {
+        let claim = job.status.claim;
+        let reason = if self.order.is_orphan(&job.status) {
+            OverdueReason::Process(claim)
+        } else {
+            OverdueReason::Lease(claim)
+        };
+        Overdue {
+            id: job.spec.id,
+            task: job.spec.task.clone(),
+            attempt: job.status.attempt,
+            reason,
+        }
+    }
+
+    fn deadline_passed(&mut self, seq: i64) -> Result<Overdue, Fault> {
+        let read = |row: &rusqlite::Row<'_>| Ok((name(row, 0)?, id(row, 1)?));
+        let (task, id) = self.sql.task_and_id.query_row([seq], read)?;
+        Ok(Overdue {
+            id,
+            task,
+            // It never began.
+            attempt: 0,
+            reason: OverdueReason::Deadline,
+        })
+    }
+
+    /// Counts the unfinished jobs.
+    pub(super) fn counts(&self) -> Vec<Counts> {
+        let tally = self.order.tally().into_iter();
+        tally
+            .map(|((task, queue), [scheduled, ready, running])| Counts {
+                task,
+                queue,
+                scheduled,
+                ready,
+                running,
+            })
+            .collect()
+    }
+
+    /// Forgets finished jobs whose retention is over, and ids remembered for long enough.
+    pub(super) fn prune(&mut self, limit: usize) -> Result<usize, Fault> {
+        let rows = i64::try_from(limit).unwrap_or(i64::MAX);
+        let read = |row: &rusqlite::Row<'_>| Ok((row.get::<_, i64>(0)?, id(row, 1)?));
+        let expired = self
+            .sql
+            .expired
+            .query_map(params![self.now.as_millis(), rows], read)?
+            .collect::<Result<Vec<_>, _>>()?;
+        for &(seq, id) in &expired {
+            self.forget(seq, id)?;
+        }
+        self.trim_gone(rows)?;
+        Ok(expired.len())
+    }
+
+    fn trim_gone(&mut self, limit: i64) -> Result<(), Fault> {
+        if self.gone == 0 {
+            return Ok(());
+        }
+        self.begin()?;
+        let before = self.now.before(GONE_KEPT).as_millis();
+        let forgotten = self.sql.forget_gone_before.execute([before, limit])?;
+        self.gone -= forgotten as u64;
+        let excess = self.gone.saturating_sub(GONE_JOBS_MAX as u64);
+        if excess > 0 {
+            let excess = i64::try_from(excess).unwrap_or(i64::MAX).min(limit);
+            self.gone -= self.sql.forget_oldest_gone.execute([excess])? as u64;
+        }
+        Ok(())
+    }
+
+    /// Deletes a finished job.
+    pub(super) fn delete(&mut self, id: JobId, if_version: Option<u64>) -> Result<Deleted, Fault> {
+        let job = match self.find(id)? {
+            Found::Here(job) => job,
+            Found::Gone => return Ok(Deleted::Gone),
+            Found::Unknown => return Ok(Deleted::Unknown),
+        };
+        if if_version.is_some_and(|version| version != job.status.version) {
+            return Ok(Deleted::VersionDiffers(Box::new(self.whole(job)?)));
+        }
+        if !job.status.state.is_final() {
+            return Ok(Deleted::NotFinal(Box::new(self.whole(job)?)));
+        }
+        self.forget(job.seq, id)?;
+        Ok(Deleted::Done)
+    }
+
+    /// Deletes all there is of a finished job, and remembers its id.
+    fn forget(&mut self, seq: i64, id: JobId) -> Result<(), Fault> {
+        self.begin()?;
+        self.sql.delete_done.execute([seq])?;
+        self.sql.delete_errors.execute([seq])?;
+        self.sql.delete_job.execute([seq])?;
+        self.gone += self.sql.insert_gone(id.as_bytes(), self.now)? as u64;
+        Ok(())
+    }
+
+    /// Finds a job: in memory if it is running where its id hints at, else in the database, which
+    /// says the same.
+    fn find(&mut self, id: JobId) -> Result<Found<Stored>, Fault> {
+        let hint = id.order_key();
+        match self.order.running(hint) {
+            Some(job) if job.spec.id == id => Ok(Found::Here(running_stored(hint, job))),
+            Some(_) | None => self.find_stored(id),
+        }
+    }
+
+    fn find_stored(&mut self, wanted: JobId) -> Result<Found<Stored>, Fault> {
+        let hint = wanted.order_key();
+        self.settle_fresh(wanted)?;
+        let bytes = wanted.as_bytes().as_slice();
+        let found = self
+            .sql
+            .find
+            .query_row(params![hint, bytes], stored)
+            .optional()?;
+        if let Some(job) = found {
+            return Ok(Found::Here(job));
+        }
+        if self.sql.is_gone.exists([bytes])? {
+            return Ok(Found::Gone);
+        }
+        Ok(Found::Unknown)
+    }
+
+    /// Writes where a job stands before something else happens to it in the batch it came with.
+    fn settle_fresh(&mut self, wanted: JobId) -> Result<(), Fault> {
+        if self.fresh.is_empty() {
+            return Ok(());
+        }
+        let hint = wanted.order_key();
+        let is_wanted = |seq: &i64| self.fresh.get(seq).is_some_and(|job| job.spec.id == wanted);
+        if let Some(seq) = (hint..hint.saturating_add(PROBED_KEYS)).find(is_wanted)
+            && let Some(job) = self.fresh.remove(&seq)
+        {
+            self.write_fresh(seq, &job)?;
+        }
+        Ok(())
+    }
+
+    /// Adds what the attempts of a job said.
+    fn whole(&mut self, job: Stored) -> Result<Job, Fault> {
+        if job.errors == 0 {
+            return Ok(job.into_job(Vec::new()));
+        }
+        let errors = self.sql.errors.query_map([job.seq], attempt_error)?;
+        let errors = errors.collect::<Result<Vec<_>, _>>()?;
+        Ok(job.into_job(errors))
+    }
+}
+
+fn waiting(writer: &mut Writer<'_>, seq: i64, spec: &Spec, status: &Status) -> Waiting {
+    let line = writer.order.line(&spec.task, &spec.queue, spec.priority);
+    Waiting::new(seq, line, status)
+}
+
+fn fresh_stored(seq: i64, job: Fresh) -> Stored {
+    Stored {
+        seq,
+        spec: job.spec,
+        status: job.status,
+        errors: 0,
+        result: None,
+    }
+}
+
+fn running_stored(seq: i64, job: &Running) -> Stored {
+    Stored {
+        seq,
+        spec: job.spec.clone(),
+        status: job.status,
+        errors: job.errors,
+        result: None,
+    }
+}

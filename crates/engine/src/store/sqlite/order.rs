@@ -1,0 +1,526 @@
+//! What the writer keeps in memory: the order of the waiting jobs, and where the running ones
+//! stand.
+//!
+//! It follows the transaction: whatever changes it is noted, and [`Order::undo`] puts all of it
+//! back when the transaction fails. Only [`Order::set_now`], which the passage of time asks for,
+//! is no part of a transaction.
+//!
+//! A waiting job lies in exactly one of three places, and its [`Waiting`] and the time say which:
+//! among the late ones (its deadline went by), the scheduled ones (`run_at` ahead) or the ready
+//! ones of its line. A ready job costs 16 bytes and its share of a B-tree; nothing that is not
+//! needed to find the next one is kept.
+
+use anteroom_core::{ClaimNumber, Lease, Name, Priority, Spec, State, Status, Timestamp};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+
+/// Where the jobs of one task, queue and priority wait.
+pub(super) type LineId = u32;
+
+/// Order among ready jobs: most urgent, then by `run_at`, then as submitted.
+type Place = (Priority, Timestamp, i64);
+
+/// A waiting job.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Waiting {
+    pub(super) seq: i64,
+    pub(super) line: LineId,
+    pub(super) run_at: Timestamp,
+    /// When it has to have begun; none also for one that began before.
+    pub(super) deadline: Option<Timestamp>,
+}
+
+impl Waiting {
+    /// Returns what is kept of a waiting job that stands at `status`.
+    pub(super) fn new(seq: i64, line: LineId, status: &Status) -> Self {
+        Self {
+            seq,
+            line,
+            run_at: status.run_at,
+            deadline: status.start_before.filter(|_| status.started_at.is_none()),
+        }
+    }
+}
+
+/// A running job.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Running {
+    pub(super) spec: Arc<Spec>,
+    pub(super) status: Status,
+    pub(super) line: LineId,
+    /// How many errors were ever written of it.
+    pub(super) errors: u32,
+}
+
+/// What ran out for a job.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum RanOut {
+    /// The claim of a running one, or the life of the process that held it.
+    Claim(i64),
+    /// The deadline of a waiting one.
+    Deadline(i64),
+}
+
+/// Where the next jobs of a claim come from.
+#[derive(Debug)]
+pub(super) enum Sources {
+    /// Any queue of these tasks.
+    Tasks(Vec<usize>),
+    /// These lines.
+    Lines(Vec<LineId>),
+}
+
+/// The unfinished jobs of a task in a queue: scheduled, ready, running.
+pub(super) type Tally = BTreeMap<(Name, Name), [u64; 3]>;
+
+#[derive(Debug)]
+struct Line {
+    task: usize,
+    queue: Name,
+    priority: Priority,
+    ready: BTreeSet<(Timestamp, i64)>,
+    scheduled: u64,
+    late: u64,
+    running: u64,
+}
+
+impl Line {
+    fn is_empty(&self) -> bool {
+        self.ready.is_empty() && self.scheduled + self.late + self.running == 0
+    }
+}
+
+/// A task, with the first ready job of each of its lines.
+#[derive(Debug)]
+struct TaskHeads {
+    name: Name,
+    heads: BTreeMap<Place, LineId>,
+}
+
+/// What has to be done to put one change back.
+#[derive(Debug)]
+enum Undo {
+    Displace(Waiting),
+    Place(Waiting),
+    End(i64),
+    Begin(i64, Box<Running>),
+    Restore(i64, Box<Running>),
+}
+
+/// The unfinished jobs, as the next transaction finds them.
+#[derive(Debug)]
+pub(super) struct Order {
+    now: Timestamp,
+    /// The number before the first claim of this opening: what is not above it was drawn before.
+    opened_at: ClaimNumber,
+    tasks: Vec<TaskHeads>,
+    task_of: HashMap<Name, usize>,
+    lines: Vec<Line>,
+    line_of: HashMap<(usize, Name, Priority), LineId>,
+    /// Lines that are in no use.
+    free: Vec<LineId>,
+    /// Lines that may have become empty since the last transaction ended.
+    emptied: Vec<LineId>,
+    scheduled: BTreeMap<(Timestamp, i64), LineId>,
+    /// Waiting jobs with a deadline that has not gone by.
+    deadlines: BTreeMap<(Timestamp, i64), Waiting>,
+    late: BTreeMap<i64, Waiting>,
+    running: HashMap<i64, Running>,
+    expiries: BTreeSet<(Timestamp, i64)>,
+    undo: Vec<Undo>,
+}
+
+impl Order {
+    /// Returns an empty order for claims above `opened_at`.
+    pub(super) fn new(opened_at: ClaimNumber, now: Timestamp) -> Self {
+        Self {
+            now,
+            opened_at,
+            tasks: Vec::new(),
+            task_of: HashMap::new(),
+            lines: Vec::new(),
+            line_of: HashMap::new(),
+            free: Vec::new(),
+            emptied: Vec::new(),
+            scheduled: BTreeMap::new(),
+            deadlines: BTreeMap::new(),
+            late: BTreeMap::new(),
+            running: HashMap::new(),
+            expiries: BTreeSet::new(),
+            undo: Vec::new(),
+        }
+    }
+
+    /// Returns the line of a task, queue and priority.
+    pub(super) fn line(&mut self, task: &Name, queue: &Name, priority: Priority) -> LineId {
+        let task = match self.task_of.get(task) {
+            Some(&index) => index,
+            None => self.add_task(task),
+        };
+        let key = (task, queue.clone(), priority);
+        if let Some(&id) = self.line_of.get(&key) {
+            return id;
+        }
+        let line = Line {
+            task,
+            queue: key.1.clone(),
+            priority,
+            ready: BTreeSet::new(),
+            scheduled: 0,
+            late: 0,
+            running: 0,
+        };
+        let id = if let Some(id) = self.free.pop() {
+            self.lines[id as usize] = line;
+            id
+        } else {
+            self.lines.push(line);
+            u32::try_from(self.lines.len() - 1).expect("a line has jobs, and they fit in memory")
+        };
+        self.line_of.insert(key, id);
+        self.emptied.push(id);
+        id
+    }
+
+    fn add_task(&mut self, name: &Name) -> usize {
+        let index = self.tasks.len();
+        self.tasks.push(TaskHeads {
+            name: name.clone(),
+            heads: BTreeMap::new(),
+        });
+        self.task_of.insert(name.clone(), index);
+        index
+    }
+
+    // --- what a transaction changes ---
+
+    /// Adds a waiting job.
+    pub(super) fn place(&mut self, job: Waiting) {
+        self.undo.push(Undo::Displace(job));
+        self.put(job);
+    }
+
+    /// Takes a waiting job away.
+    pub(super) fn displace(&mut self, job: Waiting) {
+        self.undo.push(Undo::Place(job));
+        self.take(job);
+    }
+
+    /// Adds a running job.
+    pub(super) fn begin(&mut self, seq: i64, job: Running) {
+        self.undo.push(Undo::End(seq));
+        self.put_running(seq, job);
+    }
+
+    /// Takes a running job away.
+    pub(super) fn end(&mut self, seq: i64) {
+        if let Some(job) = self.take_running(seq) {
+            self.undo.push(Undo::Begin(seq, Box::new(job)));
+        }
+    }
+
+    /// Changes where a running job stands, while it goes on running.
+    pub(super) fn change(&mut self, seq: i64, status: Status, errors: u32) {
+        let Some(before) = self.take_running(seq) else {
+            return;
+        };
+        let after = Running {
+            status,
+            errors,
+            ..before.clone()
+        };
+        self.undo.push(Undo::Restore(seq, Box::new(before)));
+        self.put_running(seq, after);
+    }
+
+    /// Keeps the changes without looking for empty lines: many jobs are being placed.
+    pub(super) fn keep_placed(&mut self) {
+        self.undo.clear();
+    }
+
+    /// Keeps all changes: the transaction was committed.
+    pub(super) fn keep(&mut self) {
+        self.undo.clear();
+        self.free_empty_lines();
+    }
+
+    /// Puts all changes back: the transaction failed.
+    pub(super) fn undo(&mut self) {
+        while let Some(change) = self.undo.pop() {
+            match change {
+                Undo::Displace(job) => self.take(job),
+                Undo::Place(job) => self.put(job),
+                Undo::End(seq) => drop(self.take_running(seq)),
+                Undo::Begin(seq, job) => self.put_running(seq, *job),
+                Undo::Restore(seq, job) => {
+                    self.take_running(seq);
+                    self.put_running(seq, *job);
+                }
+            }
+        }
+        self.free_empty_lines();
+    }
+
+    // --- what is asked of it ---
+
+    /// Returns the running job at `seq`.
+    pub(super) fn running(&self, seq: i64) -> Option<&Running> {
+        self.running.get(&seq)
+    }
+
+    /// Returns where a claim's jobs come from.
+    pub(super) fn sources(&self, tasks: &[Name], queues: Option<&[Name]>) -> Sources {
+        let mut known: Vec<usize> = tasks
+            .iter()
+            .filter_map(|name| self.task_of.get(name).copied())
+            .collect();
+        known.sort_unstable();
+        known.dedup();
+        let Some(queues) = queues else {
+            return Sources::Tasks(known);
+        };
+        let mut lines = Vec::new();
+        for queue in queues {
+            for &task in &known {
+                for number in 0..=anteroom_core::limits::PRIORITY_MAX {
+                    let priority = Priority::new(number.into()).unwrap_or_default();
+                    lines.extend(self.line_of.get(&(task, queue.clone(), priority)));
+                }
+            }
+        }
+        Sources::Lines(lines)
+    }
+
+    /// Tells whether there is any ready job.
+    pub(super) fn has_ready(&self) -> bool {
+        self.tasks.iter().any(|task| !task.heads.is_empty())
+    }
+
+    /// Returns the ready job that comes first.
+    pub(super) fn first(&self, sources: &Sources) -> Option<i64> {
+        let first = match sources {
+            Sources::Tasks(tasks) => tasks
+                .iter()
+                .filter_map(|task| self.tasks[*task].heads.first_key_value())
+                .map(|(place, _)| *place)
+                .min(),
+            Sources::Lines(lines) => lines
+                .iter()
+                .filter_map(|id| {
+                    let line = &self.lines[*id as usize];
+                    let (run_at, seq) = *line.ready.first()?;
+                    Some((line.priority, run_at, seq))
+                })
+                .min(),
+        };
+        first.map(|(_, _, seq)| seq)
+    }
+
+    /// Returns when the next scheduled job comes due.
+    pub(super) fn next_due(&self) -> Option<Timestamp> {
+        self.scheduled
+            .first_key_value()
+            .map(|((run_at, _), _)| *run_at)
+    }
+
+    /// Returns up to `limit` jobs that something ran out for.
+    pub(super) fn ran_out(&self, limit: usize) -> Vec<RanOut> {
+        let claims = self
+            .expiries
+            .iter()
+            .take_while(|(expires_at, _)| *expires_at <= self.now)
+            .map(|(_, seq)| RanOut::Claim(*seq));
+        let deadlines = self.late.keys().map(|seq| RanOut::Deadline(*seq));
+        claims.chain(deadlines).take(limit).collect()
+    }
+
+    /// Tells whether a running job was held by a process that is no more.
+    pub(super) fn is_orphan(&self, status: &Status) -> bool {
+        status.lease == Lease::Node && status.claim <= self.opened_at
+    }
+
+    /// Counts the unfinished jobs of each task in each queue.
+    pub(super) fn tally(&self) -> Tally {
+        let mut tally = Tally::new();
+        let key = |line: &Line| (self.tasks[line.task].name.clone(), line.queue.clone());
+        for line in self.lines.iter().filter(|line| !line.is_empty()) {
+            let [scheduled, ready, running] = tally.entry(key(line)).or_default();
+            *scheduled += line.scheduled;
+            *ready += line.ready.len() as u64;
+            *running += line.running;
+        }
+        for job in self.late.values() {
+            let counts = tally
+                .entry(key(&self.lines[job.line as usize]))
+                .or_default();
+            counts[usize::from(job.run_at <= self.now)] += 1;
+        }
+        tally
+    }
+
+    // --- the passage of time ---
+
+    /// Moves every job to where it belongs at `now`. Not within a transaction.
+    pub(super) fn set_now(&mut self, now: Timestamp) {
+        debug_assert!(self.undo.is_empty(), "time stands still in a transaction");
+        if now < self.now {
+            self.turn_back(now);
+        }
+        self.now = now;
+        while let Some(first) = self.scheduled.first_entry() {
+            let (run_at, seq) = *first.key();
+            if run_at > now {
+                break;
+            }
+            let line = first.remove();
+            self.lines[line as usize].scheduled -= 1;
+            self.put_ready(line, run_at, seq);
+        }
+        while let Some(first) = self.deadlines.first_entry() {
+            if first.key().0 >= now {
+                break;
+            }
+            let job = first.remove();
+            self.take_due(job);
+            self.put_late(job);
+        }
+    }
+
+    /// The clock was set back: nothing may start early by it.
+    fn turn_back(&mut self, now: Timestamp) {
+        for job in std::mem::take(&mut self.late).into_values() {
+            self.lines[job.line as usize].late -= 1;
+            if let Some(deadline) = job.deadline {
+                // `set_now` sorts out those that are late all the same.
+                self.deadlines.insert((deadline, job.seq), job);
+            }
+            self.put_due(job);
+        }
+        let mut early = Vec::new();
+        for (id, line) in (0..).zip(&self.lines) {
+            let after = (Timestamp::from_millis(now.as_millis() + 1), i64::MIN);
+            early.extend(line.ready.range(after..).map(|(at, seq)| (id, *at, *seq)));
+        }
+        for (line, run_at, seq) in early {
+            self.take_ready(line, run_at, seq);
+            self.scheduled.insert((run_at, seq), line);
+            self.lines[line as usize].scheduled += 1;
+        }
+    }
+
+    // --- the places, without a note ---
+
+    fn is_late(&self, job: Waiting) -> bool {
+        job.deadline.is_some_and(|deadline| deadline < self.now)
+    }
+
+    fn put(&mut self, job: Waiting) {
+        if self.is_late(job) {
+            return self.put_late(job);
+        }
+        if let Some(deadline) = job.deadline {
+            self.deadlines.insert((deadline, job.seq), job);
+        }
+        self.put_due(job);
+    }
+
+    fn take(&mut self, job: Waiting) {
+        self.emptied.push(job.line);
+        if self.is_late(job) {
+            self.late.remove(&job.seq);
+            self.lines[job.line as usize].late -= 1;
+            return;
+        }
+        if let Some(deadline) = job.deadline {
+            self.deadlines.remove(&(deadline, job.seq));
+        }
+        self.take_due(job);
+    }
+
+    fn put_late(&mut self, job: Waiting) {
+        self.lines[job.line as usize].late += 1;
+        self.late.insert(job.seq, job);
+    }
+
+    fn put_due(&mut self, job: Waiting) {
+        if job.run_at > self.now {
+            self.lines[job.line as usize].scheduled += 1;
+            self.scheduled.insert((job.run_at, job.seq), job.line);
+        } else {
+            self.put_ready(job.line, job.run_at, job.seq);
+        }
+    }
+
+    fn take_due(&mut self, job: Waiting) {
+        if job.run_at > self.now {
+            self.lines[job.line as usize].scheduled -= 1;
+            self.scheduled.remove(&(job.run_at, job.seq));
+        } else {
+            self.take_ready(job.line, job.run_at, job.seq);
+        }
+    }
+
+    fn put_ready(&mut self, id: LineId, run_at: Timestamp, seq: i64) {
+        let line = &mut self.lines[id as usize];
+        let first = line.ready.first().copied();
+        line.ready.insert((run_at, seq));
+        if first.is_some_and(|first| first < (run_at, seq)) {
+            return;
+        }
+        let heads = &mut self.tasks[line.task].heads;
+        if let Some((at, seq)) = first {
+            heads.remove(&(line.priority, at, seq));
+        }
+        heads.insert((line.priority, run_at, seq), id);
+    }
+
+    fn take_ready(&mut self, id: LineId, run_at: Timestamp, seq: i64) {
+        let line = &mut self.lines[id as usize];
+        line.ready.remove(&(run_at, seq));
+        let heads = &mut self.tasks[line.task].heads;
+        if heads.remove(&(line.priority, run_at, seq)).is_some()
+            && let Some((at, seq)) = line.ready.first()
+        {
+            heads.insert((line.priority, *at, *seq), id);
+        }
+    }
+
+    fn put_running(&mut self, seq: i64, job: Running) {
+        self.lines[job.line as usize].running += 1;
+        self.expiries.insert((self.expiry(&job.status), seq));
+        self.running.insert(seq, job);
+    }
+
+    fn take_running(&mut self, seq: i64) -> Option<Running> {
+        let job = self.running.remove(&seq)?;
+        self.lines[job.line as usize].running -= 1;
+        self.emptied.push(job.line);
+        self.expiries.remove(&(self.expiry(&job.status), seq));
+        Some(job)
+    }
+
+    /// An orphan's lease ran out before every other.
+    fn expiry(&self, status: &Status) -> Timestamp {
+        debug_assert_eq!(status.state, State::Running, "only they have a lease");
+        if self.is_orphan(status) {
+            Timestamp::MIN
+        } else {
+            status.lease_expires_at
+        }
+    }
+
+    fn free_empty_lines(&mut self) {
+        while let Some(id) = self.emptied.pop() {
+            let line = &self.lines[id as usize];
+            let key = (line.task, line.queue.clone(), line.priority);
+            // A line that was noted twice is freed once.
+            if line.is_empty() && self.line_of.get(&key) == Some(&id) {
+                self.line_of.remove(&key);
+                self.free.push(id);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,204 @@
+//! The readers: threads with connections of their own, which see what was committed.
+//!
+//! A reader takes all questions that wait for it and answers them from one short transaction: a
+//! long one would keep the log from beginning anew. It takes them before it begins the
+//! transaction, so that whoever was told of a commit sees it.
+
+use super::fault::Fault;
+use super::operation::Reply;
+use super::rows::{AFTER_DONE, DONE, LIVE_JOB, Stored, attempt_error, bytes, payload, stored};
+use super::shared::{FailOnPanic, Shared};
+use super::statements::{ERRORS, IS_GONE, find_sql};
+use crate::store::{Cursor, Filter, Found, Listing, Page};
+use anteroom_core::limits::PAGE_LOOKED_AT_MAX;
+use anteroom_core::{Job, JobId, Payload};
+use rusqlite::{CachedStatement, Connection, OptionalExtension, params};
+use std::sync::Arc;
+use std::sync::mpsc::Receiver;
+use tokio::sync::oneshot;
+
+/// Questions answered from one transaction.
+const QUESTIONS_MAX: usize = 64;
+
+/// A question to a reader.
+#[derive(Debug)]
+pub(super) enum Question {
+    Get(JobId, Reply<Found<Job>>),
+    Input(JobId, Reply<Found<Payload>>),
+    Result(JobId, Reply<Found<(Job, Option<Payload>)>>),
+    List(Box<Filter>, Page, Reply<Listing>),
+    /// End, and tell when that is done.
+    Close(oneshot::Sender<()>),
+}
+
+/// What a reader thread does from its beginning to its end.
+pub(super) fn run(db: Connection, shared: &Arc<Shared>, questions: &Receiver<Question>) {
+    let fail_on_panic = FailOnPanic(shared);
+    let closing = work(&Reader { db: &db, shared }, questions);
+    drop(fail_on_panic);
+    drop(db);
+    if let Some(done) = closing {
+        // Whoever asked may have gone.
+        let _unheard = done.send(());
+    }
+}
+
+fn work(reader: &Reader<'_>, questions: &Receiver<Question>) -> Option<oneshot::Sender<()>> {
+    loop {
+        let mut batch = vec![questions.recv().ok()?];
+        while batch.len() < QUESTIONS_MAX
+            && let Ok(question) = questions.try_recv()
+        {
+            batch.push(question);
+        }
+        let several = batch.len() > 1;
+        // Without it each statement is a transaction of its own: as true, but dearer.
+        let begun = several && reader.db.execute_batch("BEGIN").is_ok();
+        let mut closing = None;
+        for question in batch {
+            match question {
+                Question::Get(id, reply) => reader.answer(reply, |reader| reader.get(id)),
+                Question::Input(id, reply) => reader.answer(reply, |reader| reader.input(id)),
+                Question::Result(id, reply) => reader.answer(reply, |reader| reader.result(id)),
+                Question::List(filter, page, reply) => {
+                    reader.answer(reply, |reader| reader.list(&filter, page));
+                }
+                Question::Close(done) => closing = Some(done),
+            }
+        }
+        if begun && let Err(error) = reader.db.execute_batch("COMMIT") {
+            let error = reader.shared.error(Fault::from(error));
+            tracing::warn!("a reader could not end its transaction: {error}");
+        }
+        if closing.is_some() {
+            return closing;
+        }
+    }
+}
+
+struct Reader<'a> {
+    db: &'a Connection,
+    shared: &'a Arc<Shared>,
+}
+
+impl Reader<'_> {
+    fn answer<T>(&self, reply: Reply<T>, look: impl FnOnce(&Self) -> Result<T, Fault>) {
+        if reply.is_closed() {
+            return;
+        }
+        let answer = look(self).map_err(|fault| self.shared.error(fault));
+        // Whoever does not wait any more needs no answer.
+        let _unheard = reply.send(answer).is_err();
+    }
+
+    fn get(&self, id: JobId) -> Result<Found<Job>, Fault> {
+        let found = self.find(id, "", stored)?;
+        self.with_errors(found, |job| job)
+    }
+
+    fn input(&self, id: JobId) -> Result<Found<Payload>, Fault> {
+        let sql = "SELECT job.content_type, job.input FROM job WHERE ";
+        let sql = format!("{sql}{}", super::rows::WHERE_ID);
+        let bytes = id.as_bytes().as_slice();
+        let found = self
+            .prepared(&sql)?
+            .query_row(params![id.order_key(), bytes], |row| payload(row, 0))
+            .optional()?;
+        self.or_gone(id, found)
+    }
+
+    fn result(&self, id: JobId) -> Result<Found<(Job, Option<Payload>)>, Fault> {
+        let found = self.find(id, ", done.result", |row| {
+            let job = stored(row)?;
+            let result = match &job.result {
+                Some(info) => Some(Payload {
+                    content_type: info.content_type.clone(),
+                    bytes: bytes(row, AFTER_DONE)?,
+                }),
+                None => None,
+            };
+            Ok((job, result))
+        })?;
+        match found {
+            Found::Here((job, result)) => self.with_errors(Found::Here(job), |job| (job, result)),
+            Found::Gone => Ok(Found::Gone),
+            Found::Unknown => Ok(Found::Unknown),
+        }
+    }
+
+    fn list(&self, filter: &Filter, page: Page) -> Result<Listing, Fault> {
+        let now = self.shared.clock.now();
+        let after = page.after.map_or(i64::MAX, |cursor| cursor.0);
+        let sql = format!(
+            "SELECT {LIVE_JOB}, {DONE} FROM job \
+             LEFT JOIN live ON live.seq = job.seq LEFT JOIN done ON done.seq = job.seq \
+             WHERE job.seq < ?1 ORDER BY job.seq DESC"
+        );
+        let mut statement = self.prepared(&sql)?;
+        let mut rows = statement.query([after])?;
+        let mut listing = Listing::default();
+        let mut looked_at = 0;
+        let mut last = None;
+        while let Some(row) = rows.next()? {
+            if listing.jobs.len() >= page.size || looked_at >= PAGE_LOOKED_AT_MAX {
+                listing.next = last.map(Cursor);
+                break;
+            }
+            let job = stored(row)?;
+            looked_at += 1;
+            last = Some(job.seq);
+            if filter.matches(&job.spec, &job.status, now) {
+                listing.jobs.push(job.into_job(Vec::new()));
+            }
+        }
+        Ok(listing)
+    }
+
+    fn find<T>(
+        &self,
+        id: JobId,
+        further: &str,
+        read: impl FnOnce(&rusqlite::Row<'_>) -> rusqlite::Result<T>,
+    ) -> Result<Found<T>, Fault> {
+        let bytes = id.as_bytes().as_slice();
+        let found = self
+            .prepared(&find_sql(further))?
+            .query_row(params![id.order_key(), bytes], read)
+            .optional()?;
+        self.or_gone(id, found)
+    }
+
+    fn or_gone<T>(&self, id: JobId, found: Option<T>) -> Result<Found<T>, Fault> {
+        if let Some(found) = found {
+            return Ok(Found::Here(found));
+        }
+        let bytes = id.as_bytes().as_slice();
+        if self.prepared(IS_GONE)?.exists([bytes])? {
+            return Ok(Found::Gone);
+        }
+        Ok(Found::Unknown)
+    }
+
+    fn with_errors<T>(
+        &self,
+        found: Found<Stored>,
+        then: impl FnOnce(Job) -> T,
+    ) -> Result<Found<T>, Fault> {
+        let job = match found {
+            Found::Here(job) => job,
+            Found::Gone => return Ok(Found::Gone),
+            Found::Unknown => return Ok(Found::Unknown),
+        };
+        let mut errors = Vec::new();
+        if job.errors > 0 {
+            let mut statement = self.prepared(ERRORS)?;
+            let rows = statement.query_map([job.seq], attempt_error)?;
+            errors = rows.collect::<Result<_, _>>()?;
+        }
+        Ok(Found::Here(then(job.into_job(errors))))
+    }
+
+    fn prepared(&self, sql: &str) -> Result<CachedStatement<'_>, Fault> {
+        Ok(self.db.prepare_cached(sql)?)
+    }
+}

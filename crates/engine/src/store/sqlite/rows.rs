@@ -1,0 +1,328 @@
+//! What a row means: jobs out of rows, and the numbers that stand for words in them.
+
+use anteroom_core::{
+    AttemptError, ClaimNumber, Failure, FailureKind, Job, JobId, Label, Lease, Name, Payload,
+    PayloadInfo, Priority, Spec, State, Status, Timestamp,
+};
+use bytes::Bytes;
+use rusqlite::types::{Type, ValueRef};
+use rusqlite::{Error, Result, Row};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How far from its hint a job's key may lie.
+pub(super) const PROBED_KEYS: i64 = 64;
+
+/// The columns that [`stored`] reads, in their order, of a job that is in `live`.
+pub(super) const LIVE_JOB: &str = "job.seq, job.id, job.task, job.queue, job.\"group\", \
+    job.priority, job.created_at, job.timeout_ms, job.retain_ms, job.unique_key, \
+    job.callback_url, job.tags, job.content_type, length(job.input), job.start_before, \
+    job.max_attempts, live.state, live.version, live.run_at, live.attempt, live.claim, \
+    live.started_at, live.cancel_requested, live.hand_backs, live.errors, live.lease, \
+    live.lease_expires_at";
+
+/// What comes after [`LIVE_JOB`] where the job may be in `done` instead.
+pub(super) const DONE: &str = "done.state, done.version, done.run_at, done.attempt, done.claim, \
+    done.started_at, done.cancel_requested, done.hand_backs, done.errors, done.finished_at, \
+    done.result_content_type, length(done.result)";
+
+/// Where a job may lie, given the hint and the last key to look at, and its id.
+pub(super) const WHERE_ID: &str = "job.seq BETWEEN ?1 AND ?1 + 63 AND job.id = ?2 LIMIT 1";
+
+const LIVE_AT: usize = 16;
+const DONE_AT: usize = 27;
+/// The first column after [`LIVE_JOB`].
+pub(super) const AFTER_LIVE_JOB: usize = DONE_AT;
+/// The first column after [`LIVE_JOB`] and [`DONE`].
+pub(super) const AFTER_DONE: usize = 39;
+
+/// A job as it is stored, without what its attempts said.
+#[derive(Clone, Debug)]
+pub(super) struct Stored {
+    pub(super) seq: i64,
+    pub(super) spec: Arc<Spec>,
+    pub(super) status: Status,
+    /// How many errors were ever written of it.
+    pub(super) errors: u32,
+    pub(super) result: Option<PayloadInfo>,
+}
+
+impl Stored {
+    /// Returns the job, with what its attempts said.
+    pub(super) fn into_job(self, errors: Vec<AttemptError>) -> Job {
+        Job {
+            spec: self.spec,
+            status: self.status,
+            errors,
+            result: self.result,
+        }
+    }
+}
+
+/// Reads [`LIVE_JOB`].
+pub(super) fn live_job(row: &Row<'_>) -> Result<Stored> {
+    let status = Status {
+        lease: match number(row, 25)? {
+            Some(1) => Lease::Pulled,
+            Some(_) | None => Lease::Node,
+        },
+        lease_expires_at: number(row, 26)?.map_or(Timestamp::MIN, Timestamp::from_millis),
+        ..status(row, LIVE_AT)?
+    };
+    Ok(Stored {
+        seq: row.get(0)?,
+        spec: Arc::new(spec(row)?),
+        status,
+        errors: row.get(LIVE_AT + 8)?,
+        result: None,
+    })
+}
+
+/// Reads [`LIVE_JOB`] and [`DONE`] of a job that is in either.
+pub(super) fn stored(row: &Row<'_>) -> Result<Stored> {
+    if row.get_ref(LIVE_AT)? != ValueRef::Null {
+        return live_job(row);
+    }
+    if row.get_ref(DONE_AT)? == ValueRef::Null {
+        let id = id(row, 1)?;
+        return Err(damaged(
+            LIVE_AT,
+            format!("job {id} is neither finished nor not"),
+        ));
+    }
+    let status = Status {
+        finished_at: Some(instant(row, DONE_AT + 9)?),
+        ..status(row, DONE_AT)?
+    };
+    let result = match row.get_ref(DONE_AT + 10)? {
+        ValueRef::Null => None,
+        content_type => Some(PayloadInfo {
+            content_type: content_type.as_str()?.into(),
+            bytes: length(row, DONE_AT + 11)?,
+        }),
+    };
+    Ok(Stored {
+        seq: row.get(0)?,
+        spec: Arc::new(spec(row)?),
+        status,
+        errors: row.get(DONE_AT + 8)?,
+        result,
+    })
+}
+
+fn spec(row: &Row<'_>) -> Result<Spec> {
+    let label = |at: usize| match row.get_ref(at)? {
+        ValueRef::Null => Ok(None),
+        text => Label::new(text.as_str()?)
+            .map(Some)
+            .map_err(|error| damaged(at, error)),
+    };
+    Ok(Spec {
+        id: id(row, 1)?,
+        task: name(row, 2)?,
+        queue: name(row, 3)?,
+        group: label(4)?,
+        priority: priority(row, 5)?,
+        created_at: instant(row, 6)?,
+        timeout: span(row, 7)?,
+        retain: span(row, 8)?,
+        unique_key: label(9)?,
+        callback_url: match row.get_ref(10)? {
+            ValueRef::Null => None,
+            url => Some(url.as_str()?.into()),
+        },
+        tags: match row.get_ref(11)? {
+            ValueRef::Null => BTreeMap::new(),
+            object => parse_tags(object.as_str()?).map_err(|error| damaged(11, error))?,
+        },
+        input: PayloadInfo {
+            content_type: row.get_ref(12)?.as_str()?.into(),
+            bytes: length(row, 13)?,
+        },
+    })
+}
+
+/// Reads what `live` and `done` have alike, and of `job` what changes with it.
+fn status(row: &Row<'_>, at: usize) -> Result<Status> {
+    Ok(Status {
+        state: state(row, at)?,
+        version: row.get::<_, i64>(at + 1)?.unsigned_abs(),
+        run_at: instant(row, at + 2)?,
+        start_before: number(row, 14)?.map(Timestamp::from_millis),
+        attempt: row.get(at + 3)?,
+        max_attempts: row.get(15)?,
+        claim: ClaimNumber::new(row.get::<_, i64>(at + 4)?.unsigned_abs()),
+        lease: Lease::Node,
+        lease_expires_at: Timestamp::MIN,
+        started_at: number(row, at + 5)?.map(Timestamp::from_millis),
+        finished_at: None,
+        cancel_requested: row.get(at + 6)?,
+        hand_backs: row.get(at + 7)?,
+    })
+}
+
+/// Returns where a job stands with nothing in what means nothing unless it is running.
+pub(super) fn plain(status: Status) -> Status {
+    match status.state {
+        State::Running => status,
+        State::Waiting | State::Succeeded | State::Failed | State::Cancelled => Status {
+            lease: Lease::Node,
+            lease_expires_at: Timestamp::MIN,
+            ..status
+        },
+    }
+}
+
+/// Reads `attempt, at, kind, message`.
+pub(super) fn attempt_error(row: &Row<'_>) -> Result<AttemptError> {
+    let word = row.get_ref(2)?.as_str()?;
+    let kind = FailureKind::from_word(word)
+        .ok_or_else(|| damaged(2, format!("there is no failure {word:?}")))?;
+    Ok(AttemptError {
+        attempt: row.get(0)?,
+        at: instant(row, 1)?,
+        failure: Failure {
+            kind,
+            message: row.get(3)?,
+        },
+    })
+}
+
+/// Reads a content type and the bytes after it.
+pub(super) fn payload(row: &Row<'_>, at: usize) -> Result<Payload> {
+    Ok(Payload {
+        content_type: row.get_ref(at)?.as_str()?.into(),
+        bytes: bytes(row, at + 1)?,
+    })
+}
+
+pub(super) fn bytes(row: &Row<'_>, at: usize) -> Result<Bytes> {
+    Ok(Bytes::copy_from_slice(row.get_ref(at)?.as_blob()?))
+}
+
+pub(super) fn id(row: &Row<'_>, at: usize) -> Result<JobId> {
+    match row.get_ref(at)?.as_blob()?.try_into() {
+        Ok(bytes) => Ok(JobId::from_bytes(bytes)),
+        Err(_) => Err(damaged(at, "an id has 16 bytes")),
+    }
+}
+
+pub(super) fn name(row: &Row<'_>, at: usize) -> Result<Name> {
+    Name::new(row.get_ref(at)?.as_str()?).map_err(|error| damaged(at, error))
+}
+
+pub(super) fn priority(row: &Row<'_>, at: usize) -> Result<Priority> {
+    Priority::new(row.get(at)?).map_err(|error| damaged(at, error))
+}
+
+pub(super) fn instant(row: &Row<'_>, at: usize) -> Result<Timestamp> {
+    row.get(at).map(Timestamp::from_millis)
+}
+
+pub(super) fn state(row: &Row<'_>, at: usize) -> Result<State> {
+    match row.get::<_, i64>(at)? {
+        0 => Ok(State::Waiting),
+        1 => Ok(State::Running),
+        2 => Ok(State::Succeeded),
+        3 => Ok(State::Failed),
+        4 => Ok(State::Cancelled),
+        other => Err(damaged(at, format!("there is no state {other}"))),
+    }
+}
+
+fn span(row: &Row<'_>, at: usize) -> Result<Duration> {
+    row.get::<_, i64>(at)
+        .map(|millis| Duration::from_millis(millis.unsigned_abs()))
+}
+
+fn length(row: &Row<'_>, at: usize) -> Result<usize> {
+    let length: i64 = row.get(at)?;
+    usize::try_from(length).map_err(|error| damaged(at, error))
+}
+
+pub(super) fn number(row: &Row<'_>, at: usize) -> Result<Option<i64>> {
+    row.get(at)
+}
+
+/// Returns the number that stands for a state.
+pub(super) const fn state_number(state: State) -> i64 {
+    match state {
+        State::Waiting => 0,
+        State::Running => 1,
+        State::Succeeded => 2,
+        State::Failed => 3,
+        State::Cancelled => 4,
+    }
+}
+
+/// Returns the number that stands for the holder of a lease.
+pub(super) const fn lease_number(lease: Lease) -> i64 {
+    match lease {
+        Lease::Node => 0,
+        Lease::Pulled => 1,
+    }
+}
+
+/// Returns a count as a column holds it. None of ours come near the end of the range.
+pub(super) fn signed(count: u64) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}
+
+/// Returns a span as a column holds it.
+pub(super) fn millis(span: Duration) -> i64 {
+    i64::try_from(span.as_millis()).unwrap_or(i64::MAX)
+}
+
+/// Returns tags as a column holds them; none for none.
+pub(super) fn tags_text(tags: &BTreeMap<Name, String>) -> Option<String> {
+    if tags.is_empty() {
+        return None;
+    }
+    let object: serde_json::Map<String, serde_json::Value> = tags
+        .iter()
+        .map(|(name, value)| (name.to_string(), value.clone().into()))
+        .collect();
+    Some(serde_json::Value::Object(object).to_string())
+}
+
+fn parse_tags(
+    text: &str,
+) -> std::result::Result<BTreeMap<Name, String>, Box<dyn std::error::Error + Send + Sync>> {
+    let object: BTreeMap<String, String> = serde_json::from_str(text)?;
+    object
+        .into_iter()
+        .map(|(name, value)| Ok((Name::new(&name)?, value)))
+        .collect()
+}
+
+/// What a column holds is not what it should.
+fn damaged(at: usize, why: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
+    Error::FromSqlConversionFailure(at, Type::Null, why.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_probed_keys_are_those_of_the_statement() {
+        let last = format!("?1 + {} ", PROBED_KEYS - 1);
+        assert!(WHERE_ID.contains(&last), "{WHERE_ID}");
+        let columns = |text: &str| text.split(", ").count();
+        assert_eq!(columns(LIVE_JOB), AFTER_LIVE_JOB);
+        assert_eq!(columns(LIVE_JOB) + columns(DONE), AFTER_DONE);
+    }
+
+    #[test]
+    fn tags_read_back() {
+        let tags = BTreeMap::from([
+            (Name::new("a.b").unwrap(), "x \"y\"\n\u{1F980}".to_owned()),
+            (Name::new("z").unwrap(), String::new()),
+        ]);
+        let text = tags_text(&tags).unwrap();
+        assert_eq!(parse_tags(&text).unwrap(), tags);
+        assert_eq!(tags_text(&BTreeMap::new()), None);
+        assert!(parse_tags("[]").is_err());
+    }
+}

@@ -1,0 +1,162 @@
+//! What the callers, the writer and the readers of one store have in common.
+
+use super::fault::Fault;
+use super::operation::Operation;
+use crate::clock::Clock;
+use crate::store::StoreError;
+use anteroom_core::limits::STORE_QUEUE_MAX;
+use anteroom_core::{ClaimNumber, JobId};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::mpsc;
+use tokio::sync::watch;
+
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) path: PathBuf,
+    pub(super) clock: Clock,
+    operations: mpsc::Sender<Operation>,
+    /// Jobs whose submit waits for the writer.
+    submitting: AtomicUsize,
+    closed: AtomicBool,
+    /// Why the store failed for good, once it did.
+    failed: watch::Sender<Option<String>>,
+}
+
+impl Shared {
+    pub(super) fn new(path: PathBuf, clock: Clock, operations: mpsc::Sender<Operation>) -> Self {
+        Self {
+            path,
+            clock,
+            operations,
+            submitting: AtomicUsize::new(0),
+            closed: AtomicBool::new(false),
+            failed: watch::Sender::new(None),
+        }
+    }
+
+    /// Has the writer do something.
+    pub(super) fn send(&self, operation: Operation) -> Result<(), StoreError> {
+        if let Some(error) = self.refusal() {
+            return Err(error);
+        }
+        self.operations.send(operation).map_err(|_| self.ended())
+    }
+
+    /// Has the writer take back claims that nobody received. If it has ended, they are rescued
+    /// when the store is opened again.
+    pub(super) fn hand_back(&self, claims: Vec<(JobId, ClaimNumber)>) {
+        let _ended = self.operations.send(Operation::HandBack(claims)).is_err();
+    }
+
+    /// Has the writer end, whatever else holds.
+    pub(super) fn send_close(&self, operation: Operation) {
+        let _ended_before = self.operations.send(operation).is_err();
+    }
+
+    /// Makes room for a submit of `jobs` jobs among those that wait for the writer.
+    pub(super) fn enter(self: &Arc<Self>, jobs: usize) -> Result<Entered, StoreError> {
+        let waiting = self.submitting.fetch_add(jobs, Ordering::Relaxed);
+        let entered = Entered {
+            shared: self.clone(),
+            jobs,
+        };
+        // A single submit is let in whatever its size, which has a limit of its own.
+        if waiting > 0 && waiting + jobs > STORE_QUEUE_MAX {
+            return Err(StoreError::Overloaded {
+                waiting,
+                limit: STORE_QUEUE_MAX,
+            });
+        }
+        Ok(entered)
+    }
+
+    /// Returns why nothing is done any more; none while the store goes on.
+    pub(super) fn refusal(&self) -> Option<StoreError> {
+        if self.closed.load(Ordering::Acquire) {
+            return Some(StoreError::Closed);
+        }
+        self.failure()
+    }
+
+    /// Returns why the store failed for good, if it did.
+    pub(super) fn failure(&self) -> Option<StoreError> {
+        let reason = self.failed.borrow().clone()?;
+        Some(StoreError::Failed { reason })
+    }
+
+    /// Returns what to say where an answer will never come.
+    pub(super) fn ended(&self) -> StoreError {
+        self.failure().unwrap_or(StoreError::Closed)
+    }
+
+    /// Marks the store as closed, and tells whether it was before.
+    pub(super) fn close(&self) -> bool {
+        self.closed.swap(true, Ordering::AcqRel)
+    }
+
+    /// Puts a fault into the words of the trait. After a final one the store has failed.
+    pub(super) fn error(&self, fault: Fault) -> StoreError {
+        let path = self.path.display();
+        match fault {
+            Fault::Passing(reason) => StoreError::Unavailable {
+                reason: format!("{path}: {reason}"),
+            },
+            Fault::Final(reason) => {
+                let reason = format!("{path}: {reason}");
+                self.fail(reason.clone());
+                StoreError::Failed { reason }
+            }
+        }
+    }
+
+    /// Makes the store fail for good. The first reason stays.
+    pub(super) fn fail(&self, reason: String) {
+        self.failed.send_if_modified(|failed| {
+            let first = failed.is_none();
+            if first {
+                tracing::error!("the store failed: {reason}");
+                *failed = Some(reason);
+            }
+            first
+        });
+    }
+
+    /// Waits until the store has failed for good.
+    pub(super) async fn failed(&self) -> StoreError {
+        let mut failed = self.failed.subscribe();
+        // Fails only once the sender is gone, and `self` has it.
+        drop(failed.wait_for(Option::is_some).await);
+        self.ended()
+    }
+}
+
+/// The place that a submit takes while it waits for the writer.
+#[derive(Debug)]
+pub(super) struct Entered {
+    shared: Arc<Shared>,
+    jobs: usize,
+}
+
+impl Drop for Entered {
+    fn drop(&mut self) {
+        self.shared
+            .submitting
+            .fetch_sub(self.jobs, Ordering::Relaxed);
+    }
+}
+
+/// Makes the store fail if the thread that holds it panics: nobody would answer any more.
+#[derive(Debug)]
+pub(super) struct FailOnPanic<'a>(pub(super) &'a Shared);
+
+impl Drop for FailOnPanic<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let path = self.0.path.display();
+            self.0
+                .fail(format!("{path}: a thread of the store panicked"));
+        }
+    }
+}

@@ -1,0 +1,482 @@
+//! The writer: one thread that owns the only connection that writes.
+//!
+//! It takes everything that waits for it, does it in one transaction, commits, and only then
+//! answers. It does not wait for a batch to fill: while one commit is being written to the disk
+//! the next batch gathers. Claims come last in a batch, so that a job is claimed in the commit
+//! that inserts it; those that find no job are parked here until one comes or their wait is over.
+//!
+//! How each operation changes the database is in [`change`](super::change).
+
+use super::fault::Fault;
+use super::lock::Lock;
+use super::operation::{Delivery, Operation, Parked, Reply};
+use super::order::Order;
+use super::shared::{FailOnPanic, Shared};
+use super::statements::Statements;
+use crate::store::{Change, StoreError};
+use anteroom_core::limits::{COMMIT_BYTES_MAX, COMMIT_OPERATIONS_MAX, STORE_QUEUE_MAX};
+use anteroom_core::{ClaimNumber, Event, HandBack, Payload, Spec, Status, Timestamp};
+use rusqlite::Connection;
+use rusqlite::config::DbConfig;
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::sync::mpsc::Receiver;
+use std::time::Duration;
+use tokio::sync::oneshot;
+
+/// Pages of the log that are not merged yet, from which on they are: about 16 MB.
+const LOG_PAGES_MERGED: i64 = 4_000;
+/// Pages of the log from which on it waits for the readers, to begin at its start again.
+const LOG_PAGES_MAX: i64 = 64_000;
+/// The longest sleep, so that a corrected clock is noticed.
+const SLEEP_MAX: Duration = Duration::from_hours(1);
+/// How long parked claims rest after a transaction failed.
+const REST: Duration = Duration::from_secs(1);
+
+/// What the writer begins with.
+#[derive(Debug)]
+pub(super) struct Beginning {
+    pub(super) db: Connection,
+    pub(super) lock: Lock,
+    pub(super) order: Order,
+    /// The number before the first claim.
+    pub(super) last_claim: ClaimNumber,
+    /// How many ids are remembered of jobs that are gone.
+    pub(super) gone: u64,
+}
+
+/// What the writer thread does from its beginning to its end.
+pub(super) fn run(beginning: Beginning, shared: &Arc<Shared>, operations: Receiver<Operation>) {
+    let Beginning {
+        db,
+        lock,
+        order,
+        last_claim,
+        gone,
+    } = beginning;
+    let fail_on_panic = FailOnPanic(shared);
+    let closing = match Statements::prepare(&db) {
+        Ok(sql) => {
+            let writer = Writer {
+                db: &db,
+                sql,
+                now: shared.clock.now(),
+                order,
+                last_claim,
+                gone,
+                gone_before: gone,
+                in_transaction: false,
+                fresh: HashMap::new(),
+                parked: VecDeque::new(),
+                first_until: Timestamp::MAX,
+                pace: Pace::Sleep,
+                closing: None,
+                shared: shared.clone(),
+                operations,
+            };
+            writer.work()
+        }
+        Err(error) => {
+            shared.error(Fault::Final(error.to_string()));
+            None
+        }
+    };
+    drop(fail_on_panic);
+    let merge = closing.as_ref().is_some_and(|closing| closing.merge);
+    if merge
+        && shared.failure().is_none()
+        && let Err(error) = merge_log(&db)
+    {
+        // Nothing is lost: it is merged when the store is opened again.
+        let path = shared.path.display();
+        tracing::warn!("{path}: its log was not merged at the end: {error}");
+    }
+    drop(db);
+    drop(lock);
+    if let Some(closing) = closing {
+        // Whoever asked may have gone.
+        let _unheard = closing.done.send(());
+    }
+}
+
+/// Leaves all there is in the one file.
+fn merge_log(db: &Connection) -> rusqlite::Result<()> {
+    db.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?;
+    db.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false)?;
+    Ok(())
+}
+
+#[derive(Debug)]
+pub(super) struct Writer<'c> {
+    db: &'c Connection,
+    pub(super) sql: Statements<'c>,
+    /// The time of this batch.
+    pub(super) now: Timestamp,
+    pub(super) order: Order,
+    /// The greatest claim number drawn. One that a failed transaction drew is not drawn again.
+    pub(super) last_claim: ClaimNumber,
+    /// How many ids are remembered of jobs that are gone.
+    pub(super) gone: u64,
+    gone_before: u64,
+    in_transaction: bool,
+    /// Jobs inserted by this batch whose place in `live` is still to be written: those that are
+    /// claimed by the same batch are written once.
+    pub(super) fresh: HashMap<i64, Fresh>,
+    parked: VecDeque<Parked>,
+    /// When the first wait of a parked claim is over.
+    first_until: Timestamp,
+    pace: Pace,
+    closing: Option<Closing>,
+    shared: Arc<Shared>,
+    operations: Receiver<Operation>,
+}
+
+/// A job inserted by this batch.
+#[derive(Debug)]
+pub(super) struct Fresh {
+    pub(super) spec: Arc<Spec>,
+    pub(super) status: Status,
+    pub(super) input: Payload,
+}
+
+/// How soon the next batch is.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Pace {
+    /// When there is something to do.
+    Sleep,
+    /// At once: parked claims are still to be served.
+    GoOn,
+    /// After a rest: parked claims may be served again.
+    Rest,
+}
+
+#[derive(Debug)]
+struct Closing {
+    merge: bool,
+    done: oneshot::Sender<()>,
+}
+
+/// What is left of the bounds of a batch.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Room {
+    pub(super) jobs: usize,
+    pub(super) bytes: usize,
+}
+
+impl Room {
+    const FULL: Self = Self {
+        jobs: COMMIT_OPERATIONS_MAX,
+        bytes: COMMIT_BYTES_MAX,
+    };
+
+    pub(super) const fn is_left(self) -> bool {
+        self.jobs > 0 && self.bytes > 0
+    }
+
+    pub(super) const fn less(self, jobs: usize, bytes: usize) -> Self {
+        Self {
+            jobs: self.jobs.saturating_sub(jobs),
+            bytes: self.bytes.saturating_sub(bytes),
+        }
+    }
+}
+
+/// The answers of a batch, each given once it is known whether it was committed.
+#[derive(Default)]
+struct Answers(Vec<Box<Answer>>);
+
+type Answer = dyn FnOnce(Result<(), StoreError>);
+
+impl Answers {
+    /// Keeps an answer. A fault goes on up: it is the whole batch's.
+    fn keep<T: Send + 'static>(
+        &mut self,
+        reply: Reply<T>,
+        outcome: Result<T, Fault>,
+    ) -> Result<(), Fault> {
+        let (answer, outcome) = match outcome {
+            Ok(answer) => (Some(answer), Ok(())),
+            Err(fault) => (None, Err(fault)),
+        };
+        self.0.push(Box::new(move |committed| {
+            let answer = committed.map(|()| answer).transpose();
+            // Whoever does not wait any more needs no answer.
+            let _unheard = answer.is_some_and(|answer| reply.send(answer).is_err());
+        }));
+        outcome
+    }
+
+    fn give(self, committed: &Result<(), StoreError>) {
+        for answer in self.0 {
+            answer(committed.clone());
+        }
+    }
+}
+
+impl Writer<'_> {
+    fn work(mut self) -> Option<Closing> {
+        loop {
+            let batch = self.next_batch();
+            if self.shared.failure().is_some() {
+                self.refuse(batch);
+            } else {
+                self.turn(batch);
+            }
+            if let Some(closing) = self.closing.take() {
+                for parked in self.parked.drain(..) {
+                    // Whoever does not wait any more needs no answer.
+                    let none = Delivery::new(Vec::new(), self.shared.clone());
+                    let _unheard = parked.reply.send(Ok(none));
+                }
+                return Some(closing);
+            }
+        }
+    }
+
+    /// Waits for something to do, and takes all there is to do within the bounds of a batch.
+    fn next_batch(&mut self) -> Vec<Operation> {
+        let first = match self.pause() {
+            None => self.operations.recv().ok(),
+            Some(pause) if pause.is_zero() => self.operations.try_recv().ok(),
+            Some(pause) => self.operations.recv_timeout(pause).ok(),
+        };
+        let mut batch = Vec::new();
+        let mut room = Room::FULL;
+        let mut next = first;
+        while let Some(operation) = next {
+            let (jobs, bytes) = operation.weight();
+            room = room.less(jobs, bytes);
+            match operation {
+                Operation::Close(merge, done) => {
+                    self.closing = Some(Closing { merge, done });
+                    break;
+                }
+                operation => batch.push(operation),
+            }
+            if !room.is_left() {
+                break;
+            }
+            next = self.operations.try_recv().ok();
+        }
+        batch
+    }
+
+    /// Returns how long to wait for an operation; none: until there is one.
+    fn pause(&self) -> Option<Duration> {
+        if self.parked.is_empty() {
+            return None;
+        }
+        let rest = match self.pace {
+            Pace::GoOn => return Some(Duration::ZERO),
+            Pace::Rest => REST,
+            Pace::Sleep => SLEEP_MAX,
+        };
+        let due = self.order.next_due().unwrap_or(Timestamp::MAX);
+        let ahead = self.first_until.min(due).since(self.shared.clock.now());
+        Some(ahead.min(rest))
+    }
+
+    /// Does a batch in one transaction.
+    fn turn(&mut self, batch: Vec<Operation>) {
+        self.now = self.shared.clock.now();
+        self.order.set_now(self.now);
+        self.pace = Pace::Sleep;
+        let mut answers = Answers::default();
+        let mut batch = batch.into_iter();
+        let outcome = self
+            .perform(&mut batch, &mut answers)
+            .and_then(|()| self.serve_parked(&mut answers))
+            .and_then(|()| self.commit());
+        match outcome {
+            Ok(written) => {
+                self.order.keep();
+                answers.give(&Ok(()));
+                if written {
+                    self.tend_log();
+                }
+            }
+            Err(fault) => {
+                let error = self.shared.error(fault);
+                self.roll_back();
+                tracing::warn!("a transaction was rolled back: {error}");
+                self.pace = Pace::Rest;
+                answers.give(&Err(error.clone()));
+                for operation in batch {
+                    operation.refuse(error.clone());
+                }
+                if self.shared.failure().is_some() {
+                    self.refuse(Vec::new());
+                }
+            }
+        }
+    }
+
+    /// Answers that the store has failed.
+    fn refuse(&mut self, batch: Vec<Operation>) {
+        let error = self.shared.ended();
+        let parked = self.parked.drain(..).map(Operation::Claim);
+        for operation in batch.into_iter().chain(parked) {
+            operation.refuse(error.clone());
+        }
+    }
+
+    fn perform(
+        &mut self,
+        batch: &mut std::vec::IntoIter<Operation>,
+        answers: &mut Answers,
+    ) -> Result<(), Fault> {
+        for operation in batch {
+            match operation {
+                // Dropped: it may or may not happen, and nobody would know.
+                Operation::Insert(_, _, reply) if reply.is_closed() => {}
+                Operation::Insert(_place, jobs, reply) => match self.insert(jobs) {
+                    Ok(Err(refusal)) => drop(reply.send(Err(refusal))),
+                    Ok(Ok(())) => answers.keep(reply, Ok(()))?,
+                    Err(fault) => answers.keep(reply, Err(fault))?,
+                },
+                Operation::Claim(parked) => self.park(parked),
+                Operation::Apply(changes, reply) => {
+                    let applied = changes.iter().map(|change| self.change(change));
+                    let applied = applied.collect();
+                    answers.keep(reply, applied)?;
+                }
+                Operation::HandBack(claims) => {
+                    for (id, claim) in claims {
+                        let hand_back = HandBack::Drain;
+                        let delay = Duration::ZERO;
+                        let released = Event::Released {
+                            claim,
+                            hand_back,
+                            delay,
+                        };
+                        // Refused where something else took the job back before.
+                        let _applied = self.change(&Change::new(id, released))?;
+                    }
+                }
+                Operation::Overdue(limit, reply) => {
+                    let overdue = self.overdue(limit);
+                    answers.keep(reply, overdue)?;
+                }
+                Operation::Prune(limit, reply) => {
+                    let pruned = self.prune(limit);
+                    answers.keep(reply, pruned)?;
+                }
+                Operation::Delete(id, if_version, reply) => {
+                    let deleted = self.delete(id, if_version);
+                    answers.keep(reply, deleted)?;
+                }
+                Operation::Counts(reply) => answers.keep(reply, Ok(self.counts()))?,
+                Operation::LookAtTheClock | Operation::Close(..) => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn park(&mut self, parked: Parked) {
+        let waiting = self.parked.len();
+        if waiting >= STORE_QUEUE_MAX {
+            let limit = STORE_QUEUE_MAX;
+            let error = StoreError::Overloaded { waiting, limit };
+            return Operation::Claim(parked).refuse(error);
+        }
+        self.first_until = self.first_until.min(parked.until);
+        self.parked.push_back(parked);
+    }
+
+    /// Claims what is ready for those who wait for it, the longest waiting first.
+    fn serve_parked(&mut self, answers: &mut Answers) -> Result<(), Fault> {
+        if self.parked.is_empty() || (self.now < self.first_until && !self.order.has_ready()) {
+            return Ok(());
+        }
+        let mut room = Room::FULL;
+        let mut outcome = Ok(());
+        self.first_until = Timestamp::MAX;
+        for parked in std::mem::take(&mut self.parked) {
+            if parked.reply.is_closed() {
+                continue;
+            }
+            if outcome.is_err() || !room.is_left() {
+                self.pace = Pace::GoOn;
+                self.park(parked);
+                continue;
+            }
+            match self.claim(&parked.want, &mut room) {
+                Ok(jobs) if jobs.is_empty() && parked.until > self.now => self.park(parked),
+                Ok(jobs) => {
+                    let shared = self.shared.clone();
+                    answers.0.push(Box::new(move |committed| {
+                        let delivery = committed.map(|()| Delivery::new(jobs, shared));
+                        // What is not heard is handed back by its drop.
+                        drop(parked.reply.send(delivery));
+                    }));
+                }
+                Err(fault) => outcome = answers.keep(parked.reply, Err(fault)),
+            }
+        }
+        outcome
+    }
+
+    /// Begins the transaction, unless this batch has one.
+    pub(super) fn begin(&mut self) -> Result<(), Fault> {
+        if !self.in_transaction {
+            self.sql.begin.execute([])?;
+            self.in_transaction = true;
+            self.gone_before = self.gone;
+        }
+        Ok(())
+    }
+
+    /// Commits, and tells whether there was anything to commit.
+    fn commit(&mut self) -> Result<bool, Fault> {
+        if !self.in_transaction {
+            return Ok(false);
+        }
+        let mut fresh = std::mem::take(&mut self.fresh);
+        for (seq, job) in fresh.drain() {
+            self.write_fresh(seq, &job)?;
+        }
+        // Its room is used again.
+        self.fresh = fresh;
+        self.sql.commit.execute([])?;
+        self.in_transaction = false;
+        Ok(true)
+    }
+
+    fn roll_back(&mut self) {
+        self.fresh.clear();
+        self.order.undo();
+        if !self.in_transaction {
+            return;
+        }
+        self.in_transaction = false;
+        self.gone = self.gone_before;
+        // Some failures have rolled back by themselves.
+        if !self.db.is_autocommit()
+            && let Err(error) = self.sql.roll_back.execute([])
+        {
+            self.shared.error(Fault::Final(error.to_string()));
+        }
+    }
+
+    /// Merges the log into the database once it is long enough.
+    ///
+    /// The library would do so by itself, but keep the failure of an fsync to itself as well.
+    fn tend_log(&mut self) {
+        let merged = self.merge_pages();
+        if let Err(fault) = merged {
+            let error = self.shared.error(fault);
+            tracing::warn!("the log was not merged: {error}");
+        }
+    }
+
+    fn merge_pages(&mut self) -> Result<(), Fault> {
+        let counts = |row: &rusqlite::Row<'_>| Ok((row.get::<_, i64>(1)?, row.get::<_, i64>(2)?));
+        let (pages, merged) = self.sql.log_frames.query_row([], counts)?;
+        if pages >= LOG_PAGES_MAX {
+            self.sql.restart_log.query_row([], counts)?;
+        } else if pages - merged >= LOG_PAGES_MERGED {
+            self.sql.checkpoint.query_row([], counts)?;
+        }
+        Ok(())
+    }
+}
