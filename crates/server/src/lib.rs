@@ -1,1 +1,3 @@
-//! Placeholder.
+//! Anteroom over HTTP: what the binary `anteroom` is made of, and a router to mount elsewhere.
+
+pub mod http;

@@ -1,0 +1,125 @@
+//! A request taken apart, and where it was made to.
+
+use super::problem::{Kind, Problem};
+use super::query::{self, Query};
+use anteroom::core::JobId;
+use axum::body::Body;
+use axum::extract::{FromRequest, OriginalUri, Request};
+use http::request::Parts;
+use http::{HeaderMap, Uri};
+use std::convert::Infallible;
+
+/// A request taken apart.
+#[derive(Debug)]
+pub(crate) struct Call {
+    pub(crate) mount: Mount,
+    pub(crate) parts: Parts,
+    pub(crate) body: Body,
+}
+
+impl<S: Sync> FromRequest<S> for Call {
+    type Rejection = Infallible;
+
+    async fn from_request(request: Request, _state: &S) -> Result<Self, Infallible> {
+        let mount = Mount::of(&request);
+        let (parts, body) = request.into_parts();
+        Ok(Self { mount, parts, body })
+    }
+}
+
+impl Call {
+    pub(crate) const fn headers(&self) -> &HeaderMap {
+        &self.parts.headers
+    }
+
+    /// Returns the query, to be taken apart further.
+    pub(crate) fn query(&self) -> Query {
+        Query::parse(self.parts.uri.query())
+    }
+
+    /// Refuses a query where none is taken.
+    pub(crate) fn no_query(&self) -> Result<(), Problem> {
+        self.query().finish()
+    }
+
+    /// Returns the part of the path with this number, decoded. The route says that it is there.
+    pub(crate) fn segment(&self, index: usize) -> String {
+        let path = self.parts.uri.path();
+        let segment = path.split('/').nth(index + 1).unwrap_or_default();
+        // The edge has refused paths that do not decode.
+        query::decode(segment, false).unwrap_or_default()
+    }
+
+    /// Returns the id in `/v1/jobs/{id}`.
+    ///
+    /// What is no id names no job: the answer is that of any id that nobody has.
+    pub(crate) fn job_id(&self) -> Result<JobId, Problem> {
+        let text = self.segment(2);
+        text.parse().map_err(|error| {
+            Problem::new(Kind::UnknownJob, format!("{text:?} is no job id: {error}"))
+        })
+    }
+}
+
+/// Where the router is mounted, as a request shows it.
+#[derive(Clone, Debug)]
+pub(crate) struct Mount {
+    original: Uri,
+    prefix_bytes: usize,
+}
+
+impl Mount {
+    /// Compares the path that was asked for with what is left of it here.
+    pub(crate) fn of<B>(request: &http::Request<B>) -> Self {
+        let here = request.uri();
+        let original = request
+            .extensions()
+            .get::<OriginalUri>()
+            .map_or(here, |original| &original.0);
+        let path = original.path();
+        let prefix_bytes = match path.strip_suffix(here.path()) {
+            Some(prefix) => prefix.len(),
+            // `/jobs` mounted at `/jobs` is `/` here.
+            None if here.path() == "/" => path.len(),
+            None => 0,
+        };
+        Self {
+            original: original.clone(),
+            prefix_bytes,
+        }
+    }
+
+    /// Returns what stands before the router's own paths: empty, or `/…` without a last slash.
+    pub(crate) fn prefix(&self) -> &str {
+        &self.original.path()[..self.prefix_bytes]
+    }
+
+    /// Returns the path that was asked for.
+    pub(crate) fn path(&self) -> &str {
+        self.original.path()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_prefix_is_what_was_stripped() {
+        for (original, here, prefix) in [
+            ("/v1/jobs", "/v1/jobs", ""),
+            ("/", "/", ""),
+            ("/work/v1/jobs", "/v1/jobs", "/work"),
+            ("/a/b/v1/jobs/1", "/v1/jobs/1", "/a/b"),
+            ("/work", "/", "/work"),
+            ("/work/", "/", "/work"),
+        ] {
+            let mut request = http::Request::new(());
+            *request.uri_mut() = here.parse().unwrap();
+            request
+                .extensions_mut()
+                .insert(OriginalUri(original.parse().unwrap()));
+            assert_eq!(Mount::of(&request).prefix(), prefix, "{original}");
+        }
+    }
+}

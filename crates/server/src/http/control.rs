@@ -1,0 +1,119 @@
+//! Changing a job from outside: cancel, retry, delete.
+
+use super::App;
+use super::call::Call;
+use super::conditional;
+use super::prefer::Prefer;
+use super::problem::{Kind, Problem};
+use super::read::{Answer, expired, here, unknown};
+use anteroom::core::{Job, JobId, Rejected};
+use anteroom::store::{Deleted, Refused};
+use axum::body::Body;
+use axum::extract::State as Shared;
+use axum::response::Response;
+use http::{HeaderMap, HeaderValue, StatusCode, header};
+
+/// `POST /v1/jobs/{id}/cancel`: 200 when that is final, 202 when an attempt is told to stop.
+pub(crate) async fn cancel(Shared(app): Shared<App>, call: Call) -> Result<Response, Problem> {
+    let id = call.job_id()?;
+    call.no_query()?;
+    let if_version = expected_version(&app, call.headers(), id).await?;
+    let job = match app.engine.cancel(id, if_version).await? {
+        Ok(job) => job,
+        // It ended, or is about to, without our doing: what was asked for is so already.
+        Err(Refused::Rejected(
+            Rejected::AlreadyFinal | Rejected::AlreadySucceeded | Rejected::AlreadyRequested,
+            job,
+        )) => *job,
+        Err(refused) => return Err(refusal(id, refused)),
+    };
+    let status = if job.status.state.is_final() {
+        StatusCode::OK
+    } else {
+        StatusCode::ACCEPTED
+    };
+    Answer::new(call.mount, Prefer::default())
+        .job(&app, status, &job)
+        .await
+}
+
+/// `POST /v1/jobs/{id}/retry`: 202; the job is ready, its attempts start over.
+pub(crate) async fn retry(Shared(app): Shared<App>, call: Call) -> Result<Response, Problem> {
+    let id = call.job_id()?;
+    call.no_query()?;
+    let if_version = expected_version(&app, call.headers(), id).await?;
+    match app.engine.retry(id, if_version).await? {
+        Ok(job) => {
+            Answer::new(call.mount, Prefer::default())
+                .job(&app, StatusCode::ACCEPTED, &job)
+                .await
+        }
+        Err(refused) => Err(refusal(id, refused)),
+    }
+}
+
+/// `DELETE /v1/jobs/{id}`: 204; the job is gone with its input and result.
+pub(crate) async fn delete(Shared(app): Shared<App>, call: Call) -> Result<Response, Problem> {
+    let id = call.job_id()?;
+    call.no_query()?;
+    let if_version = expected_version(&app, call.headers(), id).await?;
+    match app.engine.delete(id, if_version).await? {
+        Deleted::Done => {
+            let mut response = Response::new(Body::empty());
+            *response.status_mut() = StatusCode::NO_CONTENT;
+            Ok(response)
+        }
+        Deleted::Unknown => Err(unknown(id)),
+        Deleted::Gone => Err(expired(id)),
+        Deleted::NotFinal(job) => {
+            let state = job.status.shown(app.engine.clock().now());
+            let detail = format!("job {id} is {state}; cancel it first");
+            Err(Problem::new(Kind::NotFinal, detail).with_job(id, None))
+        }
+        Deleted::VersionDiffers(_) => Err(version_differs(id)),
+    }
+}
+
+/// Returns the version that `If-Match` stands for, so that it holds until the change is made.
+async fn expected_version(
+    app: &App,
+    headers: &HeaderMap,
+    id: JobId,
+) -> Result<Option<u64>, Problem> {
+    if !headers.contains_key(header::IF_MATCH) {
+        return Ok(None);
+    }
+    let job: Job = here(id, app.engine.store().get(id).await)?;
+    let tag = conditional::tag_of(&job, app.engine.clock().now());
+    if conditional::is_as_expected(headers, &tag) {
+        Ok(Some(job.status.version))
+    } else {
+        Err(version_differs(id).with_header(
+            header::ETAG,
+            HeaderValue::try_from(tag).unwrap_or(HeaderValue::from_static("\"\"")),
+        ))
+    }
+}
+
+fn version_differs(id: JobId) -> Problem {
+    let detail = format!("job {id} has changed since it was read; read it again");
+    Problem::new(Kind::VersionDiffers, detail)
+}
+
+fn refusal(id: JobId, refused: Refused) -> Problem {
+    let (rejected, job) = match refused {
+        Refused::Unknown => return unknown(id),
+        Refused::Gone => return expired(id),
+        Refused::VersionDiffers(_) => return version_differs(id),
+        Refused::Rejected(rejected, job) => (rejected, job),
+    };
+    let kind = match rejected {
+        Rejected::AlreadySucceeded => Kind::AlreadySucceeded,
+        _ => Kind::NothingToRetry,
+    };
+    let detail = match kind {
+        Kind::AlreadySucceeded => format!("job {id} has its result; submit the work again instead"),
+        _ => format!("job {id}: {rejected}"),
+    };
+    Problem::new(kind, detail).with_job(job.spec.id, None)
+}

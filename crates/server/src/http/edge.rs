@@ -1,0 +1,166 @@
+//! The one layer around every route: the request's span and number, a panic as an answer, and
+//! problems written out.
+
+use super::call::Mount;
+use super::limits::URI_BYTES_MAX;
+use super::problem::{Kind, Problem};
+use super::query;
+use axum::extract::Request;
+use axum::response::{IntoResponse, Response};
+use futures_util::FutureExt;
+use http::HeaderValue;
+use std::any::Any;
+use std::convert::Infallible;
+use std::panic::AssertUnwindSafe;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll};
+use tower::{Layer, Service};
+use tracing::{Instrument, debug, debug_span, error};
+
+/// Puts [`EdgeService`] around a route.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Edge {
+    requests: Arc<AtomicU64>,
+}
+
+impl<S> Layer<S> for Edge {
+    type Service = EdgeService<S>;
+
+    fn layer(&self, inner: S) -> EdgeService<S> {
+        EdgeService {
+            inner,
+            requests: self.requests.clone(),
+        }
+    }
+}
+
+/// A route with its edge.
+#[derive(Clone, Debug)]
+pub(crate) struct EdgeService<S> {
+    inner: S,
+    requests: Arc<AtomicU64>,
+}
+
+impl<S> Service<Request> for EdgeService<S>
+where
+    S: Service<Request, Response = Response, Error = Infallible>,
+    S::Future: Send + 'static,
+{
+    type Response = Response;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Response, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Request) -> Self::Future {
+        let mount = Mount::of(&request);
+        if let Err(problem) = check_uri(&request) {
+            return std::future::ready(Ok(problem.render(mount.prefix(), mount.path()))).boxed();
+        }
+        let number = self.requests.fetch_add(1, Ordering::Relaxed);
+        let method = request.method();
+        let path = mount.path();
+        let span = debug_span!("request", request.id = number, %method, path);
+        let answer = AssertUnwindSafe(self.inner.call(request)).catch_unwind();
+        async move {
+            let response = match answer.await {
+                Ok(Ok(response)) => response,
+                Err(panic) => panicked(&*panic, number).into_response(),
+            };
+            let response = written(response, &mount, number);
+            let status = response.status().as_u16();
+            debug!(status, "answered {status}");
+            Ok(response)
+        }
+        .instrument(span)
+        .boxed()
+    }
+}
+
+fn check_uri(request: &Request) -> Result<(), Problem> {
+    let uri = request.uri();
+    let bytes = uri.path().len() + uri.query().map_or(0, |query| query.len() + 1);
+    if bytes > URI_BYTES_MAX {
+        let detail = format!("the path and query are {bytes} bytes; the limit is {URI_BYTES_MAX}");
+        return Err(Problem::new(Kind::UriTooLong, detail));
+    }
+    match query::decode(uri.path(), false) {
+        Ok(_) => Ok(()),
+        Err(detail) => Err(Problem::new(
+            Kind::MalformedPath,
+            format!("the path {detail}"),
+        )),
+    }
+}
+
+/// Logs a panic; the client learns nothing of it but that it happened.
+fn panicked(panic: &(dyn Any + Send), request: u64) -> Problem {
+    let message = panic
+        .downcast_ref::<&str>()
+        .copied()
+        .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("no message");
+    error!(
+        request.id = request,
+        "request {request} panicked: {message}"
+    );
+    Problem::new(
+        Kind::InternalError,
+        "the server made a mistake, and has logged it",
+    )
+}
+
+/// Writes out a problem that a handler left in the response, with the headers set beside it.
+fn written(mut response: Response, mount: &Mount, request: u64) -> Response {
+    let Some(problem) = response.extensions_mut().remove::<Problem>() else {
+        return response;
+    };
+    let mut rendered = problem.render(mount.prefix(), mount.path());
+    for (name, value) in response.headers() {
+        rendered.headers_mut().append(name, value.clone());
+    }
+    if rendered.status().is_server_error() {
+        rendered
+            .headers_mut()
+            .insert("x-request-id", HeaderValue::from(request));
+    }
+    rendered
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use axum::Router;
+    use axum::body::{Body, to_bytes};
+    use axum::routing::get;
+    use tower::ServiceExt;
+
+    #[tokio::test]
+    async fn a_panic_is_a_problem_without_internals() {
+        #[expect(clippy::panic, reason = "what is tested")]
+        async fn broken() -> Response {
+            panic!("the secret is 42")
+        }
+        let router = Router::new()
+            .route("/broken", get(broken))
+            .layer(Edge::default());
+        let request = Request::get("/broken").body(Body::empty()).unwrap();
+        let response = router.oneshot(request).await.unwrap();
+        assert_eq!(response.status(), 500);
+        assert_eq!(
+            response.headers()["content-type"],
+            "application/problem+json"
+        );
+        assert_eq!(response.headers()["x-request-id"], "0");
+        let body = to_bytes(response.into_body(), 10_000).await.unwrap();
+        let problem: serde_json::Value = serde_json::from_slice(&body).unwrap();
+        assert_eq!(problem["type"], "/problems/internal-error");
+        assert_eq!(problem["status"], 500);
+        assert_eq!(problem["instance"], "/broken");
+        assert!(!problem.to_string().contains("42"), "{problem}");
+    }
+}

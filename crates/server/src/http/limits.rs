@@ -1,0 +1,45 @@
+//! The bounds of HTTP, with their units and reasons. Those of jobs are in
+//! [`anteroom::core::limits`].
+
+use std::time::Duration;
+
+/// The longest that a client may wait in one request: below the idle timeout of common proxies.
+pub const WAIT_MAX: Duration = Duration::from_mins(1);
+/// How long `…/call` waits where the client does not say.
+pub const CALL_WAIT_DEFAULT: Duration = Duration::from_secs(30);
+/// The longest advice in `Retry-After` for a job that is not done: somebody may hurry it.
+pub const RETRY_AFTER_MAX: Duration = Duration::from_mins(1);
+/// When to come back to a server that is shutting down: another one is up by then.
+pub const RETRY_AFTER_DRAINING: Duration = Duration::from_secs(5);
+/// When to come back after an overload or a store's failure.
+pub const RETRY_AFTER_OVERLOAD: Duration = Duration::from_secs(1);
+
+/// Bytes of a path with its query: what RFC 9110 asks for, and no more.
+pub const URI_BYTES_MAX: usize = 8 * 1024;
+/// Bytes of a request's head: line and fields.
+pub const HEAD_BYTES_MAX: usize = 64 * 1024;
+/// Fields of a request's head.
+pub const HEAD_FIELDS_MAX: usize = 100;
+/// Bytes of all bodies that are being received together.
+pub const BUFFERED_BYTES_MAX_DEFAULT: usize = 256 * 1024 * 1024;
+/// How long the next piece of a body may take.
+pub const BODY_PIECE_MAX: Duration = Duration::from_mins(1);
+/// Bytes a second that a body comes with at the least, after its first minute.
+pub const BODY_RATE_MIN: usize = 8 * 1024;
+
+/// Connections at once; more wait in the system's backlog.
+pub const CONNECTIONS_MAX_DEFAULT: usize = 10_000;
+/// From the first byte of a request's head to its last.
+pub const HEAD_TIMEOUT_DEFAULT: Duration = Duration::from_secs(10);
+/// How long a connection may be silent between requests: above a proxy's own idle time.
+pub const IDLE_TIMEOUT_DEFAULT: Duration = Duration::from_secs(75);
+/// How long a client may take none of its answer.
+pub const WRITE_TIMEOUT_DEFAULT: Duration = Duration::from_mins(1);
+/// How long requests under way may take once the server stops listening.
+pub const DRAIN_TIMEOUT_DEFAULT: Duration = Duration::from_secs(30);
+/// How long the rest of a refused body is read, so that the client gets to read the answer.
+pub const LINGER: Duration = Duration::from_secs(2);
+/// The wait after a failed `accept`, such as for want of descriptors.
+pub const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// How long the store may take to show that it is there.
+pub const READY_TIMEOUT: Duration = Duration::from_secs(2);

@@ -1,0 +1,169 @@
+//! Listing jobs: `GET /v1/jobs`, a page at a time.
+
+use super::App;
+use super::call::Call;
+use super::problem::Problem;
+use super::query::Query;
+use super::represent::{JobView, ListedJob};
+use super::value;
+use anteroom::core::limits::{PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX};
+use anteroom::core::{Job, Label, Name, ShownState, State};
+use anteroom::store::{Cursor, Filter, Found, Page};
+use axum::body::Body;
+use axum::extract::State as Shared;
+use axum::response::Response;
+use http::{HeaderValue, header};
+use serde::Serialize;
+
+#[derive(Serialize)]
+struct PageView<'a> {
+    jobs: Vec<ListedJob<'a>>,
+    next_page_token: Option<String>,
+}
+
+/// `GET /v1/jobs`: jobs that match the filters, newest first.
+pub(crate) async fn list(Shared(app): Shared<App>, call: Call) -> Result<Response, Problem> {
+    let (filter, page) = read_filter(call.query())?;
+    let mut listing = app.engine.store().list(&filter, page).await?;
+    for job in &mut listing.jobs {
+        fill_in_error(&app, job).await?;
+    }
+    let now = app.engine.clock().now();
+    let prefix = call.mount.prefix();
+    let listed = |job| {
+        ListedJob(JobView {
+            job,
+            result: None,
+            now,
+            prefix,
+        })
+    };
+    let view = PageView {
+        jobs: listing.jobs.iter().map(listed).collect(),
+        next_page_token: listing.next.map(token),
+    };
+    // Writing to memory does not fail, and every key is a string.
+    let body = serde_json::to_vec(&view).unwrap_or_default();
+    let mut response = Response::new(Body::from(body));
+    let headers = response.headers_mut();
+    headers.insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("application/json"),
+    );
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    Ok(response)
+}
+
+/// Reads the last error of a failed job: lists come without errors, and it is shown all the same.
+async fn fill_in_error(app: &App, job: &mut Job) -> Result<(), Problem> {
+    if job.status.state == State::Failed
+        && job.errors.is_empty()
+        && let Found::Here(full) = app.engine.store().get(job.spec.id).await?
+        && full.status.version == job.status.version
+    {
+        job.errors = full.errors;
+    }
+    Ok(())
+}
+
+fn read_filter(mut query: Query) -> Result<(Filter, Page), Problem> {
+    let task = query.value("task", Name::new);
+    let queue = query.value("queue", Name::new);
+    let group = query.value("group", Label::new);
+    let states = read_states(&mut query);
+    let tags = query.tags();
+    let created_after = query.value("created_after", value::instant);
+    let created_before = query.value("created_before", value::instant);
+    let size = query.value("page_size", page_size);
+    let after = query.value("page_token", cursor);
+    query.finish()?;
+    let filter = Filter {
+        task,
+        queue,
+        group,
+        states,
+        tags,
+        created_after,
+        created_before,
+    };
+    let size = size.unwrap_or(PAGE_SIZE_DEFAULT);
+    Ok((filter, Page { size, after }))
+}
+
+fn read_states(query: &mut Query) -> Vec<ShownState> {
+    let mut states = Vec::new();
+    for text in query.texts("state") {
+        for word in text.split(',').map(str::trim) {
+            match ShownState::from_word(word) {
+                Some(state) if states.contains(&state) => {}
+                Some(state) => states.push(state),
+                None => {
+                    let all = ShownState::ALL.map(ShownState::as_str).join(", ");
+                    query.wrong("state", format!("is {word:?}; the states are {all}"));
+                }
+            }
+        }
+    }
+    states
+}
+
+fn page_size(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(size) if (1..=PAGE_SIZE_MAX).contains(&size) => Ok(size),
+        Ok(_) | Err(_) => Err(format!(
+            "is {text:?}; it is a whole number from 1 to {PAGE_SIZE_MAX}"
+        )),
+    }
+}
+
+/// Writes a place in the list, with a check that tells it from a mistake.
+fn token(cursor: Cursor) -> String {
+    format!("{:016x}{:04x}", cursor.0, check(cursor))
+}
+
+/// Reads a place in the list back.
+fn cursor(text: &str) -> Result<Cursor, String> {
+    let malformed = || format!("is {text:?}, which is no token that a page gave");
+    let well_formed = text.len() == 20 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    if !well_formed {
+        return Err(malformed());
+    }
+    let number = u64::from_str_radix(&text[..16], 16).map_err(|_| malformed())?;
+    let cursor = Cursor(number.cast_signed());
+    if token(cursor) == text {
+        Ok(cursor)
+    } else {
+        Err(malformed())
+    }
+}
+
+/// A small sum of a place: against typing errors, not against attackers.
+fn check(cursor: Cursor) -> u16 {
+    let mixed = cursor.0.cast_unsigned().wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    u16::try_from(mixed >> 48).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_reads_back_and_nothing_else_does() {
+        for place in [0, 1, i64::MAX, i64::MIN, -1, 6_963_200_000_000_000] {
+            let text = token(Cursor(place));
+            assert_eq!(cursor(&text), Ok(Cursor(place)), "{text}");
+            assert!(cursor(&text.to_uppercase()).is_err() || text == text.to_uppercase());
+        }
+        let good = token(Cursor(42));
+        for bad in [
+            "",
+            "42",
+            "garbage",
+            &good[1..],
+            &format!("1{}", &good[1..]),
+            "ääääääääää",
+        ] {
+            assert!(cursor(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,404 @@
+//! What an error looks like: a problem document by RFC 9457.
+//!
+//! A handler returns a [`Problem`]; [`edge`](super::edge) writes it once it is known where the
+//! router is mounted. Each [`Kind`] has its page in `docs/problems`.
+
+use super::limits::{RETRY_AFTER_DRAINING, RETRY_AFTER_OVERLOAD};
+use super::represent::ErrorView;
+use anteroom::SubmitError;
+use anteroom::core::{AttemptError, JobId};
+use anteroom::store::StoreError;
+use axum::body::Body;
+use axum::response::{IntoResponse, Response};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use serde::Serialize;
+use std::time::Duration;
+use tracing::warn;
+
+/// The sorts of problem. Each is a page under `/problems/`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// No task has the name.
+    UnknownTask,
+    /// The name of a queue is kept for the server.
+    UnknownQueue,
+    /// No job has the id.
+    UnknownJob,
+    /// A job had the id.
+    JobExpired,
+    /// Nothing is at the path.
+    UnknownRoute,
+    /// Something is at the path, but not for this method.
+    MethodNotAllowed,
+    /// The request is not HTTP as it should be.
+    MalformedRequest,
+    /// The path is not UTF-8 in percent-encoding.
+    MalformedPath,
+    /// The body is said to be JSON and is not.
+    MalformedJson,
+    /// Something is wrong in the query.
+    InvalidParameter,
+    /// Something is wrong in the body.
+    InvalidBody,
+    /// The body is too large.
+    PayloadTooLarge,
+    /// The body is of the wrong type.
+    UnsupportedMediaType,
+    /// No such part of a result.
+    RangeNotSatisfiable,
+    /// The path and query are too long.
+    UriTooLong,
+    /// The head is too large.
+    HeadersTooLarge,
+    /// The job failed.
+    JobFailed,
+    /// The job failed for its timeout.
+    JobTimedOut,
+    /// The job was cancelled.
+    JobCancelled,
+    /// The job has its result.
+    AlreadySucceeded,
+    /// The job is ready or running.
+    NothingToRetry,
+    /// The job has not ended.
+    NotFinal,
+    /// The job changed since it was read.
+    VersionDiffers,
+    /// The server is shutting down.
+    Draining,
+    /// The store cannot be used.
+    StoreUnavailable,
+    /// Too much is being received.
+    Overloaded,
+    /// The request comes from a foreign page.
+    CrossSite,
+    /// This version cannot do it.
+    NotSupported,
+    /// The request came too slowly.
+    RequestTimeout,
+    /// A fault of the server.
+    InternalError,
+}
+
+impl Kind {
+    /// All of them.
+    pub const ALL: [Self; 30] = [
+        Self::UnknownTask,
+        Self::UnknownQueue,
+        Self::UnknownJob,
+        Self::JobExpired,
+        Self::UnknownRoute,
+        Self::MethodNotAllowed,
+        Self::MalformedRequest,
+        Self::MalformedPath,
+        Self::MalformedJson,
+        Self::InvalidParameter,
+        Self::InvalidBody,
+        Self::PayloadTooLarge,
+        Self::UnsupportedMediaType,
+        Self::RangeNotSatisfiable,
+        Self::UriTooLong,
+        Self::HeadersTooLarge,
+        Self::JobFailed,
+        Self::JobTimedOut,
+        Self::JobCancelled,
+        Self::AlreadySucceeded,
+        Self::NothingToRetry,
+        Self::NotFinal,
+        Self::VersionDiffers,
+        Self::Draining,
+        Self::StoreUnavailable,
+        Self::Overloaded,
+        Self::CrossSite,
+        Self::NotSupported,
+        Self::RequestTimeout,
+        Self::InternalError,
+    ];
+
+    /// Returns the last part of its `type`, the name of its page.
+    pub const fn slug(self) -> &'static str {
+        self.facts().0
+    }
+
+    /// Returns its usual status.
+    pub const fn status(self) -> u16 {
+        self.facts().1
+    }
+
+    /// Returns its title.
+    pub const fn title(self) -> &'static str {
+        self.facts().2
+    }
+
+    const fn facts(self) -> (&'static str, u16, &'static str) {
+        match self {
+            Self::UnknownTask => ("unknown-task", 404, "There is no such task"),
+            Self::UnknownQueue => ("unknown-queue", 404, "There is no such queue"),
+            Self::UnknownJob => ("unknown-job", 404, "There is no such job"),
+            Self::JobExpired => ("job-expired", 410, "The job is gone"),
+            Self::UnknownRoute => ("unknown-route", 404, "There is nothing at this path"),
+            Self::MethodNotAllowed => ("method-not-allowed", 405, "The method is not allowed here"),
+            Self::MalformedRequest => ("malformed-request", 400, "The request is malformed"),
+            Self::MalformedPath => ("malformed-path", 400, "The path is malformed"),
+            Self::MalformedJson => ("malformed-json", 400, "The body is not JSON"),
+            Self::InvalidParameter => ("invalid-parameter", 400, "The query is wrong"),
+            Self::InvalidBody => ("invalid-body", 422, "The body is wrong"),
+            Self::PayloadTooLarge => ("payload-too-large", 413, "The body is too large"),
+            Self::UnsupportedMediaType => (
+                "unsupported-media-type",
+                415,
+                "The content type is not taken here",
+            ),
+            Self::RangeNotSatisfiable => ("range-not-satisfiable", 416, "There is no such range"),
+            Self::UriTooLong => ("uri-too-long", 414, "The path and query are too long"),
+            Self::HeadersTooLarge => ("headers-too-large", 431, "The header fields are too large"),
+            Self::JobFailed => ("job-failed", 409, "The job failed"),
+            Self::JobTimedOut => ("job-timed-out", 504, "The job timed out"),
+            Self::JobCancelled => ("job-cancelled", 409, "The job was cancelled"),
+            Self::AlreadySucceeded => ("already-succeeded", 409, "The job succeeded already"),
+            Self::NothingToRetry => ("nothing-to-retry", 409, "There is nothing to retry"),
+            Self::NotFinal => ("not-final", 409, "The job has not ended"),
+            Self::VersionDiffers => ("version-differs", 412, "The job has changed"),
+            Self::Draining => ("draining", 503, "The server is shutting down"),
+            Self::StoreUnavailable => ("store-unavailable", 503, "The store is unavailable"),
+            Self::Overloaded => ("overloaded", 503, "The server is overloaded"),
+            Self::CrossSite => ("cross-site", 403, "Requests of other sites are refused"),
+            Self::NotSupported => ("not-supported", 501, "This version cannot do that"),
+            Self::RequestTimeout => ("request-timeout", 408, "The request came too slowly"),
+            Self::InternalError => ("internal-error", 500, "The server made a mistake"),
+        }
+    }
+}
+
+/// One thing that is wrong, and where.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct FieldError {
+    /// What is wrong.
+    pub(crate) detail: String,
+    /// In which parameter of the query.
+    pub(crate) parameter: String,
+}
+
+/// An error on its way to the client.
+#[derive(Clone, Debug)]
+pub(crate) struct Problem(Box<Parts>);
+
+#[derive(Clone, Debug)]
+struct Parts {
+    kind: Kind,
+    status: StatusCode,
+    detail: String,
+    headers: HeaderMap,
+    errors: Vec<FieldError>,
+    position: Option<(usize, usize)>,
+    job: Option<JobId>,
+    job_error: Option<AttemptError>,
+    reasons: Vec<String>,
+}
+
+#[derive(Serialize)]
+struct Document<'a> {
+    r#type: String,
+    title: &'a str,
+    status: u16,
+    detail: &'a str,
+    instance: &'a str,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    errors: &'a [FieldError],
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    reasons: &'a [String],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    line: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    column: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    job: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<ErrorView<'a>>,
+}
+
+impl Problem {
+    /// Returns a problem of this kind.
+    pub(crate) fn new(kind: Kind, detail: impl Into<String>) -> Self {
+        Self(Box::new(Parts {
+            kind,
+            status: StatusCode::from_u16(kind.status()).unwrap_or_default(),
+            detail: detail.into(),
+            headers: HeaderMap::new(),
+            errors: Vec::new(),
+            position: None,
+            job: None,
+            job_error: None,
+            reasons: Vec::new(),
+        }))
+    }
+
+    /// Returns the problem that parameters of the query are wrong.
+    pub(crate) fn parameters(errors: Vec<FieldError>) -> Self {
+        let said: Vec<String> = errors
+            .iter()
+            .map(|error| format!("{} {}", error.parameter, error.detail))
+            .collect();
+        let mut problem = Self::new(Kind::InvalidParameter, said.join("; "));
+        problem.0.errors = errors;
+        problem
+    }
+
+    /// Returns the problem that one parameter of the query is wrong.
+    pub(crate) fn parameter(parameter: &str, detail: impl Into<String>) -> Self {
+        Self::parameters(vec![FieldError {
+            detail: detail.into(),
+            parameter: parameter.to_owned(),
+        }])
+    }
+
+    pub(crate) fn with_status(mut self, status: StatusCode) -> Self {
+        self.0.status = status;
+        self
+    }
+
+    pub(crate) fn with_header(mut self, name: HeaderName, value: HeaderValue) -> Self {
+        self.0.headers.insert(name, value);
+        self
+    }
+
+    pub(crate) fn with_retry_after(self, wait: Duration) -> Self {
+        self.with_header(
+            header::RETRY_AFTER,
+            HeaderValue::from(wait.as_secs().max(1)),
+        )
+    }
+
+    /// Says that the rest of the request is not read.
+    pub(crate) fn closing(self) -> Self {
+        self.with_header(header::CONNECTION, HeaderValue::from_static("close"))
+    }
+
+    pub(crate) fn with_position(mut self, line: usize, column: usize) -> Self {
+        self.0.position = Some((line, column));
+        self
+    }
+
+    pub(crate) fn with_job(mut self, id: JobId, error: Option<AttemptError>) -> Self {
+        self.0.job = Some(id);
+        self.0.job_error = error;
+        self
+    }
+
+    pub(crate) fn with_reasons(mut self, reasons: Vec<String>) -> Self {
+        self.0.reasons = reasons;
+        self
+    }
+
+    #[cfg(test)]
+    pub(crate) fn errors(&self) -> &[FieldError] {
+        &self.0.errors
+    }
+
+    /// Writes the answer, for a router that is mounted under `prefix`, to a request for `path`.
+    pub(crate) fn render(&self, prefix: &str, path: &str) -> Response {
+        let (status, headers, body) = self.to_parts(prefix, path);
+        let mut response = Response::new(Body::from(body));
+        *response.status_mut() = status;
+        *response.headers_mut() = headers;
+        response
+    }
+
+    /// Returns the answer in pieces, as [`render`](Self::render) puts them together.
+    pub(crate) fn to_parts(&self, prefix: &str, path: &str) -> (StatusCode, HeaderMap, Vec<u8>) {
+        let parts = &*self.0;
+        let document = Document {
+            r#type: format!("{prefix}/problems/{}", parts.kind.slug()),
+            title: parts.kind.title(),
+            status: parts.status.as_u16(),
+            detail: &parts.detail,
+            instance: path,
+            errors: &parts.errors,
+            reasons: &parts.reasons,
+            line: parts.position.map(|(line, _)| line),
+            column: parts.position.map(|(_, column)| column),
+            job: parts.job.map(|id| id.to_string()),
+            error: parts.job_error.as_ref().map(ErrorView),
+        };
+        // Strings and numbers always serialize.
+        let body = serde_json::to_vec(&document).unwrap_or_default();
+        let mut headers = parts.headers.clone();
+        headers.insert(
+            header::CONTENT_TYPE,
+            HeaderValue::from_static("application/problem+json"),
+        );
+        // Several of these statuses may be cached where nothing is said.
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        headers.insert(
+            header::X_CONTENT_TYPE_OPTIONS,
+            HeaderValue::from_static("nosniff"),
+        );
+        (parts.status, headers, body)
+    }
+}
+
+impl IntoResponse for Problem {
+    /// Leaves the problem in the response's extensions, for the edge to write.
+    fn into_response(self) -> Response {
+        let mut response = Response::new(Body::empty());
+        *response.status_mut() = self.0.status;
+        response.extensions_mut().insert(self);
+        response
+    }
+}
+
+impl From<StoreError> for Problem {
+    fn from(error: StoreError) -> Self {
+        // The reason names files and hosts: it is for the log, not for clients.
+        warn!(%error, "a request failed: {error}");
+        let detail = match error {
+            StoreError::Overloaded { .. } => "too much is waiting for the store; try again later",
+            StoreError::Unknown { .. } => {
+                "it is not known whether it was done; look before you try again"
+            }
+            StoreError::Closed => "the server has shut down its store",
+            _ => "the store cannot be used just now; try again later",
+        };
+        Self::new(Kind::StoreUnavailable, detail).with_retry_after(RETRY_AFTER_OVERLOAD)
+    }
+}
+
+impl From<SubmitError> for Problem {
+    fn from(error: SubmitError) -> Self {
+        let detail = error.to_string();
+        match error {
+            SubmitError::UnknownTask { .. } => Self::new(Kind::UnknownTask, detail),
+            SubmitError::ContentType { .. } => Self::new(Kind::UnsupportedMediaType, detail),
+            SubmitError::InputTooLarge { .. } => Self::new(Kind::PayloadTooLarge, detail),
+            SubmitError::OutOfRange { option, detail } => Self::parameter(option, detail),
+            SubmitError::TooMany { .. } => Self::new(Kind::InvalidBody, detail),
+            SubmitError::Draining => Self::draining(),
+            SubmitError::Store(error) => error.into(),
+            _ => Self::new(Kind::InternalError, "the job was not taken"),
+        }
+    }
+}
+
+impl Problem {
+    /// Returns the problem that the server takes no more jobs.
+    pub(crate) fn draining() -> Self {
+        let detail = "the server is shutting down and takes no more jobs; try again later";
+        Self::new(Kind::Draining, detail).with_retry_after(RETRY_AFTER_DRAINING)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_kind_has_a_slug_of_its_own_and_an_error_status() {
+        for (index, kind) in Kind::ALL.into_iter().enumerate() {
+            assert!((400..600).contains(&kind.status()), "{kind:?}");
+            let first = Kind::ALL
+                .iter()
+                .position(|other| other.slug() == kind.slug());
+            assert_eq!(first, Some(index), "{kind:?}");
+        }
+    }
+}

@@ -1,0 +1,310 @@
+//! Reading a job, its result and its input.
+
+use super::App;
+use super::body::is_json_like;
+use super::call::{Call, Mount};
+use super::conditional;
+use super::limits::RETRY_AFTER_MAX;
+use super::prefer::Prefer;
+use super::problem::{Kind, Problem};
+use super::represent::{JobView, shown_result};
+use anteroom::Until;
+use anteroom::core::limits::RESULT_SHOWN_BYTES_MAX;
+use anteroom::core::{Job, JobId, Payload, State, Timestamp};
+use anteroom::store::{Found, StoreError};
+use axum::body::Body;
+use axum::extract::State as Shared;
+use axum::response::Response;
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use std::time::Duration;
+
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
+const NO_CACHE: HeaderValue = HeaderValue::from_static("no-cache");
+const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
+
+/// The entity tag of an input: it never changes.
+const INPUT_TAG: &str = "\"input\"";
+
+/// `GET /v1/jobs/{id}`: the job; with a wait, once it is done or differs from what was seen.
+pub(crate) async fn job(Shared(app): Shared<App>, call: Call) -> Result<Response, Problem> {
+    let id = call.job_id()?;
+    let mut query = call.query();
+    let include = query.text("include");
+    query.finish()?;
+    if include.is_some() {
+        let detail = "this version does not know include";
+        return Err(Problem::new(Kind::NotSupported, detail));
+    }
+    let prefer = Prefer::of(call.headers());
+    let (job, now, is_known) = wait_for(&app, id, call.headers(), prefer).await?;
+    let answer = Answer::new(call.mount, prefer);
+    let mut response = if is_known {
+        let mut response = answer.empty(StatusCode::NOT_MODIFIED);
+        answer.say_retry_after(&mut response, &job, now);
+        response
+    } else {
+        answer.job_at(&app, StatusCode::OK, &job, now).await?
+    };
+    let headers = response.headers_mut();
+    headers.insert(header::ETAG, text(conditional::tag_of(&job, now)));
+    headers.insert(header::CACHE_CONTROL, NO_CACHE);
+    headers.remove(header::LOCATION);
+    Ok(response)
+}
+
+/// Returns the job, when it was looked at, and whether the client has seen it so.
+async fn wait_for(
+    app: &App,
+    id: JobId,
+    headers: &HeaderMap,
+    prefer: Prefer,
+) -> Result<(Job, Timestamp, bool), Problem> {
+    let clock = app.engine.clock();
+    let wait = prefer.wait().unwrap_or_default();
+    let is_conditional = headers.contains_key(header::IF_NONE_MATCH);
+    if !is_conditional && !wait.is_zero() {
+        let job = here(id, app.engine.wait(id, Until::Done, wait).await)?;
+        return Ok((job, clock.now(), false));
+    }
+    let job = here(id, app.engine.store().get(id).await)?;
+    let now = clock.now();
+    let seen = conditional::tag_of(&job, now);
+    let is_known = is_conditional && conditional::is_known(headers, &seen);
+    // A success never changes: nothing is worth waiting for.
+    if !is_known || wait.is_zero() || job.status.state == State::Succeeded {
+        return Ok((job, now, is_known));
+    }
+    let until = Until::Changed {
+        version: job.status.version,
+        shown: job.status.shown(now),
+    };
+    let job = here(id, app.engine.wait(id, until, wait).await)?;
+    let now = clock.now();
+    let is_known = conditional::tag_of(&job, now) == seen;
+    Ok((job, now, is_known))
+}
+
+/// `GET /v1/jobs/{id}/result`: the raw result; until it is there, the job.
+pub(crate) async fn result(Shared(app): Shared<App>, call: Call) -> Result<Response, Problem> {
+    let id = call.job_id()?;
+    call.no_query()?;
+    let prefer = Prefer::of(call.headers());
+    let wait = prefer.wait().unwrap_or_default();
+    if !wait.is_zero() {
+        here(id, app.engine.wait(id, Until::Done, wait).await)?;
+    }
+    let (job, result) = here(id, app.engine.store().result(id).await)?;
+    let answer = Answer::new(call.mount, prefer);
+    match (job.status.state, result) {
+        (State::Succeeded, Some(result)) => {
+            let tag = conditional::tag_of(&job, app.engine.clock().now());
+            answer.payload(&call.parts.headers, &tag, result)
+        }
+        (State::Succeeded, None) => Err(expired(id)),
+        (State::Failed, _) => Err(ended(&job, Kind::JobFailed)),
+        (State::Cancelled, _) => Err(ended(&job, Kind::JobCancelled)),
+        (State::Waiting | State::Running, _) => answer.job(&app, StatusCode::ACCEPTED, &job).await,
+    }
+}
+
+/// `GET /v1/jobs/{id}/input`: the raw input.
+pub(crate) async fn input(Shared(app): Shared<App>, call: Call) -> Result<Response, Problem> {
+    let id = call.job_id()?;
+    call.no_query()?;
+    let input = here(id, app.engine.store().input(id).await)?;
+    let answer = Answer::new(call.mount, Prefer::default());
+    answer.payload(&call.parts.headers, INPUT_TAG, input)
+}
+
+/// Returns what is under an id, or the problem that nothing is.
+pub(crate) fn here<T>(id: JobId, found: Result<Found<T>, StoreError>) -> Result<T, Problem> {
+    match found? {
+        Found::Here(value) => Ok(value),
+        Found::Gone => Err(expired(id)),
+        Found::Unknown => Err(unknown(id)),
+    }
+}
+
+pub(crate) fn unknown(id: JobId) -> Problem {
+    Problem::new(Kind::UnknownJob, format!("there is no job {id}"))
+}
+
+pub(crate) fn expired(id: JobId) -> Problem {
+    let detail = format!("job {id} was deleted, or its retention is over");
+    Problem::new(Kind::JobExpired, detail)
+}
+
+/// Returns the problem that a job ended without a result, with what it said last.
+pub(crate) fn ended(job: &Job, kind: Kind) -> Problem {
+    let id = job.spec.id;
+    let last = job.errors.last().cloned();
+    let detail = match (&last, kind) {
+        (Some(error), Kind::JobFailed | Kind::JobTimedOut) => format!(
+            "job {id} failed: {}: {}",
+            error.failure.kind, error.failure.message
+        ),
+        (_, Kind::JobCancelled) => format!("job {id} was cancelled"),
+        (_, _) => format!("job {id} failed"),
+    };
+    Problem::new(kind, detail).with_job(id, last)
+}
+
+/// What an answer about a job says beside it.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    mount: Mount,
+    prefer: Prefer,
+}
+
+impl Answer {
+    pub(crate) const fn new(mount: Mount, prefer: Prefer) -> Self {
+        Self { mount, prefer }
+    }
+
+    /// Returns an answer without a body.
+    fn empty(&self, status: StatusCode) -> Response {
+        self.with_body(status, Body::empty())
+    }
+
+    fn with_body(&self, status: StatusCode, body: Body) -> Response {
+        let mut response = Response::new(body);
+        *response.status_mut() = status;
+        let headers = response.headers_mut();
+        headers.insert(header::VARY, HeaderValue::from_static("Prefer"));
+        if let Some(applied) = self.prefer.applied() {
+            headers.insert(HeaderName::from_static("preference-applied"), applied);
+        }
+        response
+    }
+
+    /// Returns the job as it stands now.
+    pub(crate) async fn job(
+        &self,
+        app: &App,
+        status: StatusCode,
+        job: &Job,
+    ) -> Result<Response, Problem> {
+        self.job_at(app, status, job, app.engine.clock().now())
+            .await
+    }
+
+    async fn job_at(
+        &self,
+        app: &App,
+        status: StatusCode,
+        job: &Job,
+        now: Timestamp,
+    ) -> Result<Response, Problem> {
+        let result = shown_payload(app, job).await?;
+        let view = JobView {
+            job,
+            result: result.as_ref().and_then(shown_result),
+            now,
+            prefix: self.mount.prefix(),
+        };
+        let mut response = self.with_body(status, Body::from(view.to_json()));
+        self.say_retry_after(&mut response, job, now);
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, JSON);
+        headers.insert(header::CACHE_CONTROL, NO_STORE);
+        if status == StatusCode::ACCEPTED {
+            let path = format!("{}/v1/jobs/{}", self.mount.prefix(), job.spec.id);
+            headers.insert(header::LOCATION, text(path));
+        }
+        Ok(response)
+    }
+
+    /// Says when it is worth asking again, unless the job is done.
+    #[expect(clippy::unused_self, reason = "it is a part of the answer")]
+    fn say_retry_after(&self, response: &mut Response, job: &Job, now: Timestamp) {
+        if let Some(wait) = retry_after(job, now) {
+            let seconds = HeaderValue::from(wait.as_secs());
+            response.headers_mut().insert(header::RETRY_AFTER, seconds);
+        }
+    }
+
+    /// Returns a result or input, or the part of it that is asked for, or that it is known.
+    fn payload(&self, asked: &HeaderMap, tag: &str, payload: Payload) -> Result<Response, Problem> {
+        let mut response = if conditional::is_known(asked, tag) {
+            self.empty(StatusCode::NOT_MODIFIED)
+        } else if let Some(range) = conditional::range(asked, tag, payload.bytes.len())? {
+            let bytes = payload.bytes.len();
+            let extent = format!("bytes {}-{}/{bytes}", range.start, range.end - 1);
+            let part = Payload {
+                bytes: payload.bytes.slice(range),
+                content_type: payload.content_type,
+            };
+            let mut response = self.raw(StatusCode::PARTIAL_CONTENT, part);
+            response
+                .headers_mut()
+                .insert(header::CONTENT_RANGE, text(extent));
+            response
+        } else {
+            self.raw(StatusCode::OK, payload)
+        };
+        let headers = response.headers_mut();
+        headers.insert(header::ETAG, text(tag.to_owned()));
+        headers.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
+        headers.insert(header::CACHE_CONTROL, NO_CACHE);
+        Ok(response)
+    }
+
+    /// Returns a result or input as it is, made harmless for browsers.
+    pub(crate) fn raw(&self, status: StatusCode, payload: Payload) -> Response {
+        let Payload {
+            content_type,
+            bytes,
+        } = payload;
+        let length = HeaderValue::from(bytes.len());
+        let mut response = self.with_body(status, Body::from(bytes));
+        let headers = response.headers_mut();
+        // A runner may name a type that does not fit into a header.
+        let content_type = HeaderValue::from_str(&content_type)
+            .unwrap_or(HeaderValue::from_static("application/octet-stream"));
+        headers.insert(header::CONTENT_TYPE, content_type);
+        headers.insert(header::CONTENT_LENGTH, length);
+        headers.insert(header::CACHE_CONTROL, NO_STORE);
+        headers.insert(
+            header::X_CONTENT_TYPE_OPTIONS,
+            HeaderValue::from_static("nosniff"),
+        );
+        headers.insert(
+            header::CONTENT_SECURITY_POLICY,
+            HeaderValue::from_static("sandbox"),
+        );
+        response
+    }
+}
+
+/// Reads the result that is to be shown within its job, if it is JSON and small.
+async fn shown_payload(app: &App, job: &Job) -> Result<Option<Payload>, Problem> {
+    match &job.result {
+        Some(info) if info.bytes <= RESULT_SHOWN_BYTES_MAX && is_json_like(&info.content_type) => {
+            let found = app.engine.store().result(job.spec.id).await?;
+            Ok(found.here().and_then(|(_, result)| result))
+        }
+        Some(_) | None => Ok(None),
+    }
+}
+
+/// Returns when it is worth asking again: whole seconds, at least one; none once it is done.
+fn retry_after(job: &Job, now: Timestamp) -> Option<Duration> {
+    let status = &job.status;
+    if status.state.is_final() {
+        return None;
+    }
+    let ahead = if status.state == State::Waiting {
+        status.run_at.since(now)
+    } else {
+        Duration::ZERO
+    };
+    let seconds = ahead.as_millis().div_ceil(1_000);
+    let most = RETRY_AFTER_MAX.as_secs();
+    let seconds = u64::try_from(seconds).unwrap_or(most).clamp(1, most);
+    Some(Duration::from_secs(seconds))
+}
+
+/// Makes a header value of text of our own making.
+fn text(text: String) -> HeaderValue {
+    HeaderValue::try_from(text).unwrap_or(HeaderValue::from_static(""))
+}

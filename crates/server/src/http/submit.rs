@@ -1,0 +1,185 @@
+//! Handing a job in: `POST /v1/tasks/{task}/jobs` and `…/call`.
+
+use super::App;
+use super::body;
+use super::call::Call;
+use super::limits::CALL_WAIT_DEFAULT;
+use super::prefer::Prefer;
+use super::problem::{Kind, Problem};
+use super::query::Query;
+use super::read::{self, Answer};
+use super::value;
+use anteroom::core::{FailureKind, Job, Label, Name, Payload, Priority, PriorityOutOfRange, State};
+use anteroom::store::Found;
+use anteroom::{Phase, StartAt, Submission};
+use axum::extract::State as Shared;
+use axum::response::Response;
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use std::time::Duration;
+
+/// Names the job in the answers of `…/call`.
+const JOB_HEADER: HeaderName = HeaderName::from_static("anteroom-job");
+
+/// `POST /v1/tasks/{task}/jobs`: 202 once the job is durable; 200 if a wait is met.
+pub(crate) async fn submit(Shared(app): Shared<App>, call: Call) -> Result<Response, Problem> {
+    let prefer = Prefer::of(call.headers());
+    let wait = prefer.wait().unwrap_or_default();
+    let (answer, submission) = take_apart(&app, call, prefer).await?;
+    let job = hand_in(&app, submission, wait).await?;
+    let accepted = if job.status.state.is_final() {
+        StatusCode::OK
+    } else {
+        StatusCode::ACCEPTED
+    };
+    answer.job(&app, accepted, &job).await
+}
+
+/// `POST /v1/tasks/{task}/call`: the raw result if it is there in time.
+pub(crate) async fn call(Shared(app): Shared<App>, call: Call) -> Result<Response, Problem> {
+    let prefer = Prefer::of(call.headers());
+    let wait = prefer.wait().unwrap_or(CALL_WAIT_DEFAULT);
+    let (answer, submission) = take_apart(&app, call, prefer).await?;
+    let job = hand_in(&app, submission, wait).await?;
+    let id = HeaderValue::try_from(job.spec.id.to_string())
+        .unwrap_or(HeaderValue::from_static("unknown"));
+    let mut response = match job.status.state {
+        State::Succeeded => returned(&app, &answer, &job).await?,
+        State::Failed => {
+            let timed_out = job
+                .errors
+                .last()
+                .is_some_and(|error| error.failure.kind == FailureKind::Timeout);
+            let problem = if timed_out {
+                read::ended(&job, Kind::JobTimedOut)
+            } else {
+                read::ended(&job, Kind::JobFailed).with_status(StatusCode::BAD_GATEWAY)
+            };
+            return Err(problem.with_header(JOB_HEADER, id));
+        }
+        State::Cancelled => {
+            return Err(read::ended(&job, Kind::JobCancelled).with_header(JOB_HEADER, id));
+        }
+        State::Waiting | State::Running => answer.job(&app, StatusCode::ACCEPTED, &job).await?,
+    };
+    response.headers_mut().insert(JOB_HEADER, id);
+    Ok(response)
+}
+
+async fn returned(app: &App, answer: &Answer, job: &Job) -> Result<Response, Problem> {
+    match app.engine.store().result(job.spec.id).await? {
+        Found::Here((_, Some(result))) => Ok(answer.raw(StatusCode::OK, result)),
+        Found::Here((_, None)) | Found::Gone | Found::Unknown => Err(read::expired(job.spec.id)),
+    }
+}
+
+async fn hand_in(app: &App, submission: Submission, wait: Duration) -> Result<Job, Problem> {
+    let submitted = if wait.is_zero() {
+        app.engine.submit(submission).await
+    } else {
+        app.engine.submit_and_wait(submission, wait).await
+    };
+    Ok(submitted?)
+}
+
+/// Makes a submission of a request. What is wrong with its head is found before its body is read.
+async fn take_apart(
+    app: &App,
+    call: Call,
+    prefer: Prefer,
+) -> Result<(Answer, Submission), Problem> {
+    let task = known_task(app, &call.segment(2))?;
+    let mut submission = Submission::new(task, nothing());
+    read_options(&mut submission, call.query())?;
+    refuse_unsupported(call.headers())?;
+    if app.engine.phase() != Phase::Running {
+        return Err(Problem::draining());
+    }
+    let content_type = body::content_type(call.headers())?;
+    let is_json = body::is_json(content_type);
+    submission.input.content_type = content_type.into();
+    let limit = app.engine.options().input_bytes_max;
+    submission.input.bytes = body::receive(call.body, limit, &app.buffered).await?;
+    if is_json {
+        body::check_json(&submission.input.bytes)?;
+    }
+    Ok((Answer::new(call.mount, prefer), submission))
+}
+
+fn nothing() -> Payload {
+    Payload {
+        content_type: "".into(),
+        bytes: bytes::Bytes::new(),
+    }
+}
+
+fn known_task(app: &App, name: &str) -> Result<Name, Problem> {
+    match app.engine.task(name) {
+        Some(task) => Ok(task.name.clone()),
+        None => Err(unknown_task(name)),
+    }
+}
+
+/// Returns the problem that no task has this name.
+pub(crate) fn unknown_task(name: &str) -> Problem {
+    let detail = match Name::new(name) {
+        Ok(_) => format!("there is no task {name}"),
+        Err(error) => format!("there is no task {name:?}: the name {error}"),
+    };
+    Problem::new(Kind::UnknownTask, detail)
+}
+
+/// Reads the options of a submit from its query. Their ranges are the engine's affair.
+fn read_options(submission: &mut Submission, mut query: Query) -> Result<(), Problem> {
+    submission.queue = query.value("queue", Name::new);
+    submission.group = query.value("group", Label::new);
+    submission.priority = query.value("priority", priority);
+    let delay = query.value("delay", value::duration);
+    let run_at = query.value("run_at", value::instant);
+    submission.max_attempts = query.value("max_attempts", |text| {
+        text.parse::<u32>()
+            .map_err(|_| format!("is {text:?}, which is no whole number from 1 to 100"))
+    });
+    submission.timeout = query.value("timeout", value::duration);
+    submission.start_before = query.value("start_before", value::instant);
+    let unsupported = ["unique_key", "callback_url"].map(|name| (name, query.text(name)));
+    submission.retain = query.value("retain", value::duration);
+    submission.tags = query.tags().into_iter().collect();
+    submission.start = match (delay, run_at) {
+        (Some(_), Some(_)) => {
+            query.wrong("delay", "and run_at exclude each other; give one of them");
+            query.wrong("run_at", "and delay exclude each other; give one of them");
+            None
+        }
+        (Some(delay), None) => Some(StartAt::In(delay)),
+        (None, Some(instant)) => Some(StartAt::At(instant)),
+        (None, None) => None,
+    };
+    query.finish()?;
+    if let Some((name, _)) = unsupported.iter().find(|(_, value)| value.is_some()) {
+        let detail = format!("this version does not know {name}; nothing was stored");
+        return Err(Problem::new(Kind::NotSupported, detail));
+    }
+    match &submission.queue {
+        Some(queue) if queue.is_reserved() => {
+            let detail = format!("{queue} begins with what the server keeps for itself");
+            Err(Problem::new(Kind::UnknownQueue, detail))
+        }
+        Some(_) | None => Ok(()),
+    }
+}
+
+fn priority(text: &str) -> Result<Priority, String> {
+    let malformed = |_| format!("is {text:?}, which is no whole number from 0 to 9");
+    let number: i64 = text.parse().map_err(malformed)?;
+    Priority::new(number)
+        .map_err(|PriorityOutOfRange(number)| format!("is {number}; it is from 0 to 9"))
+}
+
+/// Refuses what would change the meaning of a submit if it were ignored.
+fn refuse_unsupported(headers: &HeaderMap) -> Result<(), Problem> {
+    if headers.contains_key("idempotency-key") {
+        let detail = "this version does not know Idempotency-Key; nothing was stored";
+        return Err(Problem::new(Kind::NotSupported, detail));
+    }
+    Ok(())
+}

@@ -1,0 +1,116 @@
+//! What there is to submit to: `GET /v1/tasks`.
+
+use super::App;
+use super::call::Call;
+use super::problem::Problem;
+use super::submit::unknown_task;
+use super::value::Friendly;
+use anteroom::Task;
+use anteroom::store::Counts;
+use axum::extract::State as Shared;
+use axum::response::Response;
+use serde::Serialize;
+
+#[derive(Serialize)]
+struct TasksView<'a> {
+    tasks: Vec<TaskView<'a>>,
+}
+
+#[derive(Serialize)]
+struct TaskView<'a> {
+    name: &'a str,
+    runner: &'static str,
+    queue: &'a str,
+    timeout: Friendly,
+    max_attempts: u32,
+    backoff: BackoffView,
+    concurrency: usize,
+    content_type: Option<&'a str>,
+    schema: Option<()>,
+    counts: CountsView,
+    links: LinksView,
+}
+
+#[derive(Serialize)]
+struct BackoffView {
+    initial: Friendly,
+    factor: f64,
+    max: Friendly,
+    jitter: f64,
+}
+
+/// Unfinished jobs of the task, in all queues.
+#[derive(Default, Serialize)]
+struct CountsView {
+    scheduled: u64,
+    ready: u64,
+    running: u64,
+}
+
+#[derive(Serialize)]
+struct LinksView {
+    #[serde(rename = "self")]
+    itself: String,
+    jobs: String,
+    call: String,
+}
+
+/// `GET /v1/tasks`: all of them, in the order of their names.
+pub(crate) async fn all(Shared(app): Shared<App>, call: Call) -> Result<Response, Problem> {
+    call.no_query()?;
+    let counts = app.engine.store().counts().await?;
+    let view = |task| TaskView::of(task, &counts, call.mount.prefix());
+    let tasks = app.engine.tasks().map(view).collect();
+    Ok(super::pages::json(&TasksView { tasks }))
+}
+
+/// `GET /v1/tasks/{task}`: one of them.
+pub(crate) async fn one(Shared(app): Shared<App>, call: Call) -> Result<Response, Problem> {
+    call.no_query()?;
+    let name = call.segment(2);
+    let Some(task) = app.engine.task(&name) else {
+        return Err(unknown_task(&name));
+    };
+    let counts = app.engine.store().counts().await?;
+    let view = TaskView::of(task, &counts, call.mount.prefix());
+    Ok(super::pages::json(&view))
+}
+
+impl<'a> TaskView<'a> {
+    fn of(task: &'a Task, counts: &[Counts], prefix: &str) -> Self {
+        let itself = format!("{prefix}/v1/tasks/{}", task.name);
+        Self {
+            name: &task.name,
+            runner: task.runner.kind(),
+            queue: &task.queue,
+            timeout: Friendly(task.timeout),
+            max_attempts: task.max_attempts,
+            backoff: BackoffView {
+                initial: Friendly(task.retry.initial),
+                factor: task.retry.factor,
+                max: Friendly(task.retry.max),
+                jitter: task.retry.jitter,
+            },
+            concurrency: task.concurrency,
+            content_type: task.content_type.as_deref(),
+            schema: None,
+            counts: CountsView::of(task, counts),
+            links: LinksView {
+                jobs: format!("{itself}/jobs"),
+                call: format!("{itself}/call"),
+                itself,
+            },
+        }
+    }
+}
+
+impl CountsView {
+    fn of(task: &Task, counts: &[Counts]) -> Self {
+        let of_task = counts.iter().filter(|counts| counts.task == task.name);
+        of_task.fold(Self::default(), |sum, counts| Self {
+            scheduled: sum.scheduled + counts.scheduled,
+            ready: sum.ready + counts.ready,
+            running: sum.running + counts.running,
+        })
+    }
+}

@@ -1,0 +1,160 @@
+//! Times and durations, as they are written on the wire.
+
+use anteroom::core::Timestamp;
+use jiff::fmt::friendly::{Designator, Spacing, SpanPrinter};
+use jiff::{Span, SpanRelativeTo};
+use serde::{Serialize, Serializer};
+use std::fmt;
+use std::time::Duration;
+
+/// Reads a duration: friendly (`1h30m`) or ISO 8601 (`PT1H30M`). A day is 24 hours.
+///
+/// # Errors
+///
+/// What is wrong, to follow the name of the place.
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
+    let malformed = |why: String| {
+        format!("is {text:?}, which is no duration such as 30s, 1h30m or PT30S: {why}")
+    };
+    let span: Span = text
+        .parse()
+        .map_err(|error: jiff::Error| malformed(error.to_string()))?;
+    let signed = span
+        .to_duration(SpanRelativeTo::days_are_24_hours())
+        .map_err(|error| malformed(error.to_string()))?;
+    Duration::try_from(signed).map_err(|_| format!("is {text:?}; it is never negative"))
+}
+
+/// Reads an instant by RFC 3339, with any offset.
+///
+/// # Errors
+///
+/// What is wrong, to follow the name of the place.
+pub(crate) fn instant(text: &str) -> Result<Timestamp, String> {
+    let read = |text: &str| text.parse::<jiff::Timestamp>();
+    // The plus of an offset that was not percent-encoded has become a space.
+    let instant = read(text).or_else(|error| match text.rsplit_once(' ') {
+        Some((local, offset)) => read(&format!("{local}+{offset}")).map_err(|_| error),
+        None => Err(error),
+    });
+    match instant {
+        Ok(instant) => Ok(Timestamp::from_millis(instant.as_millisecond())),
+        Err(error) => Err(format!(
+            "is {text:?}, which is no time such as 2026-11-22T12:00:00Z: {error}"
+        )),
+    }
+}
+
+/// An instant to be written: RFC 3339 in UTC with milliseconds.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Instant(pub(crate) Timestamp);
+
+impl fmt::Display for Instant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let millis = self.0.as_millis();
+        let instant = jiff::Timestamp::from_millisecond(millis).unwrap_or(if millis < 0 {
+            jiff::Timestamp::MIN
+        } else {
+            jiff::Timestamp::MAX
+        });
+        write!(f, "{instant:.3}")
+    }
+}
+
+/// A duration to be written in the friendly form: `1h30m`.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Friendly(pub(crate) Duration);
+
+impl fmt::Display for Friendly {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const PRINTER: SpanPrinter = SpanPrinter::new()
+            .designator(Designator::Compact)
+            .spacing(Spacing::None);
+        f.write_str(&PRINTER.unsigned_duration_to_string(&self.0))
+    }
+}
+
+impl Serialize for Instant {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl Serialize for Friendly {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_are_friendly_or_iso() {
+        for (text, expected) in [
+            ("30s", Some(30_000)),
+            ("1h30m", Some(5_400_000)),
+            ("1h 30m", Some(5_400_000)),
+            ("100ms", Some(100)),
+            ("1.5s", Some(1_500)),
+            ("7d", Some(604_800_000)),
+            ("2w", Some(1_209_600_000)),
+            ("PT30S", Some(30_000)),
+            ("PT1H30M", Some(5_400_000)),
+            ("P1D", Some(86_400_000)),
+            ("0s", Some(0)),
+            ("", None),
+            ("30", None),
+            ("-5s", None),
+            ("-PT5S", None),
+            ("5s ago", None),
+            ("1mo", None),
+            ("P1Y", None),
+            ("soon", None),
+            ("99999999999999999999s", None),
+        ] {
+            let millis = duration(text).ok().map(|span| span.as_millis());
+            assert_eq!(millis, expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn durations_are_written_short() {
+        for (millis, expected) in [
+            (30_000, "30s"),
+            (5_400_000, "1h30m"),
+            (100, "100ms"),
+            (1_500, "1s500ms"),
+            (604_800_000, "168h"),
+            (0, "0s"),
+        ] {
+            assert_eq!(
+                Friendly(Duration::from_millis(millis)).to_string(),
+                expected
+            );
+        }
+    }
+
+    #[test]
+    fn instants_have_any_offset_coming_in_and_none_going_out() {
+        for (text, expected) in [
+            ("2026-11-22T12:00:00Z", "2026-11-22T12:00:00.000Z"),
+            ("2026-11-22T12:00:00.1234Z", "2026-11-22T12:00:00.123Z"),
+            ("2026-11-22T13:00:00+01:00", "2026-11-22T12:00:00.000Z"),
+            ("2026-11-22T13:00:00 01:00", "2026-11-22T12:00:00.000Z"),
+            ("2026-11-22t07:00:00.5-05:00", "2026-11-22T12:00:00.500Z"),
+        ] {
+            assert_eq!(
+                Instant(instant(text).unwrap()).to_string(),
+                expected,
+                "{text}"
+            );
+        }
+        for text in ["", "2026-11-22", "2026-11-22T12:00:00", "1763812800", "now"] {
+            assert!(instant(text).is_err(), "{text}");
+        }
+        let last = Instant(Timestamp::MAX).to_string();
+        assert!(last.starts_with("9999-12-"), "{last}");
+    }
+}
