@@ -1,16 +1,19 @@
 //! Everything HTTP: which URL does what, in one place.
 //!
 //! [`router`] can be mounted under any path of another application, and its links say so.
-//! Handlers take requests apart and
+//! [`serve::serve`] is the accept loop of the binary, and [`browsers::loopback_guard`] what keeps
+//! other sites' pages away from a server that asks for no token. Handlers take requests apart and
 //! put answers together; what happens to a job is the engine's affair.
 
 pub mod browsers;
 pub mod limits;
 pub mod problem;
+pub mod serve;
 
 mod body;
 mod call;
 mod conditional;
+mod connection;
 mod control;
 mod edge;
 mod health;
