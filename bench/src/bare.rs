@@ -5,6 +5,7 @@
 
 use crate::process;
 use crate::wire::Answer;
+use anteroom_server::http::serve::{self, ServeLimits};
 use anyhow::Context;
 use axum::Router;
 use axum::body::Body;
@@ -124,11 +125,12 @@ impl Answers {
 }
 
 /// Is the bare process: answers until its standard input ends.
-pub(crate) async fn serve() -> anyhow::Result<()> {
+pub(crate) async fn answer() -> anyhow::Result<()> {
     let answers = Answers::from_line(&process::told()?)?;
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     process::say_listening(listener.local_addr()?);
-    crate::listen::serve(listener, router(answers), process::asked_to_end()).await;
+    let limits = ServeLimits::default();
+    serve::serve(listener, router(answers), limits, process::asked_to_end()).await;
     Ok(())
 }
 

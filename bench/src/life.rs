@@ -140,15 +140,17 @@ mod tests {
     #[test]
     fn every_job_gets_its_result() {
         let folder = tempfile::tempdir().unwrap();
-        let life = Life {
-            store: Kind::Memory,
-            jobs: 2_345,
-            batch: 100,
-            submitters: 2,
-            concurrency: 64,
-            input_bytes: 200,
-        };
-        let lived = life.run(folder.path()).unwrap();
-        assert!(lived.span < LIFE_MAX, "{:?}", lived.span);
+        for store in [Kind::Memory, Kind::Sqlite] {
+            let life = Life {
+                store,
+                jobs: 2_345,
+                batch: 100,
+                submitters: 2,
+                concurrency: 64,
+                input_bytes: 200,
+            };
+            let lived = life.run(folder.path()).unwrap();
+            assert!(lived.span < LIFE_MAX, "{store:?}: {:?}", lived.span);
+        }
     }
 }

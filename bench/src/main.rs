@@ -10,7 +10,6 @@ mod clock;
 mod cpu;
 mod disk;
 mod life;
-mod listen;
 mod load;
 mod machine;
 mod process;
@@ -140,12 +139,12 @@ impl Default for Settings {
 
 fn main() -> anyhow::Result<()> {
     let (settings, parts) = match Cli::parse().command {
-        Command::ServeBare => return under_test(bare::serve()),
+        Command::ServeBare => return under_test(bare::answer()),
         Command::Serve {
             store,
             dir,
             concurrency,
-        } => return under_test(server::serve(store, &dir, concurrency)),
+        } => return under_test(server::answer(store, &dir, concurrency)),
         Command::Table(settings) => (settings, &Part::ALL[..]),
         Command::Submit(settings) => (settings, &[Part::BareSubmit, Part::Submit][..]),
         Command::Life(settings) => (settings, &Part::ALL[2..7]),

@@ -6,7 +6,11 @@ use anteroom::core::{Name, Payload};
 use anteroom::run::{Outcome, function};
 use anteroom::store::Store;
 use anteroom::store::memory::MemoryStore;
+use anteroom::store::sqlite::SqliteStore;
 use anteroom::{Engine, Options, Task, TaskRunner};
+use anteroom_server::http::browsers::{Guard, loopback_guard};
+use anteroom_server::http::serve::{self, ServeLimits};
+use anteroom_server::http::{self, RouterOptions};
 use anyhow::Context;
 use bytes::Bytes;
 use std::path::Path;
@@ -48,18 +52,28 @@ impl Kind {
 fn open(kind: Kind, folder: &Path) -> anyhow::Result<Arc<dyn Store>> {
     match kind {
         Kind::Memory => Ok(Arc::new(MemoryStore::new(Clock::system()))),
-        Kind::Sqlite => anyhow::bail!("not there yet: {}", folder.display()),
+        Kind::Sqlite => {
+            let path = folder.join("anteroom.db");
+            Ok(Arc::new(SqliteStore::open(path, Clock::system())?))
+        }
     }
 }
 
 /// Is the Anteroom process: serves until its standard input ends.
-pub(crate) async fn serve(kind: Kind, folder: &Path, concurrency: usize) -> anyhow::Result<()> {
+pub(crate) async fn answer(kind: Kind, folder: &Path, concurrency: usize) -> anyhow::Result<()> {
     let _nothing = process::told()?;
     let (engine, _runs) = start(kind, folder, concurrency).await?;
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     process::say_listening(listener.local_addr()?);
-    let router = axum::Router::new();
-    crate::listen::serve(listener, router, process::asked_to_end()).await;
+    // Guarded as in the binary.
+    let guard = Guard {
+        is_loopback: true,
+        ..Guard::default()
+    };
+    let router = http::router(engine.clone(), &RouterOptions::default());
+    let router = loopback_guard(router, guard);
+    let limits = ServeLimits::default();
+    serve::serve(listener, router, limits, process::asked_to_end()).await;
     println!("{UNFINISHED}{}", unfinished(&engine).await?);
     engine.shutdown(Duration::ZERO).await;
     Ok(())
