@@ -97,6 +97,9 @@ pub const GONE_KEPT: Duration = Duration::from_hours(24);
 
 /// Attempts at once of a subprocess task on a node.
 pub const CONCURRENCY_EXEC_DEFAULT: usize = 16;
+/// How long the output of a program is read on once all of its processes are gone: it lies in the
+/// pipe already, and only a stranger who was given the pipe can keep it open.
+pub const EXEC_DRAIN_MAX: Duration = Duration::from_secs(1);
 /// Attempts at once of a Rust function on a node.
 pub const CONCURRENCY_FUNCTION_DEFAULT: usize = 256;
 /// Attempts at once of any task on a node.

@@ -1,4 +1,4 @@
-//! The store contract: every promise of [`Store`](crate::store::Store) as a case to be run.
+//! The store contract: every promise of [`Store`] as a case to be run.
 //!
 //! For authors of stores. A store is right when all cases pass; each is a sentence that says what
 //! is promised, and the reason is in its doc comment. Name how to open yours, and

@@ -13,6 +13,7 @@ use std::time::Duration;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::sync::CancellationToken;
 
+#[cfg(target_os = "linux")]
 pub mod exec;
 pub mod function;
 
@@ -51,6 +52,30 @@ pub struct Attempt {
     pub stop: Stop,
     /// The slot that it occupies for as long as any clone of the attempt is alive.
     pub(crate) slot: Option<Arc<OwnedSemaphorePermit>>,
+}
+
+impl Attempt {
+    /// Returns an attempt that occupies no slot: for those who try a runner by itself.
+    pub fn new(
+        job: Arc<Spec>,
+        input: Payload,
+        number: u32,
+        max_attempts: u32,
+        claim: ClaimNumber,
+        deadline: Timestamp,
+        stop: Stop,
+    ) -> Self {
+        Self {
+            job,
+            input,
+            number,
+            max_attempts,
+            claim,
+            deadline,
+            stop,
+            slot: None,
+        }
+    }
 }
 
 /// What an attempt came to.

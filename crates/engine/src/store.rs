@@ -2,8 +2,8 @@
 //!
 //! A store writes and never decides: whatever happens to a job is an [`Event`], and what it makes
 //! of the job is what [`anteroom_core::transition`] says. A store that has to do it in bulk by
-//! other means is held to that by the contract suite ([`contract`](crate::contract)), in which
-//! the memory store, which calls the function directly, is the reference.
+//! other means is held to that by the contract suite (`contract`, a feature), in which the memory
+//! store, which calls the function directly, is the reference.
 //!
 //! What every store promises:
 //! - *Durable*: an operation that returned `Ok` survives what the store says it survives.

@@ -7,19 +7,20 @@
 //!
 //! A life that went wrong names its seed. `ANTEROOM_SEED=…` leads it again.
 
+mod numbers;
+mod plan;
+
 use super::Trial;
 use super::trial::{done, name, payload, priority};
 use crate::store::memory::MemoryStore;
 use crate::store::{
-    Applied, Change, Claimed, Counts, Cursor, Deleted, Filter, Found, NewJob, Overdue,
-    OverdueReason, Page, Refused, Store, Want,
+    Applied, Claimed, Counts, Cursor, Filter, Found, NewJob, Overdue, OverdueReason, Page, Store,
+    Want,
 };
-use anteroom_core::{
-    ClaimNumber, Event, Failure, FailureKind, HandBack, Job, JobId, Label, Lease, Payload, Retry,
-    ShownState, Status, Timestamp,
-};
+use anteroom_core::{Event, Job, JobId, Label, Lease, Payload, ShownState, Status};
 use fastrand::Rng;
-use std::collections::HashMap;
+use numbers::Numbers;
+use plan::{Plan, give_up, random_event, random_span, rescue};
 use std::fmt;
 use std::time::Duration;
 
@@ -81,91 +82,6 @@ struct Life {
     tasks: [anteroom_core::Name; 3],
     seed: u64,
     step: usize,
-}
-
-/// The claim numbers that one store drew, in their order.
-#[derive(Default)]
-struct Numbers {
-    drawn: Vec<ClaimNumber>,
-    when: HashMap<ClaimNumber, u64>,
-}
-
-impl Numbers {
-    fn draw(&mut self, claim: ClaimNumber) {
-        self.drawn.push(claim);
-        self.when.insert(claim, self.drawn.len() as u64);
-    }
-
-    /// Returns the claim that was drawn at that place; before the first there is none.
-    fn at(&self, when: u64) -> ClaimNumber {
-        let place = usize::try_from(when).ok().and_then(|n| n.checked_sub(1));
-        let drawn = place.and_then(|place| self.drawn.get(place));
-        drawn.copied().unwrap_or(ClaimNumber::NONE)
-    }
-
-    /// Puts in place of the claim number when it was drawn.
-    fn plain_number(&self, claim: ClaimNumber) -> ClaimNumber {
-        ClaimNumber::new(self.when.get(&claim).copied().unwrap_or(0))
-    }
-
-    fn plain_job(&self, mut job: Job) -> Job {
-        job.status.claim = self.plain_number(job.status.claim);
-        job
-    }
-
-    fn plain_applied(&self, applied: Applied) -> Applied {
-        match applied {
-            Ok(job) => Ok(self.plain_job(job)),
-            Err(Refused::Rejected(why, job)) => {
-                Err(Refused::Rejected(why, Box::new(self.plain_job(*job))))
-            }
-            Err(Refused::VersionDiffers(job)) => {
-                Err(Refused::VersionDiffers(Box::new(self.plain_job(*job))))
-            }
-            Err(Refused::Unknown | Refused::Gone) => applied,
-        }
-    }
-
-    fn plain_deleted(&self, deleted: Deleted) -> Deleted {
-        match deleted {
-            Deleted::NotFinal(job) => Deleted::NotFinal(Box::new(self.plain_job(*job))),
-            Deleted::VersionDiffers(job) => Deleted::VersionDiffers(Box::new(self.plain_job(*job))),
-            Deleted::Done | Deleted::Unknown | Deleted::Gone => deleted,
-        }
-    }
-
-    fn plain_overdue(&self, mut overdue: Vec<Overdue>) -> Vec<Overdue> {
-        for one in &mut overdue {
-            one.reason = match one.reason {
-                OverdueReason::Lease(claim) => OverdueReason::Lease(self.plain_number(claim)),
-                OverdueReason::Process(claim) => OverdueReason::Process(self.plain_number(claim)),
-                OverdueReason::Deadline => OverdueReason::Deadline,
-            };
-        }
-        overdue.sort_by_key(|one| one.id);
-        overdue
-    }
-}
-
-/// A change before either store's claim numbers are put in: the event is made of a claim.
-struct Plan {
-    id: JobId,
-    /// When the claim was drawn that it speaks for.
-    when: u64,
-    event: Box<dyn Fn(ClaimNumber) -> Event + Send + Sync>,
-    result: Option<Payload>,
-    if_version: Option<u64>,
-}
-
-impl Plan {
-    fn change(&self, numbers: &Numbers) -> Change {
-        Change {
-            id: self.id,
-            event: (self.event)(numbers.at(self.when)),
-            result: self.result.clone(),
-            if_version: self.if_version,
-        }
-    }
 }
 
 impl Life {
@@ -439,7 +355,7 @@ impl Life {
         let pulled: Vec<Plan> = running
             .iter()
             .filter(|job| job.status.lease == Lease::Pulled)
-            .map(give_up)
+            .map(|job| give_up(job, trial.now()))
             .collect();
         self.apply(trial, &pulled).await;
         if !trial.reopen().await {
@@ -485,98 +401,14 @@ impl Life {
             };
             let cancel = Plan {
                 event: Box::new(|_| Event::CancelRequested),
-                ..give_up(&job)
+                ..give_up(&job, trial.now())
             };
-            self.apply(trial, &[cancel, give_up(&job)]).await;
+            self.apply(trial, &[cancel, give_up(&job, trial.now())])
+                .await;
         }
         trial.advance(Duration::from_hours(1));
         self.prune(trial).await;
         self.compare_everything(trial).await;
-    }
-}
-
-fn random_span(random: &mut Rng) -> Duration {
-    Duration::from_millis(random.u64(0..20_000))
-}
-
-fn random_event(
-    random: &mut Rng,
-    kind: u8,
-    span: Duration,
-    until: Timestamp,
-) -> Box<dyn Fn(ClaimNumber) -> Event + Send + Sync> {
-    let hand_back = if random.bool() {
-        HandBack::Drain
-    } else {
-        HandBack::Busy
-    };
-    let failure_kind = FailureKind::ALL[random.usize(0..FailureKind::ALL.len())];
-    let retry = match random.u8(0..4) {
-        0 => Retry::Never,
-        _ => Retry::In(span),
-    };
-    Box::new(move |claim| match kind {
-        0..3 => Event::Succeeded { claim },
-        3..5 => Event::Failed {
-            claim,
-            failure: Failure::new(failure_kind, format!("it said {failure_kind}")),
-            retry,
-        },
-        5 => Event::Released {
-            claim,
-            hand_back,
-            delay: span,
-        },
-        6 => Event::Extended {
-            claim,
-            lease_expires_at: until,
-        },
-        7 => Event::LeaseExpired {
-            claim,
-            retry_in: span,
-        },
-        8 => Event::WorkerCrashed {
-            claim,
-            retry_in: span,
-        },
-        9 => Event::CancelRequested,
-        10 => Event::RetryRequested,
-        _ => Event::DeadlinePassed,
-    })
-}
-
-/// Deals with an overdue job as upkeep does. Claims are told by when they were drawn.
-fn rescue(overdue: &Overdue, retry_in: Duration) -> Plan {
-    let (when, event): (u64, Box<dyn Fn(ClaimNumber) -> Event + Send + Sync>) = match overdue.reason
-    {
-        OverdueReason::Lease(when) => (
-            when.get(),
-            Box::new(move |claim| Event::LeaseExpired { claim, retry_in }),
-        ),
-        OverdueReason::Process(when) => (
-            when.get(),
-            Box::new(move |claim| Event::WorkerCrashed { claim, retry_in }),
-        ),
-        OverdueReason::Deadline => (0, Box::new(|_| Event::DeadlinePassed)),
-    };
-    Plan {
-        id: overdue.id,
-        when,
-        event,
-        result: None,
-        if_version: None,
-    }
-}
-
-/// Takes a running job from its worker, lease good or not.
-fn give_up(job: &Job) -> Plan {
-    let retry_in = Duration::ZERO;
-    Plan {
-        id: job.spec.id,
-        when: job.status.claim.get(),
-        event: Box::new(move |claim| Event::WorkerCrashed { claim, retry_in }),
-        result: None,
-        if_version: None,
     }
 }
 

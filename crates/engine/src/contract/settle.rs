@@ -163,8 +163,15 @@ pub async fn every_event_does_what_the_lifecycle_says(trial: &mut Trial) {
 async fn put_out_of_the_way(trial: &Trial, job: &Job) {
     let id = job.spec.id;
     let _or_ended = trial.apply(Change::new(id, Event::CancelRequested)).await;
-    let event = Event::WorkerCrashed {
-        claim: job.status.claim,
+    let claim = job.status.claim;
+    let released = Event::Released {
+        claim,
+        hand_back: HandBack::Drain,
+        delay: Duration::ZERO,
+    };
+    let _or_ran_out = trial.apply(Change::new(id, released)).await;
+    let event = Event::LeaseExpired {
+        claim,
         retry_in: SECOND,
     };
     let _or_not_running = trial.apply(Change::new(id, event)).await;

@@ -92,7 +92,7 @@ impl SqliteStore {
         store.start("anteroom-writer", writer)?;
         shared.clock.on_advance(move || {
             // Ended: nothing waits for the clock any more.
-            let _ended = operations.send(Operation::LookAtTheClock).is_err();
+            let _ended = operations.send(Operation::LookAgain).is_err();
         });
         Ok(store)
     }

@@ -4,6 +4,6 @@
 mod attempts;
 mod harness;
 mod path;
+mod stopping;
 #[cfg(feature = "contract")]
 mod store_contract;
-mod stopping;

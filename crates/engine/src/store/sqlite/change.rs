@@ -5,7 +5,7 @@
 use super::fault::Fault;
 use super::order::{RanOut, Running, Waiting};
 use super::rows::{
-    AFTER_LIVE_JOB, PROBED_KEYS, Stored, attempt_error, id, live_job, name, payload, plain, stored,
+    AFTER_LIVE_JOB, PROBED_KEYS, Stored, attempt_error, id, live_job, name, payload, stored,
 };
 use super::writer::{Fresh, Room, Writer};
 use crate::store::{
@@ -25,18 +25,18 @@ impl Writer<'_> {
         for job in jobs {
             match self.insert_job(job)? {
                 Ok(seq) => inserted.push(seq),
-                Err(reason) => {
+                Err(refusal) => {
                     for seq in inserted {
                         self.take_back(seq)?;
                     }
-                    return Ok(Err(StoreError::Unavailable { reason }));
+                    return Ok(Err(refusal));
                 }
             }
         }
         Ok(Ok(()))
     }
 
-    fn insert_job(&mut self, job: NewJob) -> Result<Result<i64, String>, Fault> {
+    fn insert_job(&mut self, job: NewJob) -> Result<Result<i64, StoreError>, Fault> {
         let NewJob {
             spec,
             status,
@@ -49,7 +49,7 @@ impl Writer<'_> {
             Err(error) if error.sqlite_error_code() == Some(ErrorCode::ConstraintViolation) => {
                 seq = match self.free_key(spec.id)? {
                     Ok(free) => free,
-                    Err(reason) => return Ok(Err(reason)),
+                    Err(refusal) => return Ok(Err(refusal)),
                 };
                 self.sql.insert_job(seq, &spec, &status, &input.bytes)?;
             }
@@ -68,20 +68,21 @@ impl Writer<'_> {
     }
 
     /// Returns the next key that is free where a job's own is taken, or why it gets none.
-    fn free_key(&mut self, wanted: JobId) -> Result<Result<i64, String>, Fault> {
+    fn free_key(&mut self, wanted: JobId) -> Result<Result<i64, StoreError>, Fault> {
         let hint = wanted.order_key();
         let mut rows = self.sql.keys.query([hint])?;
         let mut free = hint;
         while let Some(row) = rows.next()? {
             if id(row, 1)? == wanted {
-                return Ok(Err(format!("there is a job {wanted} already")));
+                return Ok(Err(StoreError::Exists { id: wanted }));
             }
             if row.get::<_, i64>(0)? == free {
                 free += 1;
             }
         }
         if free - hint >= PROBED_KEYS {
-            return Ok(Err(format!("no key near {hint} is free: take a new id")));
+            let reason = format!("all keys for the id {wanted} are taken: take a new one");
+            return Ok(Err(StoreError::Unavailable { reason }));
         }
         Ok(Ok(free))
     }
@@ -192,7 +193,7 @@ impl Writer<'_> {
     fn write(&mut self, job: Stored, next: Next, result: Option<&Payload>) -> Result<Job, Fault> {
         self.begin()?;
         let (seq, before) = (job.seq, job.status);
-        let after = plain(next.status);
+        let after = next.status;
         let mut errors = job.errors;
         if let Some(error) = next.error {
             self.sql.insert_error(seq, errors, &error)?;
@@ -358,8 +359,8 @@ impl Writer<'_> {
             return Ok(());
         }
         self.begin()?;
-        let before = self.now.before(GONE_KEPT).as_millis();
-        let forgotten = self.sql.forget_gone_before.execute([before, limit])?;
+        let until = self.now.before(GONE_KEPT).as_millis();
+        let forgotten = self.sql.forget_gone_until.execute([until, limit])?;
         self.gone -= forgotten as u64;
         let excess = self.gone.saturating_sub(GONE_JOBS_MAX as u64);
         if excess > 0 {

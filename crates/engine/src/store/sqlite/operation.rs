@@ -22,8 +22,11 @@ pub(super) enum Operation {
     Prune(usize, Reply<usize>),
     Delete(JobId, Option<u64>, Reply<Deleted>),
     Counts(Reply<Vec<Counts>>),
-    /// The clock was moved.
-    LookAtTheClock,
+    /// The clock was moved, or the store failed.
+    LookAgain,
+    /// Lets a test do something with the connection.
+    #[cfg(test)]
+    Meddle(fn(&rusqlite::Connection), oneshot::Sender<()>),
     /// Take no more, and end. Tells when that is done; `true`: merge the log first.
     Close(bool, oneshot::Sender<()>),
 }
@@ -56,7 +59,9 @@ impl Operation {
             Self::HandBack(claims) => (claims.len(), 0),
             Self::Prune(limit, _) => (*limit, 0),
             Self::Claim(_) | Self::Overdue(..) | Self::Delete(..) | Self::Counts(_) => (1, 0),
-            Self::LookAtTheClock | Self::Close(..) => (0, 0),
+            Self::LookAgain | Self::Close(..) => (0, 0),
+            #[cfg(test)]
+            Self::Meddle(..) => (0, 0),
         }
     }
 
@@ -71,7 +76,9 @@ impl Operation {
             Self::Prune(_, reply) => reply.send(Err(error)).is_err(),
             Self::Delete(_, _, reply) => reply.send(Err(error)).is_err(),
             Self::Counts(reply) => reply.send(Err(error)).is_err(),
-            Self::HandBack(_) | Self::LookAtTheClock | Self::Close(..) => true,
+            Self::HandBack(_) | Self::LookAgain | Self::Close(..) => true,
+            #[cfg(test)]
+            Self::Meddle(..) => true,
         };
     }
 }

@@ -13,9 +13,13 @@
 use anteroom_core::{ClaimNumber, Lease, Name, Priority, Spec, State, Status, Timestamp};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Where the jobs of one task, queue and priority wait.
 pub(super) type LineId = u32;
+
+/// The least that two instants differ by.
+const TICK: Duration = Duration::from_millis(1);
 
 /// Order among ready jobs: most urgent, then by `run_at`, then as submitted.
 type Place = (Priority, Timestamp, i64);
@@ -122,9 +126,8 @@ pub(super) struct Order {
     /// Lines that may have become empty since the last transaction ended.
     emptied: Vec<LineId>,
     scheduled: BTreeMap<(Timestamp, i64), LineId>,
-    /// Waiting jobs with a deadline that has not gone by.
+    /// Waiting jobs with a deadline. Those whose deadline is before now are the late ones.
     deadlines: BTreeMap<(Timestamp, i64), Waiting>,
-    late: BTreeMap<i64, Waiting>,
     running: HashMap<i64, Running>,
     expiries: BTreeSet<(Timestamp, i64)>,
     undo: Vec<Undo>,
@@ -144,7 +147,6 @@ impl Order {
             emptied: Vec::new(),
             scheduled: BTreeMap::new(),
             deadlines: BTreeMap::new(),
-            late: BTreeMap::new(),
             running: HashMap::new(),
             expiries: BTreeSet::new(),
             undo: Vec::new(),
@@ -323,15 +325,21 @@ impl Order {
             .map(|((run_at, _), _)| *run_at)
     }
 
-    /// Returns up to `limit` jobs that something ran out for.
+    /// Returns up to `limit` jobs that something ran out for, the longest overdue first.
     pub(super) fn ran_out(&self, limit: usize) -> Vec<RanOut> {
         let claims = self
             .expiries
             .iter()
             .take_while(|(expires_at, _)| *expires_at <= self.now)
-            .map(|(_, seq)| RanOut::Claim(*seq));
-        let deadlines = self.late.keys().map(|seq| RanOut::Deadline(*seq));
-        claims.chain(deadlines).take(limit).collect()
+            .map(|(at, seq)| (*at, *seq, RanOut::Claim(*seq)));
+        let deadlines = self
+            .late()
+            // A job is still in time at the very instant.
+            .map(|((deadline, seq), _)| (deadline.after(TICK), *seq, RanOut::Deadline(*seq)));
+        let mut first: Vec<_> = claims.take(limit).chain(deadlines.take(limit)).collect();
+        first.sort_unstable_by_key(|(at, seq, _)| (*at, *seq));
+        first.truncate(limit);
+        first.into_iter().map(|(_, _, job)| job).collect()
     }
 
     /// Tells whether a running job was held by a process that is no more.
@@ -349,7 +357,7 @@ impl Order {
             *ready += line.ready.len() as u64;
             *running += line.running;
         }
-        for job in self.late.values() {
+        for (_, job) in self.late() {
             let counts = tally
                 .entry(key(&self.lines[job.line as usize]))
                 .or_default();
@@ -366,7 +374,7 @@ impl Order {
         if now < self.now {
             self.turn_back(now);
         }
-        self.now = now;
+        let before = std::mem::replace(&mut self.now, now);
         while let Some(first) = self.scheduled.first_entry() {
             let (run_at, seq) = *first.key();
             if run_at > now {
@@ -376,29 +384,21 @@ impl Order {
             self.lines[line as usize].scheduled -= 1;
             self.put_ready(line, run_at, seq);
         }
-        while let Some(first) = self.deadlines.first_entry() {
-            if first.key().0 >= now {
-                break;
-            }
-            let job = first.remove();
+        for job in self.with_deadline_between(before, now) {
             self.take_due(job);
-            self.put_late(job);
+            self.lines[job.line as usize].late += 1;
         }
     }
 
     /// The clock was set back: nothing may start early by it.
     fn turn_back(&mut self, now: Timestamp) {
-        for job in std::mem::take(&mut self.late).into_values() {
+        for job in self.with_deadline_between(now, self.now) {
             self.lines[job.line as usize].late -= 1;
-            if let Some(deadline) = job.deadline {
-                // `set_now` sorts out those that are late all the same.
-                self.deadlines.insert((deadline, job.seq), job);
-            }
             self.put_due(job);
         }
         let mut early = Vec::new();
         for (id, line) in (0..).zip(&self.lines) {
-            let after = (Timestamp::from_millis(now.as_millis() + 1), i64::MIN);
+            let after = (now.after(TICK), i64::MIN);
             early.extend(line.ready.range(after..).map(|(at, seq)| (id, *at, *seq)));
         }
         for (line, run_at, seq) in early {
@@ -414,32 +414,39 @@ impl Order {
         job.deadline.is_some_and(|deadline| deadline < self.now)
     }
 
-    fn put(&mut self, job: Waiting) {
-        if self.is_late(job) {
-            return self.put_late(job);
+    fn late(&self) -> impl Iterator<Item = (&(Timestamp, i64), &Waiting)> {
+        self.deadlines.range(..(self.now, i64::MIN))
+    }
+
+    fn with_deadline_between(&self, from: Timestamp, to: Timestamp) -> Vec<Waiting> {
+        if from >= to {
+            return Vec::new();
         }
+        let range = (from, i64::MIN)..(to, i64::MIN);
+        self.deadlines.range(range).map(|(_, job)| *job).collect()
+    }
+
+    fn put(&mut self, job: Waiting) {
         if let Some(deadline) = job.deadline {
             self.deadlines.insert((deadline, job.seq), job);
         }
-        self.put_due(job);
+        if self.is_late(job) {
+            self.lines[job.line as usize].late += 1;
+        } else {
+            self.put_due(job);
+        }
     }
 
     fn take(&mut self, job: Waiting) {
         self.emptied.push(job.line);
-        if self.is_late(job) {
-            self.late.remove(&job.seq);
-            self.lines[job.line as usize].late -= 1;
-            return;
-        }
         if let Some(deadline) = job.deadline {
             self.deadlines.remove(&(deadline, job.seq));
         }
-        self.take_due(job);
-    }
-
-    fn put_late(&mut self, job: Waiting) {
-        self.lines[job.line as usize].late += 1;
-        self.late.insert(job.seq, job);
+        if self.is_late(job) {
+            self.lines[job.line as usize].late -= 1;
+        } else {
+            self.take_due(job);
+        }
     }
 
     fn put_due(&mut self, job: Waiting) {

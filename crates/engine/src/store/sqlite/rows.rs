@@ -19,13 +19,13 @@ pub(super) const LIVE_JOB: &str = "job.seq, job.id, job.task, job.queue, job.\"g
     job.priority, job.created_at, job.timeout_ms, job.retain_ms, job.unique_key, \
     job.callback_url, job.tags, job.content_type, length(job.input), job.start_before, \
     job.max_attempts, live.state, live.version, live.run_at, live.attempt, live.claim, \
-    live.started_at, live.cancel_requested, live.hand_backs, live.errors, live.lease, \
-    live.lease_expires_at";
+    live.lease, live.lease_expires_at, live.started_at, live.cancel_requested, live.hand_backs, \
+    live.errors";
 
 /// What comes after [`LIVE_JOB`] where the job may be in `done` instead.
 pub(super) const DONE: &str = "done.state, done.version, done.run_at, done.attempt, done.claim, \
-    done.started_at, done.cancel_requested, done.hand_backs, done.errors, done.finished_at, \
-    done.result_content_type, length(done.result)";
+    done.lease, done.lease_expires_at, done.started_at, done.cancel_requested, done.hand_backs, \
+    done.errors, done.finished_at, done.result_content_type, length(done.result)";
 
 /// Where a job may lie, given the hint and the last key to look at, and its id.
 pub(super) const WHERE_ID: &str = "job.seq BETWEEN ?1 AND ?1 + 63 AND job.id = ?2 LIMIT 1";
@@ -35,7 +35,7 @@ const DONE_AT: usize = 27;
 /// The first column after [`LIVE_JOB`].
 pub(super) const AFTER_LIVE_JOB: usize = DONE_AT;
 /// The first column after [`LIVE_JOB`] and [`DONE`].
-pub(super) const AFTER_DONE: usize = 39;
+pub(super) const AFTER_DONE: usize = 41;
 
 /// A job as it is stored, without what its attempts said.
 #[derive(Clone, Debug)]
@@ -62,19 +62,11 @@ impl Stored {
 
 /// Reads [`LIVE_JOB`].
 pub(super) fn live_job(row: &Row<'_>) -> Result<Stored> {
-    let status = Status {
-        lease: match number(row, 25)? {
-            Some(1) => Lease::Pulled,
-            Some(_) | None => Lease::Node,
-        },
-        lease_expires_at: number(row, 26)?.map_or(Timestamp::MIN, Timestamp::from_millis),
-        ..status(row, LIVE_AT)?
-    };
     Ok(Stored {
         seq: row.get(0)?,
         spec: Arc::new(spec(row)?),
-        status,
-        errors: row.get(LIVE_AT + 8)?,
+        status: status(row, LIVE_AT)?,
+        errors: row.get(LIVE_AT + 10)?,
         result: None,
     })
 }
@@ -92,21 +84,21 @@ pub(super) fn stored(row: &Row<'_>) -> Result<Stored> {
         ));
     }
     let status = Status {
-        finished_at: Some(instant(row, DONE_AT + 9)?),
+        finished_at: Some(instant(row, DONE_AT + 11)?),
         ..status(row, DONE_AT)?
     };
-    let result = match row.get_ref(DONE_AT + 10)? {
+    let result = match row.get_ref(DONE_AT + 12)? {
         ValueRef::Null => None,
         content_type => Some(PayloadInfo {
             content_type: content_type.as_str()?.into(),
-            bytes: length(row, DONE_AT + 11)?,
+            bytes: length(row, DONE_AT + 13)?,
         }),
     };
     Ok(Stored {
         seq: row.get(0)?,
         spec: Arc::new(spec(row)?),
         status,
-        errors: row.get(DONE_AT + 8)?,
+        errors: row.get(DONE_AT + 10)?,
         result,
     })
 }
@@ -153,25 +145,17 @@ fn status(row: &Row<'_>, at: usize) -> Result<Status> {
         attempt: row.get(at + 3)?,
         max_attempts: row.get(15)?,
         claim: ClaimNumber::new(row.get::<_, i64>(at + 4)?.unsigned_abs()),
-        lease: Lease::Node,
-        lease_expires_at: Timestamp::MIN,
-        started_at: number(row, at + 5)?.map(Timestamp::from_millis),
-        finished_at: None,
-        cancel_requested: row.get(at + 6)?,
-        hand_backs: row.get(at + 7)?,
-    })
-}
-
-/// Returns where a job stands with nothing in what means nothing unless it is running.
-pub(super) fn plain(status: Status) -> Status {
-    match status.state {
-        State::Running => status,
-        State::Waiting | State::Succeeded | State::Failed | State::Cancelled => Status {
-            lease: Lease::Node,
-            lease_expires_at: Timestamp::MIN,
-            ..status
+        lease: match row.get::<_, i64>(at + 5)? {
+            0 => Lease::Node,
+            1 => Lease::Pulled,
+            other => return Err(damaged(at + 5, format!("there is no lease {other}"))),
         },
-    }
+        lease_expires_at: number(row, at + 6)?.map_or(Timestamp::MIN, Timestamp::from_millis),
+        started_at: number(row, at + 7)?.map(Timestamp::from_millis),
+        finished_at: None,
+        cancel_requested: row.get(at + 8)?,
+        hand_backs: row.get(at + 9)?,
+    })
 }
 
 /// Reads `attempt, at, kind, message`.

@@ -113,14 +113,18 @@ impl Shared {
 
     /// Makes the store fail for good. The first reason stays.
     pub(super) fn fail(&self, reason: String) {
-        self.failed.send_if_modified(|failed| {
-            let first = failed.is_none();
-            if first {
+        let is_first = self.failed.send_if_modified(|failed| {
+            let is_first = failed.is_none();
+            if is_first {
                 tracing::error!("the store failed: {reason}");
                 *failed = Some(reason);
             }
-            first
+            is_first
         });
+        if is_first {
+            // The claims that are parked with the writer are to hear of it at once.
+            let _ended = self.operations.send(Operation::LookAgain).is_err();
+        }
     }
 
     /// Waits until the store has failed for good.

@@ -35,7 +35,7 @@ pub(super) struct Statements<'c> {
     pub(super) task_and_id: Statement<'c>,
     pub(super) errors: Statement<'c>,
     pub(super) expired: Statement<'c>,
-    pub(super) forget_gone_before: Statement<'c>,
+    pub(super) forget_gone_until: Statement<'c>,
     pub(super) forget_oldest_gone: Statement<'c>,
     pub(super) log_frames: Statement<'c>,
     pub(super) checkpoint: Statement<'c>,
@@ -62,13 +62,13 @@ impl<'c> Statements<'c> {
             )?,
             update_live: db.prepare(
                 "UPDATE live SET state = ?2, version = ?3, run_at = ?4, attempt = ?5, \
-                 claim = ?6, started_at = ?7, cancel_requested = ?8, hand_backs = ?9, \
-                 errors = ?10, lease = ?11, lease_expires_at = ?12, lease_ms = ?13 \
+                 claim = ?6, lease = ?7, lease_expires_at = ?8, started_at = ?9, \
+                 cancel_requested = ?10, hand_backs = ?11, errors = ?12, lease_ms = ?13 \
                  WHERE seq = ?1",
             )?,
             insert_done: db.prepare(
                 "INSERT INTO done VALUES \
-                 (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)",
+                 (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)",
             )?,
             insert_error: db.prepare("INSERT INTO error VALUES (?1, ?2, ?3, ?4, ?5, ?6)")?,
             trim_errors: db.prepare("DELETE FROM error WHERE seq = ?1 AND ordinal < ?2")?,
@@ -89,9 +89,9 @@ impl<'c> Statements<'c> {
                 "SELECT done.seq, job.id FROM done JOIN job ON job.seq = done.seq \
                  WHERE done.expires_at <= ?1 ORDER BY done.expires_at LIMIT ?2",
             )?,
-            forget_gone_before: db.prepare(
+            forget_gone_until: db.prepare(
                 "DELETE FROM gone WHERE id IN \
-                 (SELECT id FROM gone WHERE at < ?1 ORDER BY at LIMIT ?2)",
+                 (SELECT id FROM gone WHERE at <= ?1 ORDER BY at LIMIT ?2)",
             )?,
             forget_oldest_gone: db.prepare(
                 "DELETE FROM gone WHERE id IN (SELECT id FROM gone ORDER BY at LIMIT ?1)",
@@ -138,7 +138,6 @@ impl<'c> Statements<'c> {
         errors: u32,
         now: Timestamp,
     ) -> Result<()> {
-        let [lease, expires_at, span] = lease(status, now);
         self.insert_live.execute(params![
             seq,
             &*job.task,
@@ -150,13 +149,13 @@ impl<'c> Statements<'c> {
             status.run_at.as_millis(),
             status.attempt,
             signed(status.claim.get()),
+            lease_number(status.lease),
+            lease_expires_at(status),
             status.started_at.map(Timestamp::as_millis),
             status.cancel_requested,
             status.hand_backs,
             errors,
-            lease,
-            expires_at,
-            span,
+            lease_ms(status, now),
         ])?;
         Ok(())
     }
@@ -168,7 +167,6 @@ impl<'c> Statements<'c> {
         errors: u32,
         now: Timestamp,
     ) -> Result<usize> {
-        let [lease, expires_at, span] = lease(status, now);
         self.update_live.execute(params![
             seq,
             state_number(status.state),
@@ -176,13 +174,13 @@ impl<'c> Statements<'c> {
             status.run_at.as_millis(),
             status.attempt,
             signed(status.claim.get()),
+            lease_number(status.lease),
+            lease_expires_at(status),
             status.started_at.map(Timestamp::as_millis),
             status.cancel_requested,
             status.hand_backs,
             errors,
-            lease,
-            expires_at,
-            span,
+            lease_ms(status, now),
         ])
     }
 
@@ -201,6 +199,8 @@ impl<'c> Statements<'c> {
             status.run_at.as_millis(),
             status.attempt,
             signed(status.claim.get()),
+            lease_number(status.lease),
+            lease_expires_at(status),
             status.started_at.map(Timestamp::as_millis),
             status.cancel_requested,
             status.hand_backs,
@@ -260,14 +260,14 @@ pub(super) const IS_GONE: &str = "SELECT 1 FROM gone WHERE id = ?1";
 pub(super) const ERRORS: &str =
     "SELECT attempt, at, kind, message FROM error WHERE seq = ?1 ORDER BY ordinal";
 
-/// The lease of a running job: who holds it, until when, for how long from `now`.
-fn lease(status: &Status, now: Timestamp) -> [Option<i64>; 3] {
-    if status.state != State::Running {
-        return [None; 3];
-    }
-    [
-        Some(lease_number(status.lease)),
-        Some(status.lease_expires_at.as_millis()),
-        Some(millis(status.lease_expires_at.since(now))),
-    ]
+/// The end of the latest lease; none where there never was one.
+fn lease_expires_at(status: &Status) -> Option<i64> {
+    let instant = status.lease_expires_at;
+    (instant != Timestamp::MIN).then(|| instant.as_millis())
+}
+
+/// The length of a running job's lease from now on.
+fn lease_ms(status: &Status, now: Timestamp) -> Option<i64> {
+    let is_held = status.state == State::Running;
+    is_held.then(|| millis(status.lease_expires_at.since(now)))
 }

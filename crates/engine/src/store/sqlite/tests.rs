@@ -1,1 +1,135 @@
+//! What is particular to this store; what it shares with every store is in the contract suite.
 
+mod faults;
+mod opening;
+mod surviving;
+
+use super::SqliteStore;
+use super::operation::Operation;
+use crate::clock::Clock;
+use crate::store::{Change, Claimed, Counts, NewJob, Store, StoreError, Want};
+use anteroom_core::{Event, Job, JobId, Lease, Name, Payload, Priority, Spec, Status, Timestamp};
+use bytes::Bytes;
+use rusqlite::Connection;
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::path::PathBuf;
+use std::time::Duration;
+use tokio::sync::oneshot;
+
+/// A folder with a database in it, which is opened as often as a test likes.
+struct Place {
+    folder: tempfile::TempDir,
+}
+
+impl Place {
+    fn new() -> Self {
+        Self {
+            folder: tempfile::tempdir().unwrap(),
+        }
+    }
+
+    fn file(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn path(&self) -> PathBuf {
+        self.file("jobs.db")
+    }
+
+    fn open(&self) -> SqliteStore {
+        SqliteStore::open(self.path(), Clock::system()).unwrap()
+    }
+
+    /// Returns a copy of the files as a crash at this moment would leave them.
+    fn crashed(&self) -> Self {
+        let copy = Self::new();
+        for name in ["jobs.db", "jobs.db-wal"] {
+            std::fs::copy(self.file(name), copy.file(name)).unwrap();
+        }
+        copy
+    }
+}
+
+fn id(number: u16) -> JobId {
+    JobId::from_parts(1_800_000_000_000, number, 7)
+}
+
+fn job_with(id: JobId, input: &'static [u8]) -> NewJob {
+    let input = Payload {
+        content_type: "text/plain".into(),
+        bytes: Bytes::from_static(input),
+    };
+    NewJob {
+        spec: Spec {
+            id,
+            task: Name::new("t").unwrap(),
+            queue: Name::new("q").unwrap(),
+            group: None,
+            priority: Priority::default(),
+            created_at: Timestamp::from_millis(0),
+            timeout: Duration::from_secs(5),
+            retain: Duration::from_hours(1),
+            unique_key: None,
+            callback_url: None,
+            tags: BTreeMap::new(),
+            input: input.info(),
+        },
+        status: Status::submitted(Timestamp::from_millis(0), None, 3),
+        input,
+    }
+}
+
+fn job(number: u16) -> NewJob {
+    job_with(id(number), b"input")
+}
+
+fn want(limit: usize) -> Want {
+    Want {
+        tasks: vec![Name::new("t").unwrap()],
+        queues: None,
+        limit,
+        lease: Lease::Node,
+        lease_for: Duration::from_secs(30),
+        wait: Duration::ZERO,
+    }
+}
+
+/// Waits for what must not take long, whatever else the machine does.
+async fn soon<T>(future: impl Future<Output = T>) -> T {
+    tokio::time::timeout(Duration::from_mins(1), future)
+        .await
+        .unwrap()
+}
+
+async fn found(store: &SqliteStore, id: JobId) -> Option<Job> {
+    soon(store.get(id)).await.unwrap().here()
+}
+
+async fn succeed(store: &SqliteStore, claimed: &Claimed) -> Result<Job, StoreError> {
+    let claim = claimed.job.status.claim;
+    let change = Change {
+        result: Some(claimed.input.clone()),
+        ..Change::new(claimed.job.spec.id, Event::Succeeded { claim })
+    };
+    let mut applied = soon(store.apply(vec![change])).await?;
+    Ok(applied.pop().unwrap().unwrap())
+}
+
+/// Returns how many jobs are scheduled, ready and running.
+async fn tally(store: &SqliteStore) -> [u64; 3] {
+    let counts = soon(store.counts()).await.unwrap();
+    let sum = |of: fn(&Counts) -> u64| counts.iter().map(of).sum();
+    [
+        sum(|counts| counts.scheduled),
+        sum(|counts| counts.ready),
+        sum(|counts| counts.running),
+    ]
+}
+
+/// Does something with the connection of the writer, between two transactions.
+async fn meddle(store: &SqliteStore, how: fn(&Connection)) {
+    let (done, is_done) = oneshot::channel();
+    store.shared.send(Operation::Meddle(how, done)).unwrap();
+    soon(is_done).await.unwrap();
+}

@@ -366,7 +366,12 @@ impl Writer<'_> {
                     answers.keep(reply, deleted)?;
                 }
                 Operation::Counts(reply) => answers.keep(reply, Ok(self.counts()))?,
-                Operation::LookAtTheClock | Operation::Close(..) => {}
+                Operation::LookAgain | Operation::Close(..) => {}
+                #[cfg(test)]
+                Operation::Meddle(how, done) => {
+                    how(self.db);
+                    done.send(()).unwrap();
+                }
             }
         }
         Ok(())

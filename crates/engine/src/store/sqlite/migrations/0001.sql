@@ -32,13 +32,13 @@ CREATE TABLE live (
     run_at INTEGER NOT NULL,
     attempt INTEGER NOT NULL,
     claim INTEGER NOT NULL,
+    lease INTEGER NOT NULL, -- 0 a node's, 1 a pulling worker's: the latest
+    lease_expires_at INTEGER,
     started_at INTEGER,
     cancel_requested INTEGER NOT NULL,
     hand_backs INTEGER NOT NULL,
     errors INTEGER NOT NULL, -- errors ever written: the next ordinal
-    lease INTEGER, -- 0 a node's, 1 a pulling worker's; NULL unless running
-    lease_expires_at INTEGER,
-    lease_ms INTEGER
+    lease_ms INTEGER -- its length when it was taken or last extended; NULL unless running
 ) STRICT;
 
 -- Where a finished job stands, and its result.
@@ -49,6 +49,8 @@ CREATE TABLE done (
     run_at INTEGER NOT NULL,
     attempt INTEGER NOT NULL,
     claim INTEGER NOT NULL,
+    lease INTEGER NOT NULL, -- 0 a node's, 1 a pulling worker's: the latest
+    lease_expires_at INTEGER,
     started_at INTEGER,
     cancel_requested INTEGER NOT NULL,
     hand_backs INTEGER NOT NULL,

@@ -1,0 +1,130 @@
+//! Changes that are planned once and made of two stores, each under its own claim numbers.
+
+use super::numbers::Numbers;
+use crate::store::{Change, Overdue, OverdueReason};
+use anteroom_core::{
+    ClaimNumber, Event, Failure, FailureKind, HandBack, Job, JobId, Payload, Retry, Timestamp,
+};
+use fastrand::Rng;
+use std::time::Duration;
+
+/// What happens to a job, once it is known under which number a store knows the claim.
+pub(super) type EventOfClaim = Box<dyn Fn(ClaimNumber) -> Event + Send + Sync>;
+
+/// A change before either store's claim numbers are put in: the event is made of a claim.
+pub(super) struct Plan {
+    pub(super) id: JobId,
+    /// When the claim was drawn that it speaks for.
+    pub(super) when: u64,
+    pub(super) event: EventOfClaim,
+    pub(super) result: Option<Payload>,
+    pub(super) if_version: Option<u64>,
+}
+
+impl Plan {
+    pub(super) fn change(&self, numbers: &Numbers) -> Change {
+        Change {
+            id: self.id,
+            event: (self.event)(numbers.at(self.when)),
+            result: self.result.clone(),
+            if_version: self.if_version,
+        }
+    }
+}
+
+pub(super) fn random_span(random: &mut Rng) -> Duration {
+    Duration::from_millis(random.u64(0..20_000))
+}
+
+pub(super) fn random_event(
+    random: &mut Rng,
+    kind: u8,
+    span: Duration,
+    until: Timestamp,
+) -> EventOfClaim {
+    let hand_back = if random.bool() {
+        HandBack::Drain
+    } else {
+        HandBack::Busy
+    };
+    let failure_kind = FailureKind::ALL[random.usize(0..FailureKind::ALL.len())];
+    let retry = match random.u8(0..4) {
+        0 => Retry::Never,
+        _ => Retry::In(span),
+    };
+    Box::new(move |claim| match kind {
+        0..3 => Event::Succeeded { claim },
+        3..5 => Event::Failed {
+            claim,
+            failure: Failure::new(failure_kind, format!("it said {failure_kind}")),
+            retry,
+        },
+        5 => Event::Released {
+            claim,
+            hand_back,
+            delay: span,
+        },
+        6 => Event::Extended {
+            claim,
+            lease_expires_at: until,
+        },
+        7 => Event::LeaseExpired {
+            claim,
+            retry_in: span,
+        },
+        8 => Event::WorkerCrashed {
+            claim,
+            retry_in: span,
+        },
+        9 => Event::CancelRequested,
+        10 => Event::RetryRequested,
+        _ => Event::DeadlinePassed,
+    })
+}
+
+/// Deals with an overdue job as upkeep does. Claims are told by when they were drawn.
+pub(super) fn rescue(overdue: &Overdue, retry_in: Duration) -> Plan {
+    let (when, event): (u64, EventOfClaim) = match overdue.reason {
+        OverdueReason::Lease(when) => (
+            when.get(),
+            Box::new(move |claim| Event::LeaseExpired { claim, retry_in }),
+        ),
+        OverdueReason::Process(when) => (
+            when.get(),
+            Box::new(move |claim| Event::WorkerCrashed { claim, retry_in }),
+        ),
+        OverdueReason::Deadline => (0, Box::new(|_| Event::DeadlinePassed)),
+    };
+    Plan {
+        id: overdue.id,
+        when,
+        event,
+        result: None,
+        if_version: None,
+    }
+}
+
+/// Takes a running job from its worker, lease good or not.
+pub(super) fn give_up(job: &Job, now: Timestamp) -> Plan {
+    let is_over = job.status.lease_expires_at <= now;
+    Plan {
+        id: job.spec.id,
+        when: job.status.claim.get(),
+        event: Box::new(move |claim| {
+            if is_over {
+                Event::LeaseExpired {
+                    claim,
+                    retry_in: Duration::ZERO,
+                }
+            } else {
+                Event::Released {
+                    claim,
+                    hand_back: HandBack::Drain,
+                    delay: Duration::ZERO,
+                }
+            }
+        }),
+        result: None,
+        if_version: None,
+    }
+}

@@ -1,0 +1,145 @@
+//! The server's side of one attempt: feeds and reads the program, passes on that it should stop.
+
+use super::report::Report;
+use super::{Exec, output};
+use crate::clock::Clock;
+use crate::run::{Attempt, Stop};
+use anteroom_core::limits::EXEC_DRAIN_MAX;
+use bytes::{Bytes, BytesMut};
+use futures_util::future::{Either, select};
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
+use std::io;
+use std::pin::pin;
+use std::time::Duration;
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::net::UnixStream;
+use tokio::net::unix::pipe;
+use tokio::process::{ChildStderr, ChildStdout};
+use tokio_util::sync::CancellationToken;
+
+/// Bytes of all that a supervisor says: it has two short lines.
+const REPORTS_BYTES_MAX: u64 = 4 * 1024;
+
+/// The order to send SIGTERM to the program's group. The closing of the socket is the order to
+/// kill everything, so that a server that dies gives it too.
+pub(super) const ORDER_TERMINATE: u8 = b'T';
+
+/// One attempt's connection with its supervisor and its program.
+pub(super) struct Session {
+    pub(super) control: UnixStream,
+    pub(super) stdin: pipe::Sender,
+    pub(super) stdout: ChildStdout,
+    pub(super) stderr: ChildStderr,
+    pub(super) events: pipe::Receiver,
+}
+
+/// How it went.
+pub(super) struct Ended {
+    /// The supervisor's last word, if it had one.
+    pub(super) report: Option<Report>,
+    /// What the program put out.
+    pub(super) stdout: io::Result<Bytes>,
+    /// Whether that was more than it may.
+    pub(super) is_too_long: bool,
+    /// The end of its complaints.
+    pub(super) stderr_tail: Vec<u8>,
+}
+
+impl Session {
+    /// Serves the program until everything of the attempt is gone.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future closes the control socket: the supervisor kills everything.
+    pub(super) async fn attend(self, attempt: &Attempt, exec: &Exec, clock: &Clock) -> Ended {
+        let mut stdout = BytesMut::new();
+        let mut stderr_tail = Vec::new();
+        let mut read = Ok(());
+        let kill = CancellationToken::new();
+        let report = {
+            let collect = async {
+                read = output::collect(self.stdout, &mut stdout, exec.result_bytes_max).await;
+                if stdout.len() > exec.result_bytes_max {
+                    kill.cancel();
+                }
+            };
+            let pipes = pin!(async {
+                tokio::join!(
+                    output::feed(self.stdin, attempt.input.bytes.clone()),
+                    collect,
+                    output::keep_tail(self.stderr, &mut stderr_tail),
+                    output::discard(self.events),
+                )
+            });
+            let watch = pin!(watch(
+                self.control,
+                &attempt.stop,
+                &kill,
+                exec.kill_grace,
+                clock
+            ));
+            match select(watch, pipes).await {
+                Either::Left((report, pipes)) => {
+                    // What lies in the pipes still counts. Their end comes at once, unless the
+                    // program gave one to a stranger: that one is not waited for.
+                    let _read_or_not = tokio::time::timeout(EXEC_DRAIN_MAX, pipes).await;
+                    report
+                }
+                Either::Right((_ended, watch)) => watch.await,
+            }
+        };
+        Ended {
+            report,
+            is_too_long: stdout.len() > exec.result_bytes_max,
+            stdout: read.map(|()| stdout.freeze()),
+            stderr_tail,
+        }
+    }
+}
+
+/// Passes orders to the supervisor until it is gone, and returns its last word.
+async fn watch(
+    control: UnixStream,
+    stop: &Stop,
+    kill: &CancellationToken,
+    kill_grace: Duration,
+    clock: &Clock,
+) -> Option<Report> {
+    let (reports, orders) = control.into_split();
+    let mut lines = BufReader::new(reports.take(REPORTS_BYTES_MAX)).lines();
+    let mut orders = Some(orders);
+    let mut program = None;
+    let mut last = None;
+    let mut stopping = pin!(async {
+        stop.requested().await;
+        clock.sleep(kill_grace).await;
+    });
+    let mut is_told = false;
+    loop {
+        tokio::select! {
+            line = lines.next_line() => match line {
+                Ok(Some(line)) => match Report::parse(&line) {
+                    Some(Report::Started(pid)) => program = Some(pid),
+                    report => last = report,
+                },
+                Ok(None) | Err(_) => break,
+            },
+            () = stop.requested(), if !is_told => {
+                is_told = true;
+                if let Some(orders) = &mut orders {
+                    // A supervisor that is gone needs no order.
+                    let _gone = orders.write_all(&[ORDER_TERMINATE]).await;
+                }
+            }
+            () = &mut stopping, if orders.is_some() => orders = None,
+            () = kill.cancelled(), if orders.is_some() => orders = None,
+        }
+    }
+    if let (None, Some(program)) = (last, program) {
+        // Somebody killed the supervisor, and with it only the program itself. Its group still
+        // has its number: numbers come round much later than this.
+        let _none_left = killpg(Pid::from_raw(program), Signal::SIGKILL);
+    }
+    last
+}

@@ -1,0 +1,316 @@
+//! The launcher's first stage: one process for as long as an attempt has any.
+//!
+//! It ends when nothing of the attempt is left, and only then says how the program ended. Orders
+//! come over the control socket, its standard input: a byte to send SIGTERM to the program's
+//! group, the end to kill everything. It blocks every signal, so that nothing but SIGKILL ends it
+//! early; the program then dies by its death signal.
+//!
+//! A process is only ever killed by a number that it still has: a child that was not waited for
+//! keeps its number, and so does a group while its leader was not.
+
+use super::EVENTS_DESCRIPTOR;
+use super::launcher::{self, SELF};
+use super::report::{Report, Step};
+use super::session::ORDER_TERMINATE;
+use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::prctl;
+use nix::sys::signal::{SigSet, Signal, kill, killpg};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::sys::socket::{ControlMessageOwned, MsgFlags, UnixAddr, recvmsg};
+use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid, waitpid};
+use nix::unistd::{Pid, close, dup2_stderr, dup2_stdout, getpid};
+use std::ffi::{OsStr, OsString};
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, IoSliceMut, PipeReader, Read as _};
+use std::os::fd::{AsFd as _, AsRawFd as _, RawFd};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
+use std::process::{Child, Command, ExitStatus, Stdio};
+
+/// How often it looks for children that it has to kill, in milliseconds: a backstop, since the end
+/// of each wakes it.
+const LOOK_AGAIN_MS: u16 = 100;
+
+/// Runs `argv`'s program in `directory` and returns when nothing of it is left.
+pub(super) fn supervise(directory: &OsStr, argv: &[OsString]) -> io::Result<()> {
+    close_inherited()?;
+    prctl::set_name(c"anteroom-exec")?;
+    prctl::set_child_subreaper(true)?;
+    SigSet::all().thread_block()?;
+    let stdin = receive_pipes()?;
+    let signals = SignalFd::with_flags(
+        &SigSet::from(Signal::SIGCHLD),
+        SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK,
+    )?;
+    let (refusal, child) = match start(stdin, directory, argv) {
+        Ok(started) => started,
+        Err(error) => {
+            let errno = error.raw_os_error().unwrap_or(0);
+            let step = Step::Launcher;
+            return tell(Report::Refused { step, errno });
+        }
+    };
+    release_output()?;
+    let mut attempt = Processes {
+        group: Pid::from_raw(child.id().cast_signed()),
+        child,
+        ended: None,
+        is_stopping: false,
+        is_killing: false,
+    };
+    tell(Report::Started(attempt.group.as_raw()))?;
+    attempt.watch(&signals)?;
+    tell(last_word(refusal, attempt.ended))
+}
+
+/// Takes the program's pipes out of the control socket. Returns its input, and leaves its events
+/// at the descriptor where it looks for them.
+fn receive_pipes() -> io::Result<File> {
+    let mut byte = [0];
+    let mut space = nix::cmsg_space!([RawFd; 2]);
+    let mut slices = [IoSliceMut::new(&mut byte)];
+    let message = recvmsg::<UnixAddr>(
+        io::stdin().as_raw_fd(),
+        &mut slices,
+        Some(&mut space),
+        MsgFlags::MSG_CMSG_CLOEXEC,
+    )?;
+    for control in message.cmsgs()? {
+        if let ControlMessageOwned::ScmRights(descriptors) = control
+            && let [stdin, events] = descriptors[..]
+        {
+            return take_over(stdin, events);
+        }
+    }
+    Err(io::Error::other("the control socket brought no pipes"))
+}
+
+/// Opens both anew, since a bare number cannot be owned safely.
+fn take_over(stdin: RawFd, events: RawFd) -> io::Result<File> {
+    // Without waiting for the other end: should the server be gone, so is that.
+    let mut options = OpenOptions::new();
+    options.custom_flags(OFlag::O_NONBLOCK.bits());
+    let path = |descriptor: RawFd| format!("/proc/self/fd/{descriptor}");
+    let stdin_file = options.clone().read(true).open(path(stdin))?;
+    let events_file = options.write(true).open(path(events))?;
+    for file in [&stdin_file, &events_file] {
+        fcntl(file, FcntlArg::F_SETFL(OFlag::empty()))?;
+    }
+    close(stdin)?;
+    close(events)?;
+    // Unlike the others this one outlives an exec, and this process starts only one child.
+    if fcntl(&events_file, FcntlArg::F_DUPFD(EVENTS_DESCRIPTOR))? == EVENTS_DESCRIPTOR {
+        Ok(stdin_file)
+    } else {
+        Err(io::Error::other("the descriptor of the events is taken"))
+    }
+}
+
+/// Starts the second stage, and returns the pipe in which it says why it could not go on.
+fn start(stdin: File, directory: &OsStr, argv: &[OsString]) -> io::Result<(PipeReader, Child)> {
+    let (refusal, refusal_of_child) = io::pipe()?;
+    let inherited = fcntl(&refusal_of_child, FcntlArg::F_DUPFD(EVENTS_DESCRIPTOR + 1))?;
+    let child = Command::new(SELF)
+        .args(launcher::begin(getpid(), inherited, directory, argv))
+        .stdin(Stdio::from(stdin))
+        .process_group(0)
+        .spawn()?;
+    close(EVENTS_DESCRIPTOR)?;
+    close(inherited)?;
+    Ok((refusal, child))
+}
+
+/// Everything of one attempt.
+struct Processes {
+    /// The program, until it was waited for.
+    child: Child,
+    /// Its group, which has the program's number.
+    group: Pid,
+    /// How the program ended, once it was waited for.
+    ended: Option<ExitStatus>,
+    /// Whether the group was told to end.
+    is_stopping: bool,
+    /// Whether everything is to be killed.
+    is_killing: bool,
+}
+
+impl Processes {
+    /// Follows orders until nothing is left.
+    fn watch(&mut self, signals: &SignalFd) -> io::Result<()> {
+        while self.reap()? {
+            if self.is_killing {
+                kill_children()?;
+            }
+            let control = io::stdin();
+            let mut ready = [
+                PollFd::new(signals.as_fd(), PollFlags::POLLIN),
+                PollFd::new(control.as_fd(), PollFlags::POLLIN),
+            ];
+            // The end of the control socket would be ready for ever: it is read once.
+            let (watched, timeout) = if self.is_killing {
+                (1, PollTimeout::from(LOOK_AGAIN_MS))
+            } else {
+                (2, PollTimeout::NONE)
+            };
+            match poll(&mut ready[..watched], timeout) {
+                Ok(_) => {}
+                Err(Errno::EINTR) => continue, // stopped and continued
+                Err(error) => return Err(error.into()),
+            }
+            let is_ordered = watched == 2 && ready[1].any() == Some(true);
+            while signals.read_signal()?.is_some() {}
+            if is_ordered {
+                self.obey();
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits for those that have ended, and returns whether there are others.
+    fn reap(&mut self) -> io::Result<bool> {
+        let look = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
+        loop {
+            match waitid(Id::All, look) {
+                Ok(WaitStatus::StillAlive) => break,
+                Err(Errno::ECHILD) => return Ok(false),
+                Ok(status) if status.pid() == Some(self.group) => {
+                    if !self.is_stopping {
+                        self.kill_all();
+                    }
+                    self.ended = self.child.try_wait()?;
+                }
+                Ok(status) => drop(waitpid(status.pid(), None)),
+                // It was killed by a real-time signal, for which there is no word: who was it?
+                Err(Errno::EINVAL) => {
+                    self.ended = self.child.try_wait()?;
+                    if self.ended.is_none() {
+                        let _has_no_word = waitpid(None, Some(WaitPidFlag::WNOHANG));
+                    } else {
+                        self.is_killing |= !self.is_stopping;
+                    }
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        // Told to end, the group has its time after the program too; others have not.
+        if self.ended.is_some() && killpg(self.group, None) == Err(Errno::ESRCH) {
+            self.is_killing = true;
+        }
+        Ok(true)
+    }
+
+    fn obey(&mut self) {
+        let mut order = [0];
+        match nix::unistd::read(io::stdin(), &mut order) {
+            Ok(1) if order[0] == ORDER_TERMINATE => {
+                self.is_stopping = true;
+                self.signal_group(Signal::SIGTERM);
+            }
+            Err(Errno::EINTR) => {}
+            Ok(_) | Err(_) => self.kill_all(),
+        }
+    }
+
+    fn kill_all(&mut self) {
+        self.is_killing = true;
+        self.signal_group(Signal::SIGKILL);
+    }
+
+    /// Signals the group while its number is certainly its own.
+    fn signal_group(&self, signal: Signal) {
+        if self.ended.is_none() {
+            let _gone_already = killpg(self.group, signal);
+        }
+    }
+}
+
+/// Kills the children of this process. Theirs become its own then: the next look finds them.
+fn kill_children() -> io::Result<()> {
+    let parent = getpid().as_raw();
+    for entry in fs::read_dir("/proc")? {
+        let name = entry?.file_name();
+        let Some(pid) = name.to_str().and_then(|name| name.parse().ok()) else {
+            continue;
+        };
+        // One that has gone meanwhile needs no killing.
+        let stat = fs::read(format!("/proc/{pid}/stat")).unwrap_or_default();
+        if parent_in(&stat) == Some(parent) {
+            let _not_allowed = kill(Pid::from_raw(pid), Signal::SIGKILL);
+        }
+    }
+    Ok(())
+}
+
+/// Returns the parent's number: the second word after the name, which may hold any bytes.
+fn parent_in(stat: &[u8]) -> Option<i32> {
+    let name_end = stat.iter().rposition(|byte| *byte == b')')?;
+    let rest = str::from_utf8(&stat[name_end + 1..]).ok()?;
+    rest.split_ascii_whitespace().nth(1)?.parse().ok()
+}
+
+fn last_word(mut refusal: PipeReader, ended: Option<ExitStatus>) -> Report {
+    let mut text = String::new();
+    // Every other end of the pipe is closed: the stage that had it is over.
+    let read = refusal.read_to_string(&mut text);
+    let refused = read.ok().and_then(|_length| Report::parse(&text));
+    let unknown = Report::Refused {
+        step: Step::Launcher,
+        errno: Errno::ECHILD as i32,
+    };
+    let ended = ended.and_then(|status| {
+        let killed = status.signal().map(Report::Killed);
+        killed.or(status.code().map(Report::Exited))
+    });
+    refused.or(ended).unwrap_or(unknown)
+}
+
+/// Says something to the server, which may be gone.
+fn tell(report: Report) -> io::Result<()> {
+    match nix::unistd::write(io::stdin(), format!("{report}\n").as_bytes()) {
+        Ok(_) | Err(Errno::EPIPE) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Leaves the output to the program alone, so that its end can be seen.
+fn release_output() -> io::Result<()> {
+    let nowhere = OpenOptions::new().write(true).open("/dev/null")?;
+    dup2_stdout(&nowhere)?;
+    dup2_stderr(&nowhere)?;
+    Ok(())
+}
+
+/// Closes what the server did not mean to pass on.
+fn close_inherited() -> io::Result<()> {
+    let mut descriptors = Vec::new();
+    for entry in fs::read_dir("/proc/self/fd")? {
+        let name = entry?.file_name();
+        descriptors.extend(name.to_str().and_then(|name| name.parse::<RawFd>().ok()));
+    }
+    for descriptor in descriptors.into_iter().filter(|number| *number > 2) {
+        // One of them was the listing's own.
+        let _closed_already = close(descriptor);
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_cannot_hide_a_parent() {
+        for (stat, parent) in [
+            (&b"12 (cat) S 7 12 12 0"[..], Some(7)),
+            (b"12 (a) R 1 (b)) S 7 12 12 0", Some(7)),
+            (b"12 (new\nline ) S 3) Z 70 1", Some(70)),
+            (b"12 (\xff\xfe) S 7 12", Some(7)),
+            (b"", None),
+            (b"12 (cat)", None),
+        ] {
+            assert_eq!(parent_in(stat), parent, "{stat:?}");
+        }
+    }
+}

@@ -1,0 +1,118 @@
+//! What was acknowledged is there after a crash, and in its order.
+
+use super::*;
+use anteroom_core::State;
+use std::sync::Arc;
+use tokio::task::JoinSet;
+
+#[tokio::test]
+async fn what_was_acknowledged_is_there_after_a_crash() {
+    let place = Place::new();
+    let store = place.open();
+    for number in 0..20 {
+        store.insert(vec![job(number)]).await.unwrap();
+    }
+    let claimed = store.claim(want(10)).await.unwrap();
+    for claimed in &claimed[..5] {
+        succeed(&store, claimed).await.unwrap();
+    }
+    let crashed = place.crashed();
+    let again = crashed.open();
+    for number in 0..20 {
+        let (before, after) = (
+            found(&store, id(number)).await,
+            found(&again, id(number)).await,
+        );
+        assert!(before.is_some(), "{number}");
+        assert_eq!(before, after, "{number}");
+    }
+    assert_eq!(tally(&again).await, [0, 10, 5]);
+    assert_eq!(soon(again.overdue(99)).await.unwrap().len(), 5);
+    let next = again.claim(want(99)).await.unwrap();
+    let order: Vec<JobId> = next.iter().map(|next| next.job.spec.id).collect();
+    let expected: Vec<JobId> = (10..20).map(id).collect();
+    assert_eq!(order, expected);
+    assert!(next[0].job.status.claim > claimed[9].job.status.claim);
+    store.close().await;
+    again.close().await;
+}
+
+#[tokio::test]
+async fn a_dropped_store_can_be_opened_at_once() {
+    let place = Place::new();
+    for number in 0..5 {
+        let store = place.open();
+        assert_eq!(tally(&store).await, [0, u64::from(number), 0]);
+        store.insert(vec![job(number)]).await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_image_taken_under_load_has_all_that_was_acknowledged_before() {
+    let place = Place::new();
+    let store = Arc::new(place.open());
+    let mut producers = JoinSet::new();
+    for producer in 0..8_u16 {
+        let store = store.clone();
+        producers.spawn(async move {
+            for number in 0..25 {
+                let id = id(producer * 100 + number);
+                store.insert(vec![job_with(id, b"x")]).await.unwrap();
+            }
+            producer
+        });
+    }
+    let first = soon(producers.join_next()).await.unwrap().unwrap();
+    // Some of the others are still at it, or have just ended.
+    let crashed = place.crashed();
+    while let Some(ended) = soon(producers.join_next()).await {
+        ended.unwrap();
+    }
+    let again = crashed.open();
+    for number in 0..25 {
+        let id = id(first * 100 + number);
+        assert!(found(&again, id).await.is_some(), "{id}");
+    }
+    store.close().await;
+    again.close().await;
+}
+
+#[tokio::test]
+async fn jobs_with_taken_keys_are_found_until_no_key_is_free() {
+    let place = Place::new();
+    let store = place.open();
+    let same_key = |random| JobId::from_parts(1_800_000_000_000, 5, random);
+    for random in 0..64 {
+        let new = job_with(same_key(random), b"x");
+        store.insert(vec![new]).await.unwrap();
+    }
+    let refused = store
+        .insert(vec![job(900), job_with(same_key(64), b"x")])
+        .await;
+    let is_refused = matches!(refused, Err(StoreError::Unavailable { .. }));
+    assert!(is_refused, "{refused:?}");
+    assert_eq!(found(&store, id(900)).await, None, "all or none");
+    assert_eq!(tally(&store).await, [0, 64, 0]);
+
+    let claimed = store.claim(want(64)).await.unwrap();
+    assert_eq!(claimed.len(), 64);
+    for claimed in claimed.iter().rev() {
+        let job = succeed(&store, claimed).await.unwrap();
+        assert_eq!(job.spec.id, claimed.job.spec.id);
+    }
+    // A key that is free again is taken again, and hides none of the others.
+    soon(store.delete(same_key(3), None)).await.unwrap();
+    let new = job_with(same_key(99), b"x");
+    store.insert(vec![new]).await.unwrap();
+    for random in (0..64).chain([99]) {
+        let job = found(&store, same_key(random)).await;
+        let state = job.map(|job| job.status.state);
+        let expected = match random {
+            3 => None,
+            99 => Some(State::Waiting),
+            _ => Some(State::Succeeded),
+        };
+        assert_eq!(state, expected, "{random}");
+    }
+    store.close().await;
+}

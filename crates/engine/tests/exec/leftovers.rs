@@ -1,0 +1,169 @@
+//! Nothing of an attempt outlives it, however it ends.
+
+use crate::harness::{Mark, PATIENCE, attempt, failure, patiently, run, runner, shell, until};
+use anteroom::run::{Outcome, Runner as _, Stop};
+use futures_util::future::{FutureExt as _, join_all};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+/// A program with a child, one that nobody waits for, and one in a session of its own whose
+/// parent is gone.
+const FAMILY: &str = "sleep 1000 & (sleep 1000 &); setsid sh -c 'sleep 1000 & sleep 1000' & wait";
+const SLEEPERS: usize = 4;
+
+/// How long it may take after a death that nobody could prepare for.
+const LIMIT: Duration = Duration::from_secs(2);
+
+#[tokio::test]
+async fn a_program_that_ends_leaves_nothing() {
+    let mark = Mark::new();
+    // It ends only once the one in a session of its own has begun.
+    let script = "sleep 1000 &
+        { setsid sh -c 'sleep 1000 & echo up; exec >&-; exec sleep 1000' & } | head -n 1 >&2
+        exit 7";
+    let outcome = run(mark.on(shell(script)), "").await;
+    assert_eq!(failure(outcome).0, "exit status 7: up");
+    assert!(mark.processes().is_empty(), "{:?}", mark.processes());
+}
+
+#[tokio::test]
+async fn a_dropped_attempt_leaves_nothing() {
+    let mark = Mark::new();
+    let runner = runner(mark.on(shell(FAMILY)));
+    let stop = Stop::default();
+    let started = async {
+        mark.wait_for("sleep", SLEEPERS).await;
+        mark.wait_for("anteroom-exec", 1).await[0]
+    };
+    let supervisor = tokio::select! {
+        outcome = runner.run(attempt("", &stop)) => panic!("{outcome:?}"),
+        supervisor = started => supervisor,
+    };
+    mark.wait_for_none(LIMIT).await;
+    let is_reaped = || (!Path::new(&format!("/proc/{supervisor}")).exists()).then_some(());
+    until(LIMIT, is_reaped).await;
+}
+
+#[tokio::test]
+async fn a_dropped_attempt_kills_a_program_that_has_not_begun() {
+    let mark = Mark::new();
+    let runner = runner(mark.on(shell("sleep 1000")));
+    let run = runner.run(attempt("", &Stop::default()));
+    // Polled once, which starts the launcher, and dropped.
+    assert!(run.now_or_never().is_none());
+    mark.wait_for_none(LIMIT).await;
+}
+
+#[tokio::test]
+async fn a_killed_supervisor_takes_its_group_along() {
+    let mark = Mark::new();
+    let runner = runner(mark.on(shell("sleep 1000 & (sleep 1000 &); wait")));
+    let stop = Stop::default();
+    let killing = async {
+        mark.wait_for("sleep", 2).await;
+        let supervisor = mark.wait_for("anteroom-exec", 1).await[0];
+        kill(Pid::from_raw(supervisor), Signal::SIGKILL).unwrap();
+    };
+    let running = runner.run(attempt("", &stop));
+    let (outcome, ()) = patiently(async { tokio::join!(running, killing) }).await;
+    let (message, is_for_good) = failure(outcome);
+    assert!(
+        message.starts_with("the launcher ended without"),
+        "{message}"
+    );
+    assert!(!is_for_good);
+    mark.wait_for_none(LIMIT).await;
+}
+
+#[tokio::test]
+async fn a_signal_to_every_process_of_the_server_does_not_end_the_supervisor() {
+    let mark = Mark::new();
+    let runner = runner(mark.on(shell("sleep 1000 & wait")));
+    let stop = Stop::default();
+    let signalling = async {
+        let sleeper = mark.wait_for("sleep", 1).await[0];
+        let supervisor = mark.wait_for("anteroom-exec", 1).await[0];
+        for signal in [
+            Signal::SIGTERM,
+            Signal::SIGINT,
+            Signal::SIGHUP,
+            Signal::SIGUSR1,
+        ] {
+            kill(Pid::from_raw(supervisor), signal).unwrap();
+        }
+        kill(Pid::from_raw(sleeper), Signal::SIGKILL).unwrap();
+    };
+    let running = runner.run(attempt("", &stop));
+    let (outcome, ()) = patiently(async { tokio::join!(running, signalling) }).await;
+    assert!(matches!(outcome, Outcome::Succeeded(_)), "{outcome:?}");
+}
+
+#[tokio::test]
+async fn a_server_that_is_killed_leaves_nothing() {
+    let mark = Mark::new();
+    let mut server = Server::start(&mark, FAMILY);
+    mark.wait_for("sleep", ATTEMPTS * SLEEPERS).await;
+    server.0.kill().unwrap();
+    mark.wait_for_none(LIMIT).await;
+}
+
+#[tokio::test]
+async fn a_program_dies_with_its_supervisor_when_the_server_cannot_help() {
+    let mark = Mark::new();
+    let server = Server::start(&mark, "exec sleep 1000");
+    mark.wait_for("sleep", ATTEMPTS).await;
+    let pid = Pid::from_raw(server.0.id().cast_signed());
+    kill(pid, Signal::SIGSTOP).unwrap();
+    for supervisor in mark.wait_for("anteroom-exec", ATTEMPTS).await {
+        kill(Pid::from_raw(supervisor), Signal::SIGKILL).unwrap();
+    }
+    mark.wait_for_none(LIMIT).await;
+}
+
+const ATTEMPTS: usize = 3;
+
+/// Tell the test below that it is the server, how its processes are marked, and what it runs.
+const SERVE_MARK: &str = "ANTEROOM_TEST_SERVE_MARK";
+const SERVE_SCRIPT: &str = "ANTEROOM_TEST_SERVE_SCRIPT";
+
+/// A process that runs attempts, killed when it is dropped.
+struct Server(Child);
+
+impl Server {
+    fn start(mark: &Mark, script: &str) -> Self {
+        let server = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "leftovers::the_server_of_other_tests"])
+            .env(SERVE_MARK, mark.name())
+            .env(SERVE_SCRIPT, script)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn();
+        Self(server.unwrap())
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // It may have been killed already.
+        let _killed = self.0.kill();
+        let _reaped = self.0.wait();
+    }
+}
+
+/// Does nothing, unless another test starts it as its server.
+#[tokio::test]
+async fn the_server_of_other_tests() {
+    let variable = |name| std::env::var_os(name)?.into_string().ok();
+    let (Some(mark), Some(script)) = (variable(SERVE_MARK), variable(SERVE_SCRIPT)) else {
+        return;
+    };
+    let runner = runner(Mark::named(mark).on(shell(&script)));
+    let stop = Stop::default();
+    let running = (0..ATTEMPTS).map(|_| runner.run(attempt("", &stop)));
+    // Should the other test fail, this does not stay.
+    let _never = tokio::time::timeout(PATIENCE, join_all(running)).await;
+}

@@ -1,0 +1,10 @@
+//! The exec runner with real programs: one test for each sentence of its promise.
+#![cfg(target_os = "linux")]
+#![expect(clippy::unwrap_used, reason = "a test's unwrap is an assertion")]
+
+mod harness;
+
+mod ending;
+mod leftovers;
+mod start;
+mod streams;
