@@ -41,6 +41,8 @@ enum Command {
     Submit(Settings),
     /// The full life of no-op jobs: in bulk in process, and over HTTP beside the bare handler.
     Life(Settings),
+    /// The full life of no-op jobs in bulk in process, alone.
+    Bulk(Settings),
     /// From a submit to its result, on one connection to an idle server.
     Latency(Settings),
     /// Is the bare process under test.
@@ -148,6 +150,7 @@ fn main() -> anyhow::Result<()> {
         Command::Table(settings) => (settings, &Part::ALL[..]),
         Command::Submit(settings) => (settings, &[Part::BareSubmit, Part::Submit][..]),
         Command::Life(settings) => (settings, &Part::ALL[2..7]),
+        Command::Bulk(settings) => (settings, &[Part::Life][..]),
         Command::Latency(settings) => (settings, &[Part::Latency][..]),
     };
     let machine = machine::describe(&settings.dir);

@@ -64,7 +64,7 @@ pub(crate) fn markdown(settings: &Settings, machine: &str, rows: &[Row]) -> Stri
         "max ms",
         "server CPU s per 1,000",
         "client CPU s per 1,000",
-        "other programs' CPU",
+        "other programs' CPU %",
         "fdatasync quiet p50 / p99 ms",
         "fdatasync meanwhile p50 / p99 ms",
     ];
@@ -174,10 +174,15 @@ fn checks(settings: &Settings, rows: &[Row]) -> Vec<[String; 3]> {
     if settings.rate.is_none() {
         for ratio in RATIOS {
             if let (Some(of), Some(to)) = (rounds(ratio.of), rounds(ratio.to)) {
-                let each = of.iter().zip(to).map(|(of, to)| of.rate / to.rate);
-                let measured = spread(&each.collect::<Vec<_>>(), 2);
+                let both = || of.iter().zip(to);
+                let by_rate = both().map(|(of, to)| of.rate / to.rate);
+                let by_cpu = both().filter_map(|(of, to)| Some(to.cpu()? / of.cpu()?));
+                let measured = spread(&by_rate.collect::<Vec<_>>(), 2);
                 let target = format!("≥ {}", ratio.target);
                 checks.push([ratio.name.to_owned(), measured, target]);
+                let title = format!("{}, if CPU time were all", ratio.name);
+                let measured = spread(&by_cpu.collect::<Vec<_>>(), 2);
+                checks.push([title, measured, NONE.to_owned()]);
             }
         }
     }
@@ -294,8 +299,8 @@ mod tests {
         let figures = |rate: &f64| Figures {
             rate: *rate,
             latency: Some(latency.clone()),
-            server_cpu: Some(0.02),
-            client_cpu: None,
+            server_cpu: Some(0.0),
+            client_cpu: Some(1.0 / rate),
             elsewhere: Some(0.25),
             never_begun: 0,
             disk_quiet: latency.clone(),
@@ -327,6 +332,6 @@ mod tests {
             .filter(|line| line.starts_with("| "))
             .map(|line| line.matches(" |").count())
             .collect();
-        assert_eq!(widths, [10, 10, 10, 10, 10, 3, 3, 3, 3, 3], "{text}");
+        assert_eq!(widths, [10, 10, 10, 10, 10, 3, 3, 3, 3, 3, 3], "{text}");
     }
 }

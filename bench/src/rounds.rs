@@ -83,6 +83,13 @@ pub(crate) struct Figures {
     pub(crate) disk_loaded: Option<Histogram<u64>>,
 }
 
+impl Figures {
+    /// CPU seconds of both sides for 1,000 jobs.
+    pub(crate) fn cpu(&self) -> Option<f64> {
+        Some(self.server_cpu? + self.client_cpu?)
+    }
+}
+
 /// A part and its figures, round by round.
 #[derive(Debug)]
 pub(crate) struct Row {

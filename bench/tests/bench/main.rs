@@ -98,7 +98,7 @@ fn the_latency_of_an_idle_server_is_measured() {
 #[test]
 fn the_table_has_everything() {
     let rows = rows(&["table", "--store=memory", "--rounds=2"]);
-    assert_eq!(rows.len(), 2 + 8 + 2 + 4, "{rows:#?}");
+    assert_eq!(rows.len(), 2 + 8 + 2 + 7, "{rows:#?}");
 }
 
 #[test]
