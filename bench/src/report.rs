@@ -158,7 +158,7 @@ fn cells(row: &Row) -> [String; 10] {
         spread(
             &of(|figures| figures.elsewhere.map(|share| share * 100.0)),
             0,
-        ) + " %",
+        ),
         disk(&all(rounds, |figures| Some(&figures.disk_quiet))),
         disk(&all(rounds, |figures| figures.disk_loaded.as_ref())),
     ]

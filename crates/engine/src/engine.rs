@@ -78,7 +78,7 @@ pub enum StartError {
 /// Takes jobs, has them run, and tells what became of them. Cheap to clone.
 ///
 /// Loops that it runs until it is shut down: a dispatcher for each task that this process runs
-/// ([`dispatch`]), the lease keeper and the upkeep ([`maintain`]), and every attempt.
+/// (`dispatch.rs`), the lease keeper and the upkeep (`maintain.rs`), and every attempt.
 #[derive(Clone, Debug)]
 pub struct Engine {
     pub(crate) shared: Arc<Shared>,

@@ -1,2 +1,13 @@
-//! Placeholder.
-fn main() {}
+//! The binary `anteroom`: the server, and a client of it for the command line.
+
+use std::process::ExitCode;
+
+mod cli;
+mod config;
+mod logging;
+
+fn main() -> ExitCode {
+    // Ends here where the server has started this binary to start a program.
+    anteroom::run::exec::launcher::run_if_asked();
+    cli::run()
+}

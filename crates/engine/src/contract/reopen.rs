@@ -179,23 +179,22 @@ pub async fn a_closed_store_refuses_everything(trial: &mut Trial) {
     let (id, all) = (held.id, Filter::default());
     let change = Change::new(id, held.succeeded());
     let job = trial.new_job();
-    let refusals: [(&str, Option<StoreError>); 11] = [
-        ("insert", store.insert(vec![job]).await.err()),
-        ("claim", store.claim(want(1)).await.err()),
-        ("waiting claim", store.claim(want_and_wait(1)).await.err()),
-        ("apply", store.apply(vec![change]).await.err()),
-        ("overdue", store.overdue(9).await.err()),
-        ("prune", store.prune(9).await.err()),
-        ("delete", store.delete(id, None).await.err()),
-        ("get", store.get(id).await.err()),
-        ("input", store.input(id).await.err()),
-        ("list", store.list(&all, page).await.err()),
-        ("counts", store.counts().await.err()),
-    ];
-    for (what, error) in refusals {
+    let refused = |what: &str, error: Option<StoreError>| {
         let is_closed = matches!(error, Some(StoreError::Closed));
         assert!(is_closed, "{what}: {error:?}");
-    }
+    };
+    refused("insert", store.insert(vec![job]).await.err());
+    refused("claim", store.claim(want(1)).await.err());
+    refused("waiting claim", store.claim(want_and_wait(1)).await.err());
+    refused("apply", store.apply(vec![change]).await.err());
+    refused("overdue", store.overdue(9).await.err());
+    refused("prune", store.prune(9).await.err());
+    refused("delete", store.delete(id, None).await.err());
+    refused("get", store.get(id).await.err());
+    refused("input", store.input(id).await.err());
+    refused("result", store.result(id).await.err());
+    refused("list", store.list(&all, page).await.err());
+    refused("counts", store.counts().await.err());
     // Once more does no harm.
     soon("close", store.close()).await;
 }

@@ -1,9 +1,9 @@
 //! The `SQLite` store: durable, embedded, for one process on one machine.
 //!
 //! What an operation acknowledged is on the disk: it was committed with an fsync. All writing is
-//! done by one thread, which gathers what waits for it into one transaction ([`writer`]); reading
-//! is done beside it from what was committed ([`read`]). The order of the waiting jobs is kept in
-//! memory ([`order`]) and rebuilt when the store is opened ([`open`]).
+//! done by one thread, which gathers what waits for it into one transaction (`writer`); reading
+//! is done beside it from what was committed (`read`). The order of the waiting jobs is kept in
+//! memory (`order`) and rebuilt when the store is opened (`open`).
 //!
 //! A failure that passes (a full disk) is [`StoreError::Unavailable`]: the transaction is rolled
 //! back, memory put back, and the store goes on by itself once there is room. After any other

@@ -2,6 +2,8 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by it")]
 
 mod attempts;
+#[cfg(feature = "contract")]
+mod broken_stores;
 mod harness;
 mod path;
 mod stopping;

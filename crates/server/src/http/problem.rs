@@ -1,7 +1,7 @@
 //! What an error looks like: a problem document by RFC 9457.
 //!
-//! A handler returns a [`Problem`]; [`edge`](super::edge) writes it once it is known where the
-//! router is mounted. Each [`Kind`] has its page in `docs/problems`.
+//! A handler returns a `Problem`; the edge of the router writes it, where it is known what the
+//! router is mounted under. Each [`Kind`] has its page in `docs/problems`.
 
 use super::limits::{RETRY_AFTER_DRAINING, RETRY_AFTER_OVERLOAD};
 use super::represent::ErrorView;
@@ -390,6 +390,35 @@ impl Problem {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_store_says_stays_in_the_log() {
+        let reason = "/var/lib/anteroom.db: disk I/O error".to_owned();
+        for error in [
+            StoreError::Unavailable {
+                reason: reason.clone(),
+            },
+            StoreError::Unknown {
+                reason: reason.clone(),
+            },
+            StoreError::Failed {
+                reason: reason.clone(),
+            },
+            StoreError::Overloaded {
+                waiting: 9,
+                limit: 8,
+            },
+            StoreError::Closed,
+        ] {
+            let problem = Problem::from(SubmitError::Store(error.clone()));
+            let (status, headers, body) = problem.to_parts("", "/v1/jobs");
+            let text = String::from_utf8(body).unwrap();
+            assert_eq!(status, 503, "{error}");
+            assert_eq!(headers[header::RETRY_AFTER], "1", "{error}");
+            assert!(text.contains("/problems/store-unavailable"), "{text}");
+            assert!(!text.contains("disk"), "{text}");
+        }
+    }
 
     #[test]
     fn every_kind_has_a_slug_of_its_own_and_an_error_status() {

@@ -21,7 +21,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use std::convert::Infallible;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
@@ -63,7 +63,7 @@ impl Default for ServeLimits {
 ///
 /// # Cancel safety
 ///
-/// A dropped call stops accepting; connections end as they do when the server shuts down.
+/// A dropped call stops accepting and cuts all connections.
 pub async fn serve(
     listener: TcpListener,
     router: Router,
@@ -169,18 +169,24 @@ fn answer(
 ) -> impl Future<Output = Result<Response<Tracked>, Infallible>> + use<> {
     round.begin();
     let round = round.clone();
-    let has_body = !request.body().is_end_stream();
     let uri = request.uri().clone();
-    let checked = check_head(&request).map(|()| router.call(request.map(Body::new)));
+    let checked = check_head(&request).map(|()| {
+        let request = request.map(|body| {
+            let round = round.clone();
+            let (body, is_read) = (body, false);
+            Body::new(Asked {
+                body,
+                round,
+                is_read,
+            })
+        });
+        router.call(request)
+    });
     async move {
         let response = match checked {
             Ok(answer) => answer.await?,
             Err(problem) => problem.render("", uri.path()),
         };
-        let status = response.status();
-        if has_body && (status.is_client_error() || status.is_server_error()) {
-            round.refuse();
-        }
         Ok(response.map(|body| Tracked { body, round }))
     }
 }
@@ -203,6 +209,44 @@ fn check_head(request: &Request<Incoming>) -> Result<(), Problem> {
     }
     let detail = format!("a request has one field Host; this one has {hosts}");
     Err(Problem::new(Kind::MalformedRequest, detail))
+}
+
+/// A request's body that tells when nobody reads the rest of it.
+#[derive(Debug)]
+struct Asked {
+    body: Incoming,
+    round: Arc<Round>,
+    is_read: bool,
+}
+
+impl HttpBody for Asked {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
+        self.is_read = frame.is_none();
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+impl Drop for Asked {
+    fn drop(&mut self) {
+        if !self.is_read && !self.body.is_end_stream() {
+            self.round.refuse();
+        }
+    }
 }
 
 /// An answer's body that tells when it is sent or given up.

@@ -1,10 +1,9 @@
-//! A server on a real socket over the memory store, and a client that sends exactly what it is
+//! A server on a real socket over the store of this binary, and a client that sends exactly what it is
 //! told to.
 
 use anteroom::clock::{Clock, ManualClock};
 use anteroom::core::{JobId, Payload, RetryPolicy, ShownState, Timestamp};
 use anteroom::run::{Attempt, Outcome, function};
-use anteroom::store::memory::MemoryStore;
 use anteroom::store::{Filter, Page};
 use anteroom::{Engine, Options, Task, TaskRunner, Until};
 use anteroom_server::http::serve::{ServeLimits, serve};
@@ -15,6 +14,7 @@ use std::fmt::Write;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
+use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, oneshot};
@@ -57,6 +57,8 @@ pub(crate) struct Server {
     pub(crate) hand: Option<ManualClock>,
     stop: Option<oneshot::Sender<()>>,
     serving: JoinSet<()>,
+    /// Where the store has its files, if it has any.
+    _folder: Option<TempDir>,
 }
 
 /// What a test wants of its server.
@@ -103,7 +105,7 @@ impl Server {
             (Clock::system(), None)
         };
         let gate = Gate::new();
-        let store = Arc::new(MemoryStore::new(clock));
+        let (store, folder) = crate::store::open(clock);
         let engine = Engine::start(store, tasks(&gate), wanted.options)
             .await
             .unwrap();
@@ -120,6 +122,7 @@ impl Server {
             hand,
             stop: Some(stop),
             serving,
+            _folder: folder,
         }
     }
 

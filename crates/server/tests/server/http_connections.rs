@@ -61,6 +61,30 @@ async fn what_is_not_http_is_answered_with_a_problem() {
     }
 }
 
+/// Whatever one byte of a request becomes, there is an answer, and an error is a problem.
+#[tokio::test]
+async fn no_damaged_request_goes_without_an_answer() {
+    let server = limited(ServeLimits {
+        head_timeout: Duration::from_millis(20),
+        ..ServeLimits::default()
+    })
+    .await;
+    let whole = b"GET /v1/jobs?page_size=1 HTTP/1.1\r\nhost: localhost\r\naccept: */*\r\n\r\n";
+    for at in 0..whole.len() {
+        for byte in *b"\0 \r\n%A/:\x80" {
+            let mut damaged = whole.to_vec();
+            damaged[at] = byte;
+            let mut connection = server.connect().await;
+            connection.write(&damaged).await;
+            let answer = connection.answer(false).await;
+            if answer.status >= 400 {
+                let status = answer.json()["status"].clone();
+                assert_eq!(status, answer.status, "{}", damaged.escape_ascii());
+            }
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_head_that_is_too_large_is_431() {
     let server = Server::start().await;
@@ -89,6 +113,20 @@ async fn a_body_that_is_too_large_is_refused_before_it_is_read() {
     let answer = connection.answer(false).await;
     answer.is_problem(413, "payload-too-large");
     assert_eq!(answer.header("connection"), Some("close"));
+    assert!(connection.closed().await.is_empty());
+}
+
+/// A body that a call has no use for is not read, and does not cost the client its answer.
+#[tokio::test]
+async fn a_body_that_nobody_wants_does_no_harm() {
+    let server = Server::start().await;
+    let id = server.submit("pulled", "").await;
+    let mut connection = server.connect().await;
+    let path = format!("/v1/jobs/{id}/cancel");
+    let answer = connection
+        .send("POST", &path, &[], &vec![b'x'; 3_000_000])
+        .await;
+    assert_eq!(answer.status, 200);
     assert!(connection.closed().await.is_empty());
 }
 

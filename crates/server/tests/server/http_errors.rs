@@ -70,6 +70,31 @@ async fn a_malformed_path_is_400() {
     }
 }
 
+/// Forms of a request's target that no route has.
+#[tokio::test]
+async fn odd_targets_are_answered_too() {
+    let server = Server::start().await;
+    for (method, target) in [
+        ("OPTIONS", "*"),
+        ("CONNECT", "example.org:80"),
+        ("GET", "http://localhost"),
+        ("GET", "http://localhost/nowhere"),
+        ("GET", "/nowhere?%"),
+        ("GET", "/v1%2Fjobs"),
+    ] {
+        let answer = server.send(method, target, &[], b"").await;
+        if target == "http://localhost" {
+            assert_eq!(answer.status, 200, "the root");
+        } else {
+            let problem = answer.json();
+            assert_eq!(
+                problem["type"], "/problems/unknown-route",
+                "{method} {target}"
+            );
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_path_that_is_too_long_is_414() {
     let server = Server::start().await;

@@ -1,4 +1,4 @@
-//! The HTTP contract on real sockets: about one test for each sentence.
+//! The HTTP contract on real sockets, over the memory store: about one test for each sentence.
 #![expect(
     clippy::unwrap_used,
     reason = "helpers of tests are outside of test functions, where clippy allows it"
@@ -12,3 +12,16 @@ mod http_errors;
 mod http_read;
 mod http_submit;
 mod mount;
+
+mod store {
+    use anteroom::clock::Clock;
+    use anteroom::store::Store;
+    use anteroom::store::memory::MemoryStore;
+    use std::sync::Arc;
+    use tempfile::TempDir;
+
+    /// Opens a store of a test's own.
+    pub(crate) fn open(clock: Clock) -> (Arc<dyn Store>, Option<TempDir>) {
+        (Arc::new(MemoryStore::new(clock)), None)
+    }
+}

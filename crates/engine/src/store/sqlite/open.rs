@@ -69,8 +69,7 @@ pub(super) fn connect_reader(path: &Path) -> Result<Connection, OpenError> {
         let db = Connection::open_with_flags(path, flags)?;
         db.pragma_update(None, "query_only", true)?;
         db.pragma_update(None, "cache_size", -16_384)?;
-        db.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
-        keep_plans(&db)?;
+        configure(&db)?;
         Ok(db)
     };
     open().map_err(|error| OpenError::sqlite(path, &error))
@@ -203,8 +202,7 @@ fn create(path: &Path, folder: &Path) -> Result<(), OpenError> {
 fn connect(path: &Path) -> SqlResult<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let db = Connection::open_with_flags(path, flags)?;
-    // Whether the log is merged at the end is up to the writer: not after a failure.
-    db.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+    configure(&db)?;
     db.pragma_update_and_check(None, "journal_mode", "wal", |row| {
         match row.get_ref(0)?.as_str()? {
             "wal" => Ok(()),
@@ -217,15 +215,14 @@ fn connect(path: &Path) -> SqlResult<Connection> {
     db.pragma_update(None, "cache_size", -65_536)?;
     db.pragma_update(None, "foreign_keys", false)?;
     db.pragma_update(None, "temp_store", "memory")?;
-    keep_plans(&db)?;
     Ok(db)
 }
 
-/// Keeps a statement's plan, whatever its parameters are.
-///
-/// Else the planner looks at the parameters, and a statement that goes back to the cache, which
-/// clears them, is parsed and planned anew at its next use: most of the cost of a read.
-fn keep_plans(db: &Connection) -> SqlResult<()> {
+/// Sets what holds for all connections.
+fn configure(db: &Connection) -> SqlResult<()> {
+    // Whether the log is merged at the end is up to the writer: not after a failure.
+    db.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+    // Or a statement with a range is prepared anew for each value bound to it.
     db.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
     Ok(())
 }

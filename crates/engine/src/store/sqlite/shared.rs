@@ -88,7 +88,15 @@ impl Shared {
 
     /// Returns what to say where an answer will never come.
     pub(super) fn ended(&self) -> StoreError {
-        self.failure().unwrap_or(StoreError::Closed)
+        if let Some(failure) = self.failure() {
+            return failure;
+        }
+        if self.closed.load(Ordering::Acquire) {
+            return StoreError::Closed;
+        }
+        // A thread is panicking, and has not come to say so.
+        let reason = format!("{}: a thread of the store ended", self.path.display());
+        StoreError::Unknown { reason }
     }
 
     /// Marks the store as closed, and tells whether it was before.

@@ -27,7 +27,11 @@ use tokio::sync::oneshot;
 /// Pages of the log that are not merged yet, from which on they are: about 16 MB.
 const LOG_PAGES_MERGED: i64 = 4_000;
 /// Pages of the log from which on it waits for the readers, to begin at its start again.
-const LOG_PAGES_MAX: i64 = 64_000;
+const LOG_PAGES_MAX: i64 = 16_000;
+/// How long the log's beginning anew waits for readers: no commit is held up for longer.
+const READERS_AWAITED: Duration = Duration::from_millis(20);
+/// How long a transaction waits for one of another program.
+const OTHERS_AWAITED: Duration = Duration::from_secs(5);
 /// The longest sleep, so that a corrected clock is noticed.
 const SLEEP_MAX: Duration = Duration::from_hours(1);
 /// How long parked claims rest after a transaction failed.
@@ -478,7 +482,10 @@ impl Writer<'_> {
         let counts = |row: &rusqlite::Row<'_>| Ok((row.get::<_, i64>(1)?, row.get::<_, i64>(2)?));
         let (pages, merged) = self.sql.log_frames.query_row([], counts)?;
         if pages >= LOG_PAGES_MAX {
-            self.sql.restart_log.query_row([], counts)?;
+            self.db.busy_timeout(READERS_AWAITED)?;
+            let restarted = self.sql.restart_log.query_row([], counts);
+            self.db.busy_timeout(OTHERS_AWAITED)?;
+            restarted?;
         } else if pages - merged >= LOG_PAGES_MERGED {
             self.sql.checkpoint.query_row([], counts)?;
         }

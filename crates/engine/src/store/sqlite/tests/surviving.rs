@@ -116,3 +116,29 @@ async fn jobs_with_taken_keys_are_found_until_no_key_is_free() {
     }
     store.close().await;
 }
+
+static LARGE: [u8; 7_000_000] = [1; 7_000_000];
+
+#[tokio::test]
+async fn a_reader_from_outside_holds_up_no_commit_for_long() {
+    let place = Place::new();
+    let store = place.open();
+    store.insert(vec![job(0)]).await.unwrap();
+    let outside = Connection::open(place.path()).unwrap();
+    outside
+        .execute_batch("BEGIN; SELECT count(*) FROM job;")
+        .unwrap();
+    // Far more pages than the log should have: it cannot begin anew while the reader reads.
+    for number in 1..=12 {
+        let large = job_with(id(number), &LARGE);
+        soon(store.insert(vec![large])).await.unwrap();
+    }
+    let log = || std::fs::metadata(place.file("jobs.db-wal")).unwrap().len();
+    assert!(log() > 80_000_000, "{}", log());
+    outside.execute_batch("COMMIT").unwrap();
+    store.insert(vec![job(900)]).await.unwrap();
+    // The log is tended after the answer; the next operation comes after that.
+    assert_eq!(tally(&store).await, [0, 14, 0]);
+    assert!(log() < 1_000_000, "{} after it began anew", log());
+    store.close().await;
+}

@@ -1,0 +1,262 @@
+//! The command line: what may be asked for, and the exit code of each answer.
+//!
+//! 0 is well, 1 a failure, 2 wrong usage or configuration.
+
+use crate::config::{self, Environment, Flags};
+use anteroom::core::{JobId, Name};
+use clap::{Args, Parser, Subcommand};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+mod check;
+mod client;
+mod jobs;
+mod serve;
+mod show;
+
+const CONFIG_HELP: &str = "The configuration [default: anteroom.toml, if it is there]";
+const SERVER_HELP: &str = "The server [env: ANTEROOM_SERVER] [default: http://127.0.0.1:8080]";
+const ENVIRONMENT_HELP: &str = "\
+Flags win over environment variables, and those over the file: ANTEROOM_CONFIG, and \
+ANTEROOM_LISTEN, ANTEROOM_STORE, ANTEROOM_RETAIN and so on for the keys of the file. ANTEROOM_LOG \
+says which log lines are written (info, or target=level,...), ANTEROOM_LOG_FORMAT=json how.";
+
+/// The waiting room between a web API and its slow work.
+///
+/// Without a command it serves.
+#[derive(Debug, Parser)]
+#[command(name = "anteroom", version, args_conflicts_with_subcommands = true)]
+#[command(after_help = ENVIRONMENT_HELP)]
+struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    serve: ServeArgs,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serves until SIGINT or SIGTERM; a second one stops at once.
+    Serve(ServeArgs),
+    /// Checks the configuration and does nothing else.
+    Check(CheckArgs),
+    /// Hands in a job.
+    Submit(Box<SubmitArgs>),
+    /// Shows a job.
+    Job(JobArgs),
+    /// Cancels a job, or tells it to stop if it is running.
+    Cancel(CancelArgs),
+}
+
+/// How to serve.
+#[derive(Args, Debug)]
+struct ServeArgs {
+    #[arg(long, value_name = "FILE", help = CONFIG_HELP)]
+    config: Option<PathBuf>,
+    /// The address to listen on; port 0 picks a free one [default: 127.0.0.1:8080]
+    #[arg(long, value_name = "ADDR")]
+    listen: Option<String>,
+    /// Where jobs are kept: sqlite:PATH or memory: [default: sqlite:anteroom.db]
+    #[arg(long, value_name = "URL")]
+    store: Option<String>,
+    /// Listens beyond loopback although anybody there may then do anything
+    #[arg(long)]
+    insecure: bool,
+}
+
+/// What to check.
+#[derive(Args, Debug)]
+struct CheckArgs {
+    #[arg(long, value_name = "FILE", help = CONFIG_HELP)]
+    config: Option<PathBuf>,
+}
+
+/// Which server to ask, and how to show the answer.
+#[derive(Args, Debug)]
+struct ClientArgs {
+    #[arg(long, value_name = "URL", help = SERVER_HELP)]
+    server: Option<String>,
+    /// Prints the job as the server gives it
+    #[arg(long)]
+    json: bool,
+}
+
+/// What to submit.
+#[derive(Args, Debug)]
+struct SubmitArgs {
+    /// The kind of work
+    task: Name,
+    /// What the task is given: a text, @FILE, or - for standard input [default: nothing]
+    #[arg(long, value_name = "TEXT|@FILE|-", allow_hyphen_values = true)]
+    input: Option<String>,
+    /// The media type of the input [default: text/plain for a text, else application/octet-stream]
+    #[arg(long, value_name = "TYPE")]
+    content_type: Option<String>,
+    /// Waits until the job is done; if it is not by then, the exit code is 1
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    wait: Option<Duration>,
+    /// The line that it waits in
+    #[arg(long)]
+    queue: Option<Name>,
+    /// Whose turn it takes within the queue
+    #[arg(long)]
+    group: Option<String>,
+    /// From 0, most urgent, to 9
+    #[arg(long, value_parser = clap::value_parser!(u8).range(0..=9))]
+    priority: Option<u8>,
+    /// Starts it that much later
+    #[arg(long, value_name = "DURATION", value_parser = duration_text, conflicts_with = "run_at")]
+    delay: Option<String>,
+    /// Starts it no earlier than this, as 2030-01-31T12:00:00Z
+    #[arg(long, value_name = "TIME")]
+    run_at: Option<String>,
+    /// Attempts that it gets
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100))]
+    max_attempts: Option<u32>,
+    /// How long an attempt may run
+    #[arg(long, value_name = "DURATION", value_parser = duration_text)]
+    timeout: Option<String>,
+    /// How long it is kept after its end
+    #[arg(long, value_name = "DURATION", value_parser = duration_text)]
+    retain: Option<String>,
+    /// A label of your own; may be given again
+    #[arg(long = "tag", value_name = "NAME=VALUE", value_parser = tag)]
+    tags: Vec<(Name, String)>,
+    #[command(flatten)]
+    client: ClientArgs,
+}
+
+/// Which job to show.
+#[derive(Args, Debug)]
+struct JobArgs {
+    /// The job
+    id: JobId,
+    /// Waits until it is done; if it is not by then, the exit code is 1
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    wait: Option<Duration>,
+    /// Prints its result, and nothing else
+    #[arg(long, conflicts_with = "json")]
+    result: bool,
+    #[command(flatten)]
+    client: ClientArgs,
+}
+
+/// Which job to cancel.
+#[derive(Args, Debug)]
+struct CancelArgs {
+    /// The job
+    id: JobId,
+    #[command(flatten)]
+    client: ClientArgs,
+}
+
+/// Why a command did not do what it was asked for: what to tell the person, and the exit code.
+#[derive(Debug)]
+enum Stopped {
+    /// The usage or the configuration is wrong. Told as it is.
+    Usage(String),
+    /// Something failed.
+    Failure(String),
+}
+
+/// Does what the command line asks for.
+pub(crate) fn run() -> ExitCode {
+    let cli = Cli::parse();
+    let environment = Environment::of_process();
+    let done = match cli.command.unwrap_or(Command::Serve(cli.serve)) {
+        Command::Serve(args) => serve::run(args, &environment),
+        Command::Check(args) => check::run(args, &environment),
+        Command::Submit(args) => jobs::submit(*args, &environment),
+        Command::Job(args) => jobs::job(&args, &environment),
+        Command::Cancel(args) => jobs::cancel(&args, &environment),
+    };
+    match done {
+        Ok(code) => code,
+        Err(Stopped::Usage(message)) => {
+            eprintln!("{message}");
+            ExitCode::from(2)
+        }
+        Err(Stopped::Failure(message)) => {
+            eprintln!("error: {message}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Reads the configuration, and warns of what looks odd in it.
+fn load(flags: &Flags, environment: &Environment) -> Result<config::Loaded, Stopped> {
+    let folder = std::env::current_dir()
+        .map_err(|error| Stopped::Failure(format!("there is no current folder: {error}")))?;
+    let loaded = config::load(flags, environment, &folder)
+        .map_err(|error| Stopped::Usage(error.to_string()))?;
+    for warning in &loaded.warnings {
+        eprintln!("warning: {warning}");
+    }
+    Ok(loaded)
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    config::duration(text)
+}
+
+/// Checks a duration that the server is going to read itself.
+fn duration_text(text: &str) -> Result<String, String> {
+    config::duration(text).map(|_| text.to_owned())
+}
+
+fn tag(text: &str) -> Result<(Name, String), String> {
+    let (name, value) = text.split_once('=').ok_or("expected NAME=VALUE")?;
+    let name = Name::new(name).map_err(|error| format!("the name {error}"))?;
+    Ok((name, value.to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_holds_together() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn serving_is_the_default() {
+        let cli = Cli::try_parse_from(["anteroom", "--listen", "127.0.0.1:0"]).unwrap();
+        assert!(cli.command.is_none());
+        assert_eq!(cli.serve.listen.as_deref(), Some("127.0.0.1:0"));
+    }
+
+    #[test]
+    fn wrong_usage_is_refused() {
+        let cases: &[&[&str]] = &[
+            &["nonsense"],
+            &["submit"],
+            &["submit", "No Name"],
+            &["submit", "a", "--priority", "10"],
+            &["submit", "a", "--delay", "soon"],
+            &[
+                "submit",
+                "a",
+                "--delay",
+                "1s",
+                "--run-at",
+                "2030-01-01T00:00:00Z",
+            ],
+            &["submit", "a", "--tag", "x"],
+            &["job", "7"],
+            &[
+                "job",
+                "019abc00-0000-7000-8000-000000000000",
+                "--result",
+                "--json",
+            ],
+            &["serve", "--hold"],
+        ];
+        for case in cases {
+            let words = std::iter::once("anteroom").chain(case.iter().copied());
+            assert!(Cli::try_parse_from(words).is_err(), "{case:?}");
+        }
+    }
+}

@@ -1,0 +1,226 @@
+//! Speaks HTTP to a server, for the client commands.
+
+use super::{ClientArgs, Stopped};
+use crate::config::{Environment, SERVER_DEFAULT};
+use bytes::Bytes;
+use http::header::{CONTENT_TYPE, HeaderName};
+use http::uri::{Authority, PathAndQuery, Scheme};
+use http::{HeaderValue, Method, Request, Response, StatusCode, Uri};
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::Incoming;
+use hyper_util::client::legacy::Client as HttpClient;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
+use serde::Deserialize;
+use std::error::Error;
+use std::fmt::Write as _;
+use std::time::Duration;
+
+/// How long a server may take to answer beyond the wait it was asked for.
+const ANSWER_WITHIN: Duration = Duration::from_secs(30);
+/// Bytes of an answer that is no result: jobs are far smaller.
+const ANSWER_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// A server as its clients see it.
+#[derive(Debug)]
+pub(super) struct Client {
+    authority: Authority,
+    /// What all paths begin with: a server may be mounted in another app.
+    prefix: String,
+    http: HttpClient<HttpConnector, Full<Bytes>>,
+}
+
+/// A call to be made.
+#[derive(Debug)]
+pub(super) struct Call {
+    pub(super) method: Method,
+    /// Path and query, from `/v1`.
+    pub(super) path: String,
+    pub(super) headers: Vec<(HeaderName, HeaderValue)>,
+    pub(super) body: Bytes,
+    /// How long the server may wait before it answers.
+    pub(super) wait: Option<Duration>,
+}
+
+impl Call {
+    /// Returns a call without headers or body.
+    pub(super) fn new(method: Method, path: impl Into<String>) -> Self {
+        Self {
+            method,
+            path: path.into(),
+            headers: Vec::new(),
+            body: Bytes::new(),
+            wait: None,
+        }
+    }
+
+    /// Asks the server to wait that long for the job's end, in whole seconds.
+    pub(super) fn waiting(mut self, wait: Option<Duration>) -> Self {
+        self.wait = wait;
+        self
+    }
+}
+
+impl Client {
+    /// Returns a client of the server that the flags, or else the environment, name.
+    pub(super) fn new(args: &ClientArgs, environment: &Environment) -> Result<Self, Stopped> {
+        let url = args.server.clone().or_else(|| environment.server());
+        let url = url.as_deref().unwrap_or(SERVER_DEFAULT);
+        let wrong = || {
+            let expected = "expected a URL such as \"http://127.0.0.1:8080\"";
+            Stopped::Usage(format!("error: the server is {url:?}; {expected}"))
+        };
+        let uri: Uri = url.parse().map_err(|_| wrong())?;
+        if uri.scheme() != Some(&Scheme::HTTP) || uri.query().is_some() {
+            return Err(wrong());
+        }
+        let authority = uri.authority().cloned().ok_or_else(wrong)?;
+        Ok(Self {
+            authority,
+            prefix: uri.path().trim_end_matches('/').to_owned(),
+            http: HttpClient::builder(TokioExecutor::new()).build_http(),
+        })
+    }
+
+    /// Makes a call and returns a 2xx answer.
+    ///
+    /// # Errors
+    ///
+    /// [`Stopped::Failure`] for every other answer, or none.
+    pub(super) async fn call(&self, call: Call) -> Result<Response<Incoming>, Stopped> {
+        let patience = call.wait.unwrap_or_default().saturating_add(ANSWER_WITHIN);
+        let sent = self.http.request(self.request(call)?);
+        let Ok(answer) = tokio::time::timeout(patience, sent).await else {
+            let (server, seconds) = (&self.authority, patience.as_secs());
+            let message = format!("http://{server} gave no answer within {seconds} s");
+            return Err(Stopped::Failure(message));
+        };
+        let response = answer.map_err(|error| self.unreachable(&error))?;
+        if response.status().is_success() {
+            return Ok(response);
+        }
+        let status = response.status();
+        let body = body(response).await?;
+        Err(Stopped::Failure(describe_problem(status, &body)))
+    }
+
+    fn request(&self, call: Call) -> Result<Request<Full<Bytes>>, Stopped> {
+        let bug = |error: http::Error| Stopped::Failure(format!("cannot ask that: {error}"));
+        let path: PathAndQuery = format!("{}{}", self.prefix, call.path)
+            .parse()
+            .map_err(|error: http::uri::InvalidUri| bug(error.into()))?;
+        let uri = Uri::builder()
+            .scheme(Scheme::HTTP)
+            .authority(self.authority.clone())
+            .path_and_query(path)
+            .build()
+            .map_err(bug)?;
+        let mut request = Request::builder().method(call.method).uri(uri);
+        if let Some(wait) = call.wait {
+            // Rounded up: the server counts whole seconds.
+            let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+            request = request.header("prefer", format!("wait={seconds}"));
+        }
+        for (name, value) in call.headers {
+            request = request.header(name, value);
+        }
+        request.body(Full::new(call.body)).map_err(bug)
+    }
+
+    fn unreachable(&self, error: &hyper_util::client::legacy::Error) -> Stopped {
+        // The layers above the innermost say no more than that it did not work.
+        let mut innermost: &dyn Error = error;
+        while let Some(cause) = innermost.source() {
+            innermost = cause;
+        }
+        let server = &self.authority;
+        Stopped::Failure(format!("cannot reach http://{server}: {innermost}"))
+    }
+}
+
+/// Reads an answer that is no result.
+pub(super) async fn body(response: Response<Incoming>) -> Result<Bytes, Stopped> {
+    let limited = Limited::new(response.into_body(), ANSWER_BYTES_MAX);
+    let collected = limited.collect().await;
+    collected
+        .map(http_body_util::Collected::to_bytes)
+        .map_err(|error| Stopped::Failure(format!("the answer broke off: {error}")))
+}
+
+/// Percent-encodes a value of a query.
+pub(super) fn encode(value: &str) -> String {
+    let mut encoded = String::with_capacity(value.len());
+    for byte in value.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            encoded.push(char::from(byte));
+        } else {
+            // Writing to a string does not fail.
+            let _ = write!(encoded, "%{byte:02X}");
+        }
+    }
+    encoded
+}
+
+/// Returns a header that gives the body's media type.
+pub(super) fn content_type(media_type: &str) -> Result<(HeaderName, HeaderValue), Stopped> {
+    let value = HeaderValue::from_str(media_type)
+        .map_err(|_| Stopped::Usage(format!("error: {media_type:?} is not a media type")))?;
+    Ok((CONTENT_TYPE, value))
+}
+
+/// What a server says that refuses.
+#[derive(Deserialize)]
+struct Problem {
+    title: String,
+    #[serde(default)]
+    detail: String,
+    #[serde(default)]
+    errors: Vec<ProblemPart>,
+}
+
+#[derive(Deserialize)]
+struct ProblemPart {
+    detail: String,
+    pointer: Option<String>,
+    parameter: Option<String>,
+}
+
+fn describe_problem(status: StatusCode, body: &[u8]) -> String {
+    let Ok(problem) = serde_json::from_slice::<Problem>(body) else {
+        return format!("the server answered {status}");
+    };
+    let mut text = problem.title;
+    if !problem.detail.is_empty() {
+        text = format!("{text}: {}", problem.detail);
+    }
+    for part in problem.errors {
+        let place = part.parameter.or(part.pointer).unwrap_or_default();
+        let line = format!("\n  {place}: {}", part.detail);
+        text.push_str(&line);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_problem_is_told_with_its_parts() {
+        let body = br#"{"title": "Invalid query", "status": 400, "detail": "one is wrong",
+                        "errors": [{"detail": "is 10; the most is 9", "parameter": "priority"}]}"#;
+        assert_eq!(
+            describe_problem(StatusCode::BAD_REQUEST, body),
+            "Invalid query: one is wrong\n  priority: is 10; the most is 9"
+        );
+        assert_eq!(
+            describe_problem(StatusCode::BAD_GATEWAY, b"<html>"),
+            "the server answered 502 Bad Gateway"
+        );
+    }
+
+    #[test]
+    fn a_query_value_is_encoded() {
+        assert_eq!(encode("a b&c=ä/1-._~"), "a%20b%26c%3D%C3%A4%2F1-._~");
+    }
+}

@@ -1,0 +1,231 @@
+//! `anteroom serve`: opens the store, starts the engine, serves, and stops as it was asked to.
+
+use super::{ServeArgs, Stopped, load};
+use crate::config::{Config, Environment, Flags, RunnerConfig, StoreUrl, TaskConfig};
+use crate::logging;
+use anteroom::clock::Clock;
+use anteroom::core::Name;
+use anteroom::run::exec::{Exec, ExecRunner, Launcher};
+use anteroom::store::Store;
+use anteroom::store::memory::MemoryStore;
+use anteroom::store::sqlite::SqliteStore;
+use anteroom::{Engine, Options, Task, TaskRunner};
+use anteroom_server::http::browsers::{Guard, loopback_guard};
+use anteroom_server::http::serve::{ServeLimits, serve as serve_http};
+use anteroom_server::http::{RouterOptions, router};
+use std::fmt::Display;
+use std::net::SocketAddr;
+use std::process::ExitCode;
+use std::sync::Arc;
+use tokio::net::TcpListener;
+use tokio::runtime::Runtime;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info};
+
+/// The exit code after a second signal: what shells show for Ctrl-C.
+const EXIT_SECOND_SIGNAL: u8 = 130;
+
+/// Serves until it is told to stop, or cannot go on.
+pub(super) fn run(args: ServeArgs, environment: &Environment) -> Result<ExitCode, Stopped> {
+    let flags = Flags {
+        config: args.config,
+        listen: args.listen,
+        store: args.store,
+        insecure: args.insecure,
+    };
+    let config = load(&flags, environment)?.config;
+    logging::start(config.log.clone(), config.log_format).map_err(failure("cannot log"))?;
+    let runtime = Runtime::new().map_err(failure("cannot start"))?;
+    let done = runtime.block_on(serve(&config, environment));
+    // Whoever is still at it after the drain, or after a second signal, is not waited for.
+    runtime.shutdown_background();
+    done
+}
+
+async fn serve(config: &Config, environment: &Environment) -> Result<ExitCode, Stopped> {
+    let mut signals = Signals::new().map_err(failure("cannot listen for signals"))?;
+    let listener = TcpListener::bind(config.listen)
+        .await
+        .map_err(failure(&format!("cannot listen on {}", config.listen)))?;
+    let address = listener
+        .local_addr()
+        .map_err(failure("cannot tell the address"))?;
+    let engine = start_engine(config, environment).await?;
+    let http = Http::start(config, engine.clone(), listener, address);
+    eprintln!("listening on http://{address}");
+    let stopping = tokio::select! {
+        name = signals.next() => name,
+        failed = engine.failed() => {
+            error!(error = %failed, "stopping at once: {failed}");
+            return Ok(ExitCode::FAILURE);
+        }
+    };
+    let grace = config.shutdown_grace;
+    info!(
+        signal = stopping,
+        grace = ?grace,
+        "draining after {stopping}: running attempts get {grace:?}"
+    );
+    let drained = async {
+        engine.stop(grace).await;
+        http.stop().await;
+        engine.close().await;
+    };
+    tokio::select! {
+        () = drained => {
+            info!("stopped");
+            Ok(ExitCode::SUCCESS)
+        }
+        name = signals.next() => {
+            info!(signal = name, "stopping at once after {name}");
+            Ok(ExitCode::from(EXIT_SECOND_SIGNAL))
+        }
+        failed = engine.failed() => {
+            error!(error = %failed, "stopping at once: {failed}");
+            Ok(ExitCode::FAILURE)
+        }
+    }
+}
+
+async fn start_engine(config: &Config, environment: &Environment) -> Result<Engine, Stopped> {
+    let tasks = config
+        .tasks
+        .iter()
+        .map(|(name, task)| build_task(name, task, config, environment))
+        .collect::<Result<_, _>>()?;
+    let options = Options {
+        retain: config.retain,
+        input_bytes_max: config.max_input,
+        result_bytes_max: config.max_result,
+        ..Options::default()
+    };
+    let store = open_store(&config.store)?;
+    Engine::start(store, tasks, options)
+        .await
+        .map_err(failure("cannot start"))
+}
+
+fn open_store(url: &StoreUrl) -> Result<Arc<dyn Store>, Stopped> {
+    let clock = Clock::system();
+    match url {
+        StoreUrl::Memory => Ok(Arc::new(MemoryStore::new(clock))),
+        StoreUrl::Sqlite(path) => match SqliteStore::open(path, clock) {
+            Ok(store) => Ok(Arc::new(store)),
+            Err(error) => Err(failure(&format!("cannot open {url}"))(error)),
+        },
+    }
+}
+
+/// Turns a task of the configuration into one of the engine.
+fn build_task(
+    name: &Name,
+    task: &TaskConfig,
+    config: &Config,
+    environment: &Environment,
+) -> Result<Task, Stopped> {
+    let runner = match &task.runner {
+        RunnerConfig::Pull => TaskRunner::Pull,
+        RunnerConfig::Exec {
+            command,
+            result_content_type,
+            env,
+            env_inherit,
+            folder,
+        } => {
+            let inherited = ["PATH"]
+                .into_iter()
+                .chain(env_inherit.iter().map(|it| &**it));
+            let exec = Exec {
+                argv: command.clone(),
+                env: env.clone(),
+                env_inherit: environment.inherited(inherited),
+                current_dir: Some(folder.clone()),
+                kill_grace: task.kill_grace,
+                result_content_type: result_content_type.clone(),
+                result_bytes_max: config.max_result,
+                launcher: Some(Launcher::this_binary()),
+            };
+            let runner = ExecRunner::new(exec).map_err(failure(&format!("task {name}")))?;
+            TaskRunner::Here(Arc::new(runner))
+        }
+    };
+    Ok(Task {
+        name: name.clone(),
+        runner,
+        queue: task.queue.clone(),
+        timeout: task.timeout,
+        max_attempts: task.max_attempts,
+        retry: task.backoff,
+        concurrency: task.concurrency,
+        kill_grace: task.kill_grace,
+        content_type: task.content_type.clone(),
+    })
+}
+
+/// Returns what makes a failure out of an error, with what it means before it.
+fn failure<E: Display>(what: &str) -> impl FnOnce(E) -> Stopped {
+    move |error| Stopped::Failure(format!("{what}: {error}"))
+}
+
+/// The accept loop, owned until it has ended.
+struct Http {
+    stopping: CancellationToken,
+    accepting: JoinSet<()>,
+}
+
+impl Http {
+    fn start(config: &Config, engine: Engine, listener: TcpListener, address: SocketAddr) -> Self {
+        let options = RouterOptions {
+            max_buffered: config.max_buffered,
+        };
+        let guard = Guard {
+            is_loopback: address.ip().to_canonical().is_loopback(),
+            allowed_origins: config.allowed_origins.clone(),
+        };
+        let router = loopback_guard(router(engine, &options), guard);
+        let stopping = CancellationToken::new();
+        let stopped = stopping.clone().cancelled_owned();
+        let mut accepting = JoinSet::new();
+        accepting.spawn(serve_http(
+            listener,
+            router,
+            ServeLimits::default(),
+            stopped,
+        ));
+        Self {
+            stopping,
+            accepting,
+        }
+    }
+
+    /// Stops listening, and waits for the answers under way.
+    async fn stop(mut self) {
+        self.stopping.cancel();
+        while self.accepting.join_next().await.is_some() {}
+    }
+}
+
+/// The signals that stop a server.
+struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Signals {
+    fn new() -> std::io::Result<Self> {
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+        })
+    }
+
+    /// Waits for the next one, and returns its name.
+    async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.interrupt.recv() => "SIGINT",
+            _ = self.terminate.recv() => "SIGTERM",
+        }
+    }
+}

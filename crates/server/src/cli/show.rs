@@ -1,0 +1,118 @@
+//! Writes a job for people.
+
+use serde::Deserialize;
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+/// What is shown of a job. The server may say more.
+#[derive(Debug, Deserialize)]
+pub(super) struct Job {
+    pub(super) id: String,
+    pub(super) state: String,
+    pub(super) done: bool,
+    task: String,
+    queue: String,
+    group: Option<String>,
+    attempt: u32,
+    max_attempts: u32,
+    created_at: String,
+    run_at: Option<String>,
+    finished_at: Option<String>,
+    expires_at: Option<String>,
+    #[serde(default)]
+    cancel_requested: bool,
+    #[serde(default)]
+    tags: BTreeMap<String, String>,
+    result: Option<JobResult>,
+    error: Option<JobError>,
+    #[serde(default)]
+    errors: Vec<JobError>,
+}
+
+#[derive(Debug, Deserialize)]
+struct JobResult {
+    content_type: String,
+    bytes: u64,
+    json: Option<serde_json::Value>,
+}
+
+#[derive(Debug, Deserialize)]
+struct JobError {
+    attempt: u32,
+    kind: String,
+    message: String,
+}
+
+/// Returns lines that say what a person wants to know of a job.
+pub(super) fn describe(job: &Job) -> String {
+    let mut text = format!("job {}\n", job.id);
+    let mut line = |name: &str, value: &str| {
+        // Writing to a string does not fail.
+        let _ = writeln!(text, "  {name:<9} {value}");
+    };
+    let asked = if job.cancel_requested && !job.done {
+        ", told to stop"
+    } else {
+        ""
+    };
+    line("task", &job.task);
+    line("state", &format!("{}{asked}", job.state));
+    line(
+        "attempt",
+        &format!("{} of {}", job.attempt, job.max_attempts),
+    );
+    line("queue", &job.queue);
+    if let Some(group) = &job.group {
+        line("group", group);
+    }
+    for (name, value) in &job.tags {
+        line("tag", &format!("{name}={value}"));
+    }
+    line("created", &job.created_at);
+    if let Some(at) = job.run_at.as_ref().filter(|_| job.state == "scheduled") {
+        line("starts", at);
+    }
+    if let Some(at) = &job.finished_at {
+        line("finished", at);
+    }
+    if let Some(at) = &job.expires_at {
+        line("kept till", at);
+    }
+    if let Some(error) = job.error.as_ref().or(job.errors.last()) {
+        let JobError {
+            attempt,
+            kind,
+            message,
+        } = error;
+        let message = message.trim_end().replace('\n', "\n            ");
+        line("error", &format!("{kind} in attempt {attempt}: {message}"));
+    }
+    if let Some(result) = &job.result {
+        let bytes = result.bytes;
+        line("result", &format!("{}, {bytes} bytes", result.content_type));
+        if let Some(json) = &result.json {
+            line("", &json.to_string());
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failed_job_shows_what_it_said() {
+        let job = serde_json::json!({
+            "id": "019", "task": "t", "queue": "default", "group": null, "state": "failed",
+            "done": true, "attempt": 2, "max_attempts": 2, "created_at": "C", "run_at": "R",
+            "finished_at": "F", "expires_at": "E", "tags": {"a": "b"}, "result": null,
+            "error": {"attempt": 2, "at": "F", "kind": "error", "message": "one\ntwo\n"},
+        });
+        let job: Job = serde_json::from_value(job).unwrap();
+        let expected = "job 019\n  task      t\n  state     failed\n  attempt   2 of 2\n  \
+                        queue     default\n  tag       a=b\n  created   C\n  finished  F\n  \
+                        kept till E\n  error     error in attempt 2: one\n            two\n";
+        assert_eq!(describe(&job), expected);
+    }
+}

@@ -1,0 +1,335 @@
+//! Reads `anteroom.toml`, and says of each mistake in it where it stands and what was expected.
+//!
+//! Goes through the parsed document by hand: derived code stops at the first mistake, and knows
+//! no word for a key of the contract that this version does not have yet.
+
+use super::reader::{A_DURATION, A_STRING, Reader, Value};
+use super::value;
+use super::{ConfigError, Draft, RunnerConfig, SHUTDOWN_GRACE_MAX, TaskConfig};
+use anteroom::core::RetryPolicy;
+use anteroom::core::limits::{CONCURRENCY_MAX, MAX_ATTEMPTS_MAX, TIMEOUT_MAX, TIMEOUT_MIN};
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::path::Path;
+use std::time::Duration;
+use toml::de::DeTable;
+
+/// The keys of the file, as a mistake lists them.
+const KEYS: &str = "listen, store, insecure, shutdown_grace, max_input, max_result, max_buffered, \
+                    retain, allowed_origins, strict_queues, tasks";
+/// The keys of a task.
+const TASK_KEYS: &str = "exec, pull, queue, timeout, kill_grace, max_attempts, backoff, \
+                         concurrency, content_type, result_content_type, env, env_inherit";
+/// The keys of a task's `backoff`.
+const BACKOFF_KEYS: &str = "initial, factor, max, jitter";
+/// The longest wait between two attempts.
+const BACKOFF_MAX: Duration = Duration::from_hours(168);
+
+/// Reads the file at `path`, relative to `folder`, into the draft.
+///
+/// # Errors
+///
+/// [`ConfigError::Unreadable`]. What is wrong in the file is noted in the draft.
+pub(super) fn read(path: &Path, folder: &Path, draft: &mut Draft) -> Result<(), ConfigError> {
+    let whole_path = folder.join(path);
+    let text = std::fs::read_to_string(&whole_path).map_err(|source| ConfigError::Unreadable {
+        path: path.into(),
+        source,
+    })?;
+    let mut reader = Reader {
+        path,
+        text: &text,
+        folder: whole_path.parent().unwrap_or(folder),
+        draft,
+    };
+    let (document, errors) = DeTable::parse_recoverable(&text);
+    if errors.is_empty() {
+        let mistakes_before = reader.draft.mistakes.len();
+        reader.document(document.get_ref());
+        // The document is sorted by key; people read it from the top.
+        reader.draft.mistakes[mistakes_before..].sort_by_key(|mistake| mistake.place.line());
+        return Ok(());
+    }
+    for error in errors {
+        let span = error.span().unwrap_or_default();
+        reader.wrong(&span, error.message());
+    }
+    Ok(())
+}
+
+impl Reader<'_> {
+    fn document(&mut self, document: &DeTable<'_>) {
+        for (key, value) in document {
+            let (place, key_span) = (self.place(&value.span()), key.span());
+            match key.get_ref().as_ref() {
+                "listen" => {
+                    if let Some(text) = self.text("listen", value, A_STRING) {
+                        self.draft.listen(value::listen(text), place);
+                    }
+                }
+                "store" => {
+                    if let Some(text) = self.text("store", value, A_STRING) {
+                        let store = value::store(text, self.folder);
+                        self.draft
+                            .take(store, &place, "store", |config, it| config.store = it);
+                    }
+                }
+                "insecure" => {
+                    if let Some(insecure) = self.truth("insecure", value) {
+                        self.draft.config.insecure = insecure;
+                    }
+                }
+                "strict_queues" => {
+                    if self.truth("strict_queues", value) == Some(true) {
+                        let message = "strict_queues = true is not supported by this version";
+                        self.wrong(&value.span(), message);
+                    }
+                }
+                "allowed_origins" => self.allowed_origins(value),
+                "tasks" => self.tasks(value),
+                key @ ("shutdown_grace" | "retain") => {
+                    if let Some(text) = self.text(key, value, A_DURATION) {
+                        self.draft.measure(key, text, &place);
+                    }
+                }
+                key @ ("max_input" | "max_result" | "max_buffered") => {
+                    if let Some(text) = self.size(key, value) {
+                        self.draft.measure(key, &text, &place);
+                    }
+                }
+                key @ ("max_bulk" | "tokens" | "webhooks" | "callbacks" | "queues"
+                | "schedules") => {
+                    let message = format!("{key} is not supported by this version");
+                    self.wrong(&key_span, message);
+                }
+                other => self.unknown(other, &key_span, KEYS),
+            }
+        }
+    }
+
+    fn allowed_origins(&mut self, value: &Value<'_>) {
+        let origins = self.texts("allowed_origins", value, value::origin);
+        self.draft.config.allowed_origins = origins;
+    }
+
+    fn tasks(&mut self, value: &Value<'_>) {
+        let Some(tasks) = self.table("tasks", value) else {
+            return;
+        };
+        for (key, value) in tasks {
+            let text = key.get_ref().as_ref();
+            let name = match value::name(text) {
+                Ok(name) => name,
+                Err(refusal) => {
+                    self.wrong(&key.span(), format!("task {refusal}"));
+                    continue;
+                }
+            };
+            let Some(table) = self.table(&format!("tasks.{name}"), value) else {
+                continue;
+            };
+            if let Some(task) = self.task(&name, &key.span(), table) {
+                self.draft.config.tasks.insert(name, task);
+            }
+        }
+    }
+
+    /// Reads a task; none if it has no runner or the wrong ones, which is noted.
+    fn task(&mut self, name: &str, at: &Range<usize>, table: &DeTable<'_>) -> Option<TaskConfig> {
+        let runner = self.runner(name, at, table)?;
+        // The default queue's name is one, so this does not end a task that has a runner.
+        let mut task = TaskConfig::new(runner).ok()?;
+        for (key, value) in table {
+            match key.get_ref().as_ref() {
+                "exec" | "pull" | "result_content_type" | "env" | "env_inherit" => {}
+                "queue" => self.put(&mut task.queue, "queue", value, value::name),
+                "timeout" => {
+                    let range = TIMEOUT_MIN..=TIMEOUT_MAX;
+                    self.put_span(&mut task.timeout, "timeout", value, range);
+                }
+                "kill_grace" => {
+                    let range = Duration::ZERO..=SHUTDOWN_GRACE_MAX;
+                    self.put_span(&mut task.kill_grace, "kill_grace", value, range);
+                }
+                "content_type" => {
+                    let parse = |text: &str| value::media_type(text).map(Some);
+                    self.put(&mut task.content_type, "content_type", value, parse);
+                }
+                "max_attempts" => {
+                    let range = 1..=u64::from(MAX_ATTEMPTS_MAX);
+                    let number = self.whole("max_attempts", value, range);
+                    if let Some(number) = number.and_then(|it| u32::try_from(it).ok()) {
+                        task.max_attempts = number;
+                    }
+                }
+                "concurrency" => {
+                    let range = 1..=CONCURRENCY_MAX as u64;
+                    let number = self.whole("concurrency", value, range);
+                    if let Some(number) = number.and_then(|it| usize::try_from(it).ok()) {
+                        task.concurrency = number;
+                    }
+                }
+                "backoff" => task.backoff = self.backoff(value),
+                other => self.unknown_of_task(other, &key.span()),
+            }
+        }
+        Some(task)
+    }
+
+    fn unknown_of_task(&mut self, key: &str, at: &Range<usize>) {
+        if matches!(key, "push" | "schema") {
+            self.wrong(at, format!("{key} is not supported by this version"));
+        } else {
+            self.unknown(key, at, TASK_KEYS);
+        }
+    }
+
+    fn runner(
+        &mut self,
+        name: &str,
+        at: &Range<usize>,
+        table: &DeTable<'_>,
+    ) -> Option<RunnerConfig> {
+        let pull = table.get("pull").and_then(|value| {
+            let pull = self.truth("pull", value);
+            if pull == Some(false) {
+                self.wrong(
+                    &value.span(),
+                    "pull is false; set it to true or leave it out",
+                );
+            }
+            pull
+        });
+        match (table.get("exec"), pull) {
+            (Some(exec), None) => Some(self.exec(exec, table)),
+            (None, Some(_)) => {
+                for key in ["result_content_type", "env", "env_inherit"] {
+                    if let Some(value) = table.get(key) {
+                        let message = format!("{key} is for exec, but workers pull task {name}");
+                        self.wrong(&value.span(), message);
+                    }
+                }
+                Some(RunnerConfig::Pull)
+            }
+            (Some(exec), Some(_)) => {
+                let message = format!("task {name} has both exec and pull; expected one of them");
+                self.wrong(&exec.span(), message);
+                None
+            }
+            (None, None) => {
+                // A runner that is not supported, or a `pull` of the wrong type, is told as such.
+                if !table.contains_key("push") && !table.contains_key("pull") {
+                    let message = format!(
+                        "task {name} has nobody to run it; expected exec = [\"program\", …] or \
+                         pull = true"
+                    );
+                    self.wrong(at, message);
+                }
+                for (key, _) in table {
+                    let text = key.get_ref().as_ref();
+                    if !TASK_KEYS.split(", ").any(|known| known == text) {
+                        self.unknown_of_task(text, &key.span());
+                    }
+                }
+                None
+            }
+        }
+    }
+
+    fn exec(&mut self, exec: &Value<'_>, table: &DeTable<'_>) -> RunnerConfig {
+        let command = self.texts("exec", exec, no_nul);
+        let is_empty_list = exec
+            .get_ref()
+            .as_array()
+            .is_some_and(|list| list.is_empty());
+        if is_empty_list || command.first().is_some_and(String::is_empty) {
+            self.wrong(
+                &exec.span(),
+                "exec names no program; expected [\"program\", \"argument\", …]",
+            );
+        }
+        let mut result_content_type = "application/octet-stream".to_owned();
+        if let Some(value) = table.get("result_content_type") {
+            let key = "result_content_type";
+            self.put(&mut result_content_type, key, value, value::media_type);
+        }
+        let env_inherit = match table.get("env_inherit") {
+            Some(value) => self.texts("env_inherit", value, variable_name),
+            None => Vec::new(),
+        };
+        let env = match table.get("env") {
+            Some(value) => self.env(value),
+            None => BTreeMap::new(),
+        };
+        RunnerConfig::Exec {
+            command,
+            result_content_type,
+            env,
+            env_inherit,
+            folder: self.folder.into(),
+        }
+    }
+
+    fn env(&mut self, value: &Value<'_>) -> BTreeMap<String, String> {
+        let mut env = BTreeMap::new();
+        let Some(table) = self.table("env", value) else {
+            return env;
+        };
+        for (key, value) in table {
+            let name = key.get_ref().as_ref();
+            if let Err(refusal) = variable_name(name) {
+                self.wrong(&key.span(), format!("env {refusal}"));
+            } else {
+                let mut content = String::new();
+                self.put(&mut content, &format!("env.{name}"), value, no_nul);
+                env.insert(name.to_owned(), content);
+            }
+        }
+        env
+    }
+
+    fn backoff(&mut self, value: &Value<'_>) -> RetryPolicy {
+        let mut policy = RetryPolicy::default();
+        let Some(table) = self.table("backoff", value) else {
+            return policy;
+        };
+        let wait = Duration::ZERO..=BACKOFF_MAX;
+        for (key, value) in table {
+            match key.get_ref().as_ref() {
+                "initial" => {
+                    self.put_span(&mut policy.initial, "backoff.initial", value, wait.clone());
+                }
+                "max" => self.put_span(&mut policy.max, "backoff.max", value, wait.clone()),
+                "factor" => {
+                    if let Some(factor) = self.number("backoff.factor", value, (1.0, 100.0)) {
+                        policy.factor = factor;
+                    }
+                }
+                "jitter" => {
+                    if let Some(jitter) = self.number("backoff.jitter", value, (0.0, 1.0)) {
+                        policy.jitter = jitter;
+                    }
+                }
+                other => self.unknown(other, &key.span(), BACKOFF_KEYS),
+            }
+        }
+        policy
+    }
+}
+
+/// Refuses what cannot be handed to a program.
+fn no_nul(text: &str) -> Result<String, String> {
+    match text.find('\0') {
+        Some(at) => Err(format!(
+            "has a NUL at byte {at}; a program cannot be given one"
+        )),
+        None => Ok(text.into()),
+    }
+}
+
+fn variable_name(text: &str) -> Result<String, String> {
+    if text.is_empty() || text.contains(['=', '\0']) {
+        return Err(format!("{text:?} is not the name of a variable"));
+    }
+    Ok(text.into())
+}

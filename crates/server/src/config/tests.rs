@@ -1,0 +1,385 @@
+use super::*;
+use std::path::Path;
+
+/// Reads `text` as the file `anteroom.toml` of a folder of its own.
+fn load_file(text: &str, environment: &Environment, flags: &Flags) -> Result<Loaded, ConfigError> {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join(FILE_DEFAULT), text).unwrap();
+    let mut loaded = load(flags, environment, folder.path())?;
+    if let StoreUrl::Sqlite(path) = &mut loaded.config.store {
+        let relative = path.strip_prefix(folder.path()).map(Path::to_path_buf);
+        *path = relative.unwrap_or_else(|_| path.clone());
+    }
+    Ok(loaded)
+}
+
+fn load_text(text: &str) -> Result<Loaded, ConfigError> {
+    load_file(text, &Environment::default(), &Flags::default())
+}
+
+#[test]
+fn an_empty_file_and_no_file_give_the_defaults() {
+    assert_eq!(load_text("").unwrap().config, Config::default());
+    let folder = tempfile::tempdir().unwrap();
+    let loaded = load(&Flags::default(), &Environment::default(), folder.path()).unwrap();
+    assert_eq!(loaded.config, Config::default());
+    assert_eq!(loaded.file, None);
+}
+
+#[test]
+fn every_key_is_read() {
+    let text = r#"
+        listen = "[::1]:9000"
+        store = "memory:"
+        insecure = true
+        shutdown_grace = "1m"
+        max_input = 2097152
+        max_result = "4MiB"
+        max_buffered = "128MiB"
+        retain = "PT2H"
+        allowed_origins = ["https://app.example.com"]
+        strict_queues = false
+
+        [tasks.count]
+        exec = ["wc", "-w"]
+        queue = "texts"
+        timeout = "30s"
+        kill_grace = "1s"
+        max_attempts = 3
+        backoff = { initial = "2s", factor = 3, max = "1m", jitter = 0.5 }
+        concurrency = 4
+        content_type = "text/plain"
+        result_content_type = "text/plain; charset=utf-8"
+        env = { LANG = "C.UTF-8" }
+        env_inherit = ["HOME"]
+
+        [tasks.far]
+        pull = true
+    "#;
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join(FILE_DEFAULT), text).unwrap();
+    let loaded = load(&Flags::default(), &Environment::default(), folder.path()).unwrap();
+    let name = |text| Name::new(text).unwrap();
+    let count = TaskConfig {
+        runner: RunnerConfig::Exec {
+            command: vec!["wc".into(), "-w".into()],
+            result_content_type: "text/plain; charset=utf-8".into(),
+            env: [("LANG".into(), "C.UTF-8".into())].into(),
+            env_inherit: vec!["HOME".into()],
+            folder: folder.path().into(),
+        },
+        queue: name("texts"),
+        timeout: Duration::from_secs(30),
+        kill_grace: Duration::from_secs(1),
+        max_attempts: 3,
+        backoff: RetryPolicy {
+            initial: Duration::from_secs(2),
+            factor: 3.0,
+            max: Duration::from_mins(1),
+            jitter: 0.5,
+        },
+        concurrency: 4,
+        content_type: Some("text/plain".into()),
+    };
+    let far = TaskConfig::new(RunnerConfig::Pull).unwrap();
+    let expected = Config {
+        listen: "[::1]:9000".parse().unwrap(),
+        insecure: true,
+        store: StoreUrl::Memory,
+        shutdown_grace: Duration::from_mins(1),
+        max_input: 2 << 20,
+        max_result: 4 << 20,
+        max_buffered: 128 << 20,
+        retain: Duration::from_hours(2),
+        allowed_origins: vec!["https://app.example.com".into()],
+        tasks: [(name("count"), count), (name("far"), far)].into(),
+        ..Config::default()
+    };
+    assert_eq!(loaded.config, expected);
+}
+
+/// Files, and how what is said of them begins.
+const MISTAKES: &[(&str, &str)] = &[
+    (
+        "lisen = \"x\"",
+        "anteroom.toml:1:1: unknown key \"lisen\"; expected one of listen, ",
+    ),
+    (
+        "listen = 8080",
+        "anteroom.toml:1:10: listen is an integer; expected a string",
+    ),
+    (
+        "listen = \"8080\"",
+        "anteroom.toml:1:10: listen is \"8080\"; expected an IP address ",
+    ),
+    (
+        "\nretain = \"91d\"",
+        "anteroom.toml:2:10: retain is 91d; the most is 2160h",
+    ),
+    (
+        "retain = 30",
+        "anteroom.toml:1:10: retain is an integer; expected a duration such as \"30s\"",
+    ),
+    (
+        "max_input = 0",
+        "anteroom.toml:1:13: max_input is 0; the least is 1 byte",
+    ),
+    (
+        "max_input = \"1TiB\"",
+        "anteroom.toml:1:13: max_input is \"1TiB\"; expected a size ",
+    ),
+    (
+        "max_input = \"1GiB\"",
+        "anteroom.toml:1:13: max_input is 1GiB; the most is 512MiB",
+    ),
+    (
+        "max_result = true",
+        "anteroom.toml:1:14: max_result is a boolean; expected a size ",
+    ),
+    (
+        "max_buffered = \"1KiB\"",
+        "configuration: max_buffered is 1KiB; the least is max_inp",
+    ),
+    (
+        "store = \"postgres://h/d\"",
+        "anteroom.toml:1:9: store is on PostgreSQL, which is not",
+    ),
+    (
+        "allowed_origins = [\"*\"]",
+        "anteroom.toml:1:20: allowed_origins[0] is \"*\"; expect",
+    ),
+    (
+        "max_bulk = 1",
+        "anteroom.toml:1:1: max_bulk is not supported by this version",
+    ),
+    (
+        "strict_queues = true",
+        "anteroom.toml:1:17: strict_queues = true is not supported by",
+    ),
+    (
+        "[[tokens]]\nname = \"web\"",
+        "anteroom.toml:1:3: tokens is not supported by this ver",
+    ),
+    (
+        "[queues.default]",
+        "anteroom.toml:1:2: queues is not supported by this version",
+    ),
+    (
+        "[schedules.x]",
+        "anteroom.toml:1:2: schedules is not supported by this version",
+    ),
+    (
+        "[tasks.A]",
+        "anteroom.toml:1:8: task \"A\" has 'A' at byte 0; a name is ",
+    ),
+    (
+        "[tasks.\"anteroom.x\"]",
+        "anteroom.toml:1:8: task \"anteroom.x\" begins with \"ante",
+    ),
+    (
+        "[tasks.a]",
+        "anteroom.toml:1:8: task a has nobody to run it; expected exec = ",
+    ),
+    (
+        "[tasks]\na = 1",
+        "anteroom.toml:2:5: tasks.a is an integer; expected a table",
+    ),
+    (
+        "[tasks.a]\nexec = []",
+        "anteroom.toml:2:8: exec names no program; expected ",
+    ),
+    (
+        "[tasks.a]\nexec = \"wc -w\"",
+        "anteroom.toml:2:8: exec is a string; expected a list ",
+    ),
+    (
+        "[tasks.a]\nexec = [\"wc\", 3]",
+        "anteroom.toml:2:15: exec[1] is an integer; expected",
+    ),
+    (
+        "[tasks.a]\nexec = [\"a\"]\npull = true",
+        "anteroom.toml:2:8: task a has both exec an",
+    ),
+    (
+        "[tasks.a]\npull = true\nenv = {}",
+        "anteroom.toml:3:7: env is for exec, but workers",
+    ),
+    (
+        "[tasks.a]\npush = \"http://x\"",
+        "anteroom.toml:2:1: push is not supported by this v",
+    ),
+    (
+        "[tasks.a]\npull = true\nschema = \"x\"",
+        "anteroom.toml:3:1: schema is not support",
+    ),
+    (
+        "[tasks.a]\npull = true\ntimeot = 1",
+        "anteroom.toml:3:1: unknown key \"timeot\"; exp",
+    ),
+    (
+        "[tasks.a]\npull = true\ntimeout = \"10ms\"",
+        "anteroom.toml:3:11: timeout is 10ms; the least is 100ms",
+    ),
+    (
+        "[tasks.a]\npull = true\nmax_attempts = 101",
+        "anteroom.toml:3:16: max_attempts is 101; the most is 100",
+    ),
+    (
+        "[tasks.a]\npull = true\nconcurrency = \"4\"",
+        "anteroom.toml:3:15: concurrency is a string; expected a whole number from 1 to 10000",
+    ),
+    (
+        "[tasks.a]\npull = true\nbackoff = { factor = 0.5 }",
+        "anteroom.toml:3:22: backoff.factor is 0.5; the least is 1",
+    ),
+    (
+        "[tasks.a]\npull = true\nbackoff = { jitter = nan }",
+        "anteroom.toml:3:22: backoff.jitter is nan; expected a number from 0 to 1",
+    ),
+    (
+        "[tasks.a]\nexec = [\"a\"]\nenv = { \"A=B\" = \"x\" }",
+        "anteroom.toml:3:9: env \"A=B\" is not the name of a variable",
+    ),
+    ("a = \"\u{e4}\" b", "anteroom.toml:1:9: "),
+];
+
+#[test]
+fn a_mistake_is_told_with_its_line_and_column() {
+    for (text, expected) in MISTAKES {
+        let error = load_text(text).unwrap_err().to_string();
+        assert!(
+            error.starts_with(expected),
+            "{text}\ngave     {error}\nexpected {expected}"
+        );
+        assert_eq!(error.lines().count(), 1, "{text}\ngave {error}");
+    }
+}
+
+#[test]
+fn all_mistakes_are_told_at_once_in_the_order_of_the_file() {
+    let text = "store = \"x\"\nlisten = 1\n[tasks.a]\npull = 3\n[tasks.b]\ntimeout = 4\n";
+    let error = load_text(text).unwrap_err().to_string();
+    let places: Vec<_> = error
+        .lines()
+        .map(|line| line.split(": ").next().unwrap())
+        .collect();
+    let expected = [
+        "anteroom.toml:1:9",
+        "anteroom.toml:2:10",
+        "anteroom.toml:4:8",
+        "anteroom.toml:5:8",
+    ];
+    assert_eq!(places, expected, "{error}");
+}
+
+#[test]
+fn flags_win_over_the_environment_and_that_over_the_file() {
+    let text = "store = \"memory:\"\nlisten = \"127.0.0.1:1\"\nretain = \"1h\"\nmax_input = 1";
+    let environment = Environment::from([
+        ("ANTEROOM_LISTEN", "127.0.0.1:2"),
+        ("ANTEROOM_RETAIN", "2h"),
+        ("OTHER", "x"),
+    ]);
+    let flags = Flags {
+        listen: Some("127.0.0.1:3".into()),
+        ..Flags::default()
+    };
+    let loaded = load_file(text, &environment, &flags).unwrap();
+    assert_eq!(loaded.config.listen.port(), 3);
+    assert_eq!(loaded.config.retain, Duration::from_hours(2));
+    assert_eq!(loaded.config.max_input, 1);
+    assert_eq!(loaded.warnings, Vec::<String>::new());
+}
+
+#[test]
+fn mistakes_in_flags_and_variables_are_told_too() {
+    let environment = Environment::from([
+        ("ANTEROOM_MAX_INPUT", "much"),
+        ("ANTEROOM_LOG", "info,=="),
+        ("ANTEROOM_LOG_FORMAT", "xml"),
+    ]);
+    let flags = Flags {
+        store: Some("redis:".into()),
+        ..Flags::default()
+    };
+    let error = load_file("", &environment, &flags).unwrap_err().to_string();
+    for place in [
+        "ANTEROOM_MAX_INPUT: ",
+        "ANTEROOM_LOG: ",
+        "ANTEROOM_LOG_FORMAT: ",
+        "--store: ",
+    ] {
+        assert!(
+            error.lines().any(|line| line.starts_with(place)),
+            "{place} in {error}"
+        );
+    }
+}
+
+#[test]
+fn a_variable_that_nothing_reads_is_warned_of() {
+    let environment = Environment::from([("ANTEROOM_LISTN", "x"), ("ANTEROOM_SERVER", "y")]);
+    let loaded = load_file("", &environment, &Flags::default()).unwrap();
+    assert_eq!(
+        loaded.warnings,
+        ["ANTEROOM_LISTN is set, but nothing reads it"]
+    );
+}
+
+#[test]
+fn a_task_that_nobody_can_run_yet_is_warned_of() {
+    let loaded = load_text("[tasks.far]\npull = true").unwrap();
+    let expected = "task far is left to workers, who cannot pull from this version: its jobs wait";
+    assert_eq!(loaded.warnings, [expected]);
+}
+
+#[test]
+fn listening_for_strangers_needs_insecure() {
+    let open = "listen = \"0.0.0.0:8080\"";
+    let error = load_text(open).unwrap_err().to_string();
+    assert!(
+        error.starts_with("anteroom.toml:1:10: listen is 0.0.0.0:8080, where "),
+        "{error}"
+    );
+    assert!(load_text(&format!("{open}\ninsecure = true")).is_ok());
+    let flags = Flags {
+        insecure: true,
+        ..Flags::default()
+    };
+    assert!(load_file(open, &Environment::default(), &flags).is_ok());
+    assert!(load_text("listen = \"[::ffff:127.0.0.1]:1\"").is_ok());
+}
+
+#[test]
+fn paths_in_the_file_are_relative_to_the_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let sub = folder.path().join("etc");
+    std::fs::create_dir(&sub).unwrap();
+    std::fs::write(sub.join("a.toml"), "store = \"sqlite:jobs.db\"").unwrap();
+    let flags = Flags {
+        config: Some("etc/a.toml".into()),
+        ..Flags::default()
+    };
+    let loaded = load(&flags, &Environment::default(), folder.path()).unwrap();
+    assert_eq!(loaded.config.store, StoreUrl::Sqlite(sub.join("jobs.db")));
+    let environment = Environment::from([("ANTEROOM_STORE", "sqlite:jobs.db")]);
+    let loaded = load(&flags, &environment, folder.path()).unwrap();
+    assert_eq!(
+        loaded.config.store,
+        StoreUrl::Sqlite(folder.path().join("jobs.db"))
+    );
+}
+
+#[test]
+fn a_named_file_has_to_be_there() {
+    let folder = tempfile::tempdir().unwrap();
+    let flags = Flags {
+        config: Some("nowhere.toml".into()),
+        ..Flags::default()
+    };
+    let error = load(&flags, &Environment::default(), folder.path()).unwrap_err();
+    assert!(
+        error.to_string().starts_with("cannot read nowhere.toml: "),
+        "{error}"
+    );
+}

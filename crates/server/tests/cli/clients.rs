@@ -1,0 +1,216 @@
+//! The client commands against a real server, in memory.
+
+use crate::harness::{Server, folder, run};
+use std::process::Stdio;
+
+const CONFIG: &str = r#"
+store = "memory:"
+
+[tasks.echo]
+exec = ["cat"]
+result_content_type = "text/plain"
+
+[tasks.json]
+exec = ["cat"]
+result_content_type = "application/json"
+
+[tasks.broken]
+exec = ["sh", "-c", "echo went wrong >&2; exit 65"]
+
+[tasks.long]
+exec = ["sleep", "300"]
+kill_grace = "1s"
+"#;
+
+#[test]
+fn a_job_goes_in_and_its_result_comes_out() {
+    let folder = folder(CONFIG);
+    let server = Server::start(folder.path());
+    let done = server.client(&["submit", "echo", "--input", "a b", "--wait", "30s"]);
+    assert_eq!(done.code, Some(0), "{done:?}");
+    for line in [
+        "task      echo",
+        "state     succeeded",
+        "attempt   1 of 5",
+        "text/plain, 3 bytes",
+    ] {
+        assert!(done.stdout.contains(line), "{line:?} in {done:?}");
+    }
+    let id = done
+        .stdout
+        .lines()
+        .next()
+        .unwrap()
+        .strip_prefix("job ")
+        .unwrap();
+    let result = server.client(&["job", id, "--result"]);
+    assert_eq!(
+        (result.code, result.stdout.as_str()),
+        (Some(0), "a b"),
+        "{result:?}"
+    );
+    let shown = server.client(&["job", id, "--json"]);
+    let job: serde_json::Value = serde_json::from_str(&shown.stdout).unwrap();
+    assert_eq!(job["id"], id);
+    assert_eq!(job["input"]["content_type"], "text/plain; charset=utf-8");
+}
+
+#[test]
+fn every_option_of_a_submit_arrives() {
+    let folder = folder(CONFIG);
+    let server = Server::start(folder.path());
+    let id = server.submit(&[
+        "json",
+        "--input",
+        "{}",
+        "--content-type",
+        "application/json",
+        "--queue",
+        "q",
+        "--group",
+        "Customer 7 & co",
+        "--priority",
+        "2",
+        "--delay",
+        "1h",
+        "--max-attempts",
+        "3",
+        "--timeout",
+        "45s",
+        "--retain",
+        "2h",
+        "--tag",
+        "a=x=1",
+        "--tag",
+        "b=",
+    ]);
+    let shown = server.client(&["job", &id, "--json"]);
+    assert_eq!(shown.code, Some(0), "{shown:?}");
+    let job: serde_json::Value = serde_json::from_str(&shown.stdout).unwrap();
+    let expected = serde_json::json!({
+        "task": "json", "queue": "q", "group": "Customer 7 & co", "priority": 2,
+        "state": "scheduled", "max_attempts": 3, "timeout": "45s", "tags": {"a": "x=1", "b": ""},
+    });
+    for (member, value) in expected.as_object().unwrap() {
+        assert_eq!(&job[member], value, "{member}");
+    }
+}
+
+#[test]
+fn an_input_comes_from_a_file_or_standard_input() {
+    let folder = folder(CONFIG);
+    std::fs::write(folder.path().join("in.txt"), "from a file").unwrap();
+    let server = Server::start(folder.path());
+    let url = format!("http://{}", server.address);
+    let submit = |input: &str, stdin: Stdio| {
+        let arguments = [
+            "submit", "echo", "--input", input, "--wait", "30s", "--json",
+        ];
+        let mut command = crate::harness::anteroom(folder.path(), &arguments);
+        let output = command
+            .args(["--server", &url])
+            .stdin(stdin)
+            .output()
+            .unwrap();
+        let job: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        let id = job["id"].as_str().unwrap();
+        server.client(&["job", id, "--result"]).stdout
+    };
+    assert_eq!(submit("@in.txt", Stdio::null()), "from a file");
+    let file = std::fs::File::open(folder.path().join("in.txt")).unwrap();
+    assert_eq!(submit("-", file.into()), "from a file");
+}
+
+#[test]
+fn a_job_that_failed_is_exit_code_1() {
+    let folder = folder(CONFIG);
+    let server = Server::start(folder.path());
+    let failed = server.client(&["submit", "broken", "--wait", "30s"]);
+    assert_eq!(failed.code, Some(1), "{failed:?}");
+    assert!(failed.stdout.contains("state     failed"), "{failed:?}");
+    assert!(failed.stdout.contains("went wrong"), "{failed:?}");
+    let id = failed
+        .stdout
+        .lines()
+        .next()
+        .unwrap()
+        .strip_prefix("job ")
+        .unwrap();
+    assert_eq!(server.client(&["job", id]).code, Some(1));
+    let result = server.client(&["job", id, "--result"]);
+    assert_eq!(result.code, Some(1), "{result:?}");
+    assert!(
+        result.stderr.contains("has no result: it is failed"),
+        "{result:?}"
+    );
+}
+
+#[test]
+fn a_wait_that_is_over_is_exit_code_1() {
+    let folder = folder(CONFIG);
+    let server = Server::start(folder.path());
+    let waited = server.client(&["submit", "long", "--wait", "100ms"]);
+    assert_eq!(waited.code, Some(1), "{waited:?}");
+    assert!(
+        waited.stderr.contains(" is still running after 100ms"),
+        "{waited:?}"
+    );
+}
+
+#[test]
+fn a_running_job_is_cancelled() {
+    let folder = folder(CONFIG);
+    let server = Server::start(folder.path());
+    let id = server.submit(&["long"]);
+    server.wait_for_state(&id, "running");
+    let told = server.client(&["cancel", &id]);
+    assert_eq!(told.code, Some(0), "{told:?}");
+    assert!(told.stdout.contains("told to stop"), "{told:?}");
+    let ended = server.client(&["job", &id, "--wait", "30s"]);
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    assert!(ended.stdout.contains("state     cancelled"), "{ended:?}");
+    let again = server.client(&["cancel", &id]);
+    assert_eq!(again.code, Some(0), "{again:?}");
+}
+
+#[test]
+fn what_the_server_refuses_is_told() {
+    let folder = folder(CONFIG);
+    let server = Server::start(folder.path());
+    let cases: &[(&[&str], &str)] = &[
+        (&["submit", "nobody"], "nobody"),
+        (&["job", "019abc00-0000-7000-8000-000000000000"], "019abc00"),
+        (
+            &[
+                "submit",
+                "json",
+                "--input",
+                "{",
+                "--content-type",
+                "application/json",
+            ],
+            "JSON",
+        ),
+        (&["submit", "echo", "--run-at", "tomorrow"], "run_at"),
+    ];
+    for (arguments, part) in cases {
+        let refused = server.client(arguments);
+        assert_eq!(refused.code, Some(1), "{arguments:?}: {refused:?}");
+        assert!(
+            refused.stderr.starts_with("error: "),
+            "{arguments:?}: {refused:?}"
+        );
+        assert!(refused.stderr.contains(part), "{part} in {refused:?}");
+    }
+}
+
+#[test]
+fn a_server_that_is_not_there_is_told() {
+    let folder = folder("");
+    // Port 1 is nobody's.
+    let server = ["submit", "echo", "--server", "http://127.0.0.1:1"];
+    let refused = run(folder.path(), &server);
+    assert_eq!(refused.code, Some(1), "{refused:?}");
+    let expected = "error: cannot reach http://127.0.0.1:1: Connection refused";
+    assert!(refused.stderr.starts_with(expected), "{refused:?}");
+}

@@ -1,0 +1,37 @@
+//! The HTTP contract on real sockets, over the `SQLite` store: the same tests as `tests/server`.
+#![expect(
+    clippy::unwrap_used,
+    reason = "helpers of tests are outside of test functions, where clippy allows it"
+)]
+
+#[path = "../server/browsers.rs"]
+mod browsers;
+#[path = "../server/harness.rs"]
+mod harness;
+#[path = "../server/http_connections.rs"]
+mod http_connections;
+#[path = "../server/http_control.rs"]
+mod http_control;
+#[path = "../server/http_errors.rs"]
+mod http_errors;
+#[path = "../server/http_read.rs"]
+mod http_read;
+#[path = "../server/http_submit.rs"]
+mod http_submit;
+#[path = "../server/mount.rs"]
+mod mount;
+
+mod store {
+    use anteroom::clock::Clock;
+    use anteroom::store::Store;
+    use anteroom::store::sqlite::SqliteStore;
+    use std::sync::Arc;
+    use tempfile::TempDir;
+
+    /// Opens a store of a test's own, in a folder that goes with it.
+    pub(crate) fn open(clock: Clock) -> (Arc<dyn Store>, Option<TempDir>) {
+        let folder = tempfile::tempdir().unwrap();
+        let store = SqliteStore::open(folder.path().join("anteroom.db"), clock).unwrap();
+        (Arc::new(store), Some(folder))
+    }
+}
