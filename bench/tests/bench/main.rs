@@ -1,0 +1,119 @@
+//! The program as it is used: a tiny run of each command ends and gives plausible numbers.
+#![allow(clippy::unwrap_used, reason = "a test fails by it")]
+
+use std::process::{Command, Output};
+
+/// Runs a command on a fraction of what it does by itself.
+fn run(arguments: &[&str]) -> Output {
+    let folder = tempfile::tempdir().unwrap();
+    let tiny = [
+        "--seconds=0.3",
+        "--warm-up=0.1",
+        "--connections=8",
+        "--jobs=2000",
+        "--requests=20",
+    ];
+    let output = Command::new(env!("CARGO_BIN_EXE_anteroom-bench"))
+        .args(arguments)
+        .args(tiny)
+        .arg("--dir")
+        .arg(folder.path())
+        .output()
+        .unwrap();
+    let left: Vec<_> = std::fs::read_dir(folder.path()).unwrap().collect();
+    assert!(left.is_empty(), "left behind: {left:?}");
+    output
+}
+
+/// Runs a command that succeeds, and returns the rows of its tables, each a list of cells.
+fn rows(arguments: &[&str]) -> Vec<Vec<String>> {
+    let output = run(arguments);
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success(), "{arguments:?}: {said}");
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(text.contains(" cores ("), "{text}");
+    let lines = text.lines().filter_map(|line| line.strip_prefix("| "));
+    let cells = lines.map(|line| line.trim_end_matches(" |").split(" | "));
+    cells.map(|row| row.map(str::to_owned).collect()).collect()
+}
+
+/// Returns the number that a cell of the row named so begins with.
+fn number(rows: &[Vec<String>], name: &str, column: usize) -> f64 {
+    let row = rows.iter().find(|row| row[0] == name);
+    let row = row.unwrap_or_else(|| panic!("no row {name:?} in {rows:#?}"));
+    let first = row[column].split(' ').next().unwrap();
+    let parsed = first.parse();
+    parsed.unwrap_or_else(|_| panic!("{name:?}, column {column}: {:?}", row[column]))
+}
+
+/// Whatever the machine is: an answer takes between a microsecond and the whole run.
+fn assert_plausible(rows: &[Vec<String>], name: &str) {
+    let rate = number(rows, name, 1);
+    assert!((1.0..1_000_000.0).contains(&rate), "{name}: {rate} jobs/s");
+    let [p50, p99, max] = [2, 3, 4].map(|column| number(rows, name, column));
+    assert!(0.0 < p50 && p50 <= p99, "{name}: {p50}, {p99} ms");
+    assert!(
+        p99 <= max + 0.1 && max < 30_000.0,
+        "{name}: {p99}, {max} ms"
+    );
+}
+
+#[test]
+fn submits_are_measured_beside_the_bare_handler() {
+    let rows = rows(&["submit", "--rounds=2"]);
+    for name in ["bare submit", "submit"] {
+        assert_plausible(&rows, name);
+    }
+    let ratio = number(&rows, "submit : bare submit", 1);
+    assert!((0.001..10.0).contains(&ratio), "{ratio}");
+}
+
+#[test]
+fn an_open_loop_keeps_its_rate() {
+    let rows = rows(&["submit", "--rate=200", "--store=memory", "--rounds=1"]);
+    let rate = number(&rows, "submit", 1);
+    assert!((50.0..350.0).contains(&rate), "{rate} of 200 a second");
+}
+
+#[test]
+fn lives_are_measured_in_bulk_and_one_by_one() {
+    let rows = rows(&["life", "--rounds=1"]);
+    for name in [
+        "submit and wait (1 request)",
+        "submit, then read (2 requests)",
+        "bare pair (2 requests)",
+    ] {
+        assert_plausible(&rows, name);
+    }
+    let rate = number(&rows, "full life in bulk, in process", 1);
+    assert!((1.0..10_000_000.0).contains(&rate), "{rate}");
+}
+
+#[test]
+fn the_latency_of_an_idle_server_is_measured() {
+    let rows = rows(&["latency", "--rounds=1"]);
+    assert_plausible(&rows, "submit and wait, 1 connection, idle");
+}
+
+#[test]
+fn the_table_has_everything() {
+    let rows = rows(&["table", "--store=memory", "--rounds=2"]);
+    assert_eq!(rows.len(), 2 + 8 + 2 + 7, "{rows:#?}");
+}
+
+#[test]
+fn what_is_out_of_range_is_refused() {
+    for (wrong, expected) in [
+        ("--connections=0", "is not a whole number from 1 to 10000"),
+        ("--seconds=601", "from 0 to 600"),
+        ("--rate=nan", "is not a rate"),
+    ] {
+        let output = Command::new(env!("CARGO_BIN_EXE_anteroom-bench"))
+            .args(["submit", wrong])
+            .output()
+            .unwrap();
+        assert_eq!(output.status.code(), Some(2), "{wrong}");
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(said.contains(expected), "{wrong}: {said}");
+    }
+}
