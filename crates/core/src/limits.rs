@@ -78,7 +78,8 @@ pub const CLAIM_JOBS_MAX: usize = 1_000;
 pub const COMMIT_OPERATIONS_MAX: usize = 4_096;
 /// Bytes of inputs and results in one commit, for the same reason.
 pub const COMMIT_BYTES_MAX: usize = 8 * 1024 * 1024;
-/// Submits waiting for the store's writer: beyond it the store says that it is overloaded.
+/// Jobs whose submits wait for the store's writer, and apart from them claims that wait for jobs:
+/// beyond it the store says that it is overloaded.
 pub const STORE_QUEUE_MAX: usize = 65_536;
 /// Jobs that one pass of upkeep (rescue, purge) changes in a commit: submits go in between.
 pub const UPKEEP_JOBS_MAX: usize = 2_000;

@@ -1,8 +1,9 @@
 //! The ways to run a claimed job: each is a [`Runner`].
 //!
 //! A runner is given an [`Attempt`] and gives an [`Outcome`]. It never sees a store, and does not
-//! decide what becomes of the job. It looks after what it starts: when it returns, or its future
-//! is dropped, nothing of the attempt is left running.
+//! decide what becomes of the job. It looks after what it starts: when it returns, nothing of the
+//! attempt is left running, and soon after its future is dropped. Only a thread cannot be stopped
+//! ([`function::blocking`]): it keeps its slot until it returns.
 
 use anteroom_core::{ClaimNumber, Payload, Spec, Timestamp};
 use async_trait::async_trait;

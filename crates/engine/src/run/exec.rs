@@ -295,7 +295,7 @@ fn is_shortage(kind: io::ErrorKind) -> bool {
     )
 }
 
-/// Writes an instant as API.md does; one beyond the years that RFC 3339 can write is the last one.
+/// Writes an instant as on the wire; one beyond the years that RFC 3339 can write is the last one.
 fn rfc3339(instant: anteroom_core::Timestamp) -> String {
     let instant =
         jiff::Timestamp::from_millisecond(instant.as_millis()).unwrap_or(jiff::Timestamp::MAX);

@@ -27,7 +27,7 @@ pub(super) const DONE: &str = "done.state, done.version, done.run_at, done.attem
     done.lease, done.lease_expires_at, done.started_at, done.cancel_requested, done.hand_backs, \
     done.errors, done.finished_at, done.result_content_type, length(done.result)";
 
-/// Where a job may lie, given the hint and the last key to look at, and its id.
+/// Where a job may lie, given the hint and its id.
 pub(super) const WHERE_ID: &str = "job.seq BETWEEN ?1 AND ?1 + 63 AND job.id = ?2 LIMIT 1";
 
 const LIVE_AT: usize = 16;
