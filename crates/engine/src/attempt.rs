@@ -115,7 +115,7 @@ async fn supervise(
         () = stop.requested() => {}
         () = shared.clock.sleep(timeout) => stop.request(StopReason::Timeout),
     }
-    let grace = registered.task.kill_grace + STOP_MARGIN;
+    let grace = registered.task.kill_grace.saturating_add(STOP_MARGIN);
     tokio::select! {
         biased;
         ended = &mut run => End::of(ended),

@@ -10,9 +10,10 @@ use crate::submit::IdSource;
 use crate::task::{Task, TaskRunner};
 use crate::{dispatch, maintain};
 use anteroom_core::limits::{
-    INPUT_BYTES_MAX_DEFAULT, LEASE_DEFAULT, RESULT_BYTES_MAX_DEFAULT, RETAIN_DEFAULT,
+    INPUT_BYTES_MAX_DEFAULT, LEASE_DEFAULT, LEASE_MAX, LEASE_MIN, RESULT_BYTES_MAX_DEFAULT,
+    RETAIN_DEFAULT,
 };
-use anteroom_core::{Event, Job, JobId, Name, ShownState, State};
+use anteroom_core::{Event, Job, JobId, Lease, Name, ShownState, State};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -69,6 +70,12 @@ pub enum StartError {
         concurrency: usize,
         /// The most there can be.
         limit: usize,
+    },
+    /// The lease of its attempts is out of range.
+    #[error("the lease is {lease:?}; it is from {LEASE_MIN:?} to {LEASE_MAX:?}")]
+    Lease {
+        /// What was asked for.
+        lease: Duration,
     },
     /// The store could not be read.
     #[error(transparent)]
@@ -135,6 +142,10 @@ impl Engine {
         tasks: Vec<Task>,
         options: Options,
     ) -> Result<Self, StartError> {
+        let lease = options.lease;
+        if !(LEASE_MIN..=LEASE_MAX).contains(&lease) {
+            return Err(StartError::Lease { lease });
+        }
         let shared = Arc::new(Shared {
             clock: store.clock(),
             options,
@@ -215,8 +226,14 @@ impl Engine {
             Found::Here(job) => job,
             other => return Ok(other),
         };
+        let was_final = job.status.state.is_final();
         let job = watch.until(job, until, wait, &self.shared).await;
-        Ok(Found::Here(job))
+        // A job that had ended before can have been deleted or forgotten meanwhile.
+        if was_final {
+            self.shared.store.get(id).await
+        } else {
+            Ok(Found::Here(job))
+        }
     }
 
     /// Cancels a job: at once if it waits; a running attempt is told to stop, and keeps the
@@ -229,6 +246,7 @@ impl Engine {
         let applied = self.change(id, Event::CancelRequested, if_version).await?;
         if let Ok(job) = &applied
             && job.status.state == State::Running
+            && job.status.lease == Lease::Node
         {
             self.shared
                 .running
@@ -252,7 +270,11 @@ impl Engine {
     ///
     /// [`StoreError`]: it was not deleted, unless it is [`StoreError::Unknown`].
     pub async fn delete(&self, id: JobId, if_version: Option<u64>) -> Result<Deleted, StoreError> {
-        self.shared.store.delete(id, if_version).await
+        let deleted = self.shared.store.delete(id, if_version).await?;
+        if deleted == Deleted::Done {
+            self.shared.notices.gone(id);
+        }
+        Ok(deleted)
     }
 
     /// Waits until the store has failed for good, and returns why: the process should end, and

@@ -6,6 +6,7 @@
 use crate::attempt::jitter;
 use crate::engine::Shared;
 use crate::run::StopReason;
+use crate::shutdown::Phase;
 use crate::store::{Change, Overdue, OverdueReason, Refused, StoreError};
 use anteroom_core::limits::{CLAIM_JOBS_MAX, UPKEEP_JOBS_MAX};
 use anteroom_core::{Event, Rejected, RetryPolicy};
@@ -29,6 +30,8 @@ pub(crate) async fn maintain(shared: Arc<Shared>) {
             () = shared.clock.sleep(INTERVAL) => {}
         }
         let now = shared.clock.now();
+        // A clock that was set back must not put it off for longer than a lease.
+        rescue_from = rescue_from.min(now.after(shared.options.lease));
         // After a sleep of the machine the leases of living workers look as if they had run out:
         // their holders get the time to extend them.
         if now.since(last_pass) > INTERVAL + shared.options.lease / 2 {
@@ -38,7 +41,6 @@ pub(crate) async fn maintain(shared: Arc<Shared>) {
                 now.since(last_pass)
             );
         }
-        last_pass = now;
         let pass = async {
             if now >= rescue_from {
                 rescue(&shared).await?;
@@ -46,6 +48,7 @@ pub(crate) async fn maintain(shared: Arc<Shared>) {
             prune(&shared).await
         };
         let passed = pass.await;
+        last_pass = shared.clock.now();
         match &passed {
             Err(StoreError::Closed) => return,
             Err(error) if was_well => warn!(%error, "upkeep has to wait: {error}"),
@@ -58,8 +61,13 @@ pub(crate) async fn maintain(shared: Arc<Shared>) {
 /// Deals with all jobs that something ran out for.
 pub(crate) async fn rescue(shared: &Shared) -> Result<(), StoreError> {
     loop {
-        let overdue = shared.store.overdue(UPKEEP_JOBS_MAX).await?;
+        let mut overdue = shared.store.overdue(UPKEEP_JOBS_MAX).await?;
         let looked_at = overdue.len();
+        // What runs here is alive, whatever kept its lease from being extended.
+        overdue.retain(|overdue| match overdue.reason {
+            OverdueReason::Lease(claim) => !shared.running.holds(overdue.id, claim),
+            OverdueReason::Process(_) | OverdueReason::Deadline => true,
+        });
         let changes = overdue
             .iter()
             .map(|overdue| change(shared, overdue))
@@ -93,8 +101,14 @@ fn change(shared: &Shared, overdue: &Overdue) -> Change {
     Change::new(overdue.id, event)
 }
 
+/// Forgets jobs, for an interval at most: rescues come in between, and a drain.
 async fn prune(shared: &Shared) -> Result<(), StoreError> {
+    let began = shared.clock.now();
     while shared.store.prune(UPKEEP_JOBS_MAX).await? == UPKEEP_JOBS_MAX {
+        let is_over = shared.clock.now().since(began) > INTERVAL;
+        if is_over || shared.phases.now() != Phase::Running {
+            break;
+        }
         // Submits go in between; the next piece waits its turn behind them.
         tokio::task::yield_now().await;
     }
@@ -148,7 +162,11 @@ async fn keep_leases(shared: Arc<Shared>) {
                 Ok(applied) => {
                     for ((id, claim), applied) in held.iter().zip(applied) {
                         match applied {
-                            Err(Refused::Rejected(Rejected::LeaseLost, _)) => {
+                            Err(
+                                Refused::Rejected(Rejected::LeaseLost, _)
+                                | Refused::Gone
+                                | Refused::Unknown,
+                            ) => {
                                 shared
                                     .running
                                     .stop_running(*id, *claim, StopReason::LeaseLost);

@@ -13,7 +13,30 @@ use tokio::sync::watch;
 /// So many that waiters of different jobs seldom meet at a lock.
 const SHARDS: usize = 16;
 
-type Shard = HashMap<JobId, watch::Sender<Option<Arc<Job>>>>;
+type Shard = HashMap<JobId, watch::Sender<Notice>>;
+
+/// The latest that is known of a job.
+#[derive(Clone, Debug, Default)]
+enum Notice {
+    /// Nothing new.
+    #[default]
+    None,
+    /// How it stands.
+    Job(Arc<Job>),
+    /// It was deleted.
+    Gone,
+}
+
+impl Notice {
+    /// Replies of two commits may overtake each other on their way here.
+    fn is_older_than(&self, job: &Job) -> bool {
+        match self {
+            Self::None => true,
+            Self::Job(latest) => latest.status.version < job.status.version,
+            Self::Gone => false,
+        }
+    }
+}
 
 /// Who waits for which job.
 #[derive(Debug, Default)]
@@ -23,7 +46,9 @@ impl Notices {
     /// Begins to watch a job.
     pub(crate) fn subscribe(self: &Arc<Self>, id: JobId) -> Watch {
         let mut shard = self.shard(id);
-        let sender = shard.entry(id).or_insert_with(|| watch::Sender::new(None));
+        let sender = shard
+            .entry(id)
+            .or_insert_with(|| watch::Sender::new(Notice::None));
         let changes = Some(sender.subscribe());
         drop(shard);
         Watch {
@@ -38,15 +63,19 @@ impl Notices {
         let shard = self.shard(job.spec.id);
         if let Some(sender) = shard.get(&job.spec.id) {
             sender.send_if_modified(|latest| {
-                // Replies of two commits may overtake each other on their way here.
-                let newer = latest
-                    .as_ref()
-                    .is_none_or(|latest| latest.status.version < job.status.version);
-                if newer {
-                    *latest = Some(Arc::new(job.clone()));
+                let is_new = latest.is_older_than(job);
+                if is_new {
+                    *latest = Notice::Job(Arc::new(job.clone()));
                 }
-                newer
+                is_new
             });
+        }
+    }
+
+    /// Tells those who watch a job that it was deleted.
+    pub(crate) fn gone(&self, id: JobId) {
+        if let Some(sender) = self.shard(id).get(&id) {
+            sender.send_replace(Notice::Gone);
         }
     }
 
@@ -71,12 +100,12 @@ impl Notices {
 pub(crate) struct Watch {
     notices: Arc<Notices>,
     id: JobId,
-    changes: Option<watch::Receiver<Option<Arc<Job>>>>,
+    changes: Option<watch::Receiver<Notice>>,
 }
 
 impl Watch {
-    /// Returns `job` as soon as it is what the client waits for, or as it stands when the wait is
-    /// over or the engine has stopped.
+    /// Returns `job` as soon as it is what the client waits for or gone, or as it stands when the
+    /// wait is over or the engine has stopped.
     pub(crate) async fn until(
         mut self,
         mut job: Job,
@@ -95,9 +124,12 @@ impl Watch {
         while !until.is_met(&job, shared.clock.now()) {
             tokio::select! {
                 told = changes.changed() => {
-                    let latest = changes.borrow_and_update().clone();
-                    if let Some(latest) = latest.filter(|new| new.status.version > job.status.version) {
-                        job = Arc::unwrap_or_clone(latest);
+                    match changes.borrow_and_update().clone() {
+                        Notice::Job(latest) if latest.status.version > job.status.version => {
+                            job = Arc::unwrap_or_clone(latest);
+                        }
+                        Notice::Gone => return job,
+                        Notice::Job(_) | Notice::None => {}
                     }
                     if told.is_err() {
                         return job;

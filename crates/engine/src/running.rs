@@ -21,7 +21,8 @@ struct Attempts {
 }
 
 impl Running {
-    /// Enters an attempt, until the guard is dropped. Tells it to stop if somebody did already.
+    /// Enters an attempt, until the guard is dropped. Tells it to stop if somebody did already,
+    /// and tells an earlier attempt of the job, which must have lost its lease.
     pub(crate) fn enter(self: &Arc<Self>, id: JobId, claim: ClaimNumber, stop: Stop) -> Entered {
         let mut attempts = self.lock();
         let early = attempts
@@ -31,7 +32,9 @@ impl Running {
         if let Some((_, _, reason)) = early.and_then(|at| attempts.early_stops.remove(at)) {
             stop.request(reason);
         }
-        attempts.entered.insert(id, (claim, stop));
+        if let Some((_, superseded)) = attempts.entered.insert(id, (claim, stop)) {
+            superseded.request(StopReason::LeaseLost);
+        }
         drop(attempts);
         Entered {
             running: self.clone(),
@@ -61,6 +64,14 @@ impl Running {
         {
             stop.request(reason);
         }
+    }
+
+    /// Tells whether the attempt under `claim` runs here.
+    pub(crate) fn holds(&self, id: JobId, claim: ClaimNumber) -> bool {
+        self.lock()
+            .entered
+            .get(&id)
+            .is_some_and(|(running, _)| *running == claim)
     }
 
     /// Tells every attempt to stop.
@@ -130,8 +141,10 @@ mod tests {
     #[test]
     fn an_attempt_that_leaves_late_does_not_take_its_successor_along() {
         let running = Arc::<Running>::default();
-        let first = running.enter(ID, CLAIM, Stop::default());
+        let stop = Stop::default();
+        let first = running.enter(ID, CLAIM, stop.clone());
         let _second = running.enter(ID, CLAIM.next(), Stop::default());
+        assert_eq!(stop.reason(), Some(StopReason::LeaseLost), "it is told");
         drop(first);
         assert_eq!(running.held(), [(ID, CLAIM.next())]);
     }

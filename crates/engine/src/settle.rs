@@ -4,6 +4,7 @@
 //! is the store's: a settle whose claim is no longer the current one changes nothing.
 
 use crate::engine::Shared;
+use crate::shutdown::Phase;
 use crate::store::{Change, Refused, StoreError};
 use anteroom_core::Rejected;
 use std::time::Duration;
@@ -11,12 +12,18 @@ use tracing::{error, info, warn};
 
 /// The waits after the first and after later settles that the store could not do.
 const RETRY_DELAYS: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
+/// How long it goes on trying once the engine is stopping.
+const LAST_TRIES: Duration = Duration::from_secs(5);
 
 /// Settles an attempt. While the store is unavailable it goes on trying, for as long as the
-/// engine runs: the outcome is all that there is to show for the work.
+/// engine runs and a little longer: the outcome is all that there is to show for the work.
 pub(crate) async fn settle(shared: &Shared, change: Change) {
     let id = change.id;
     let mut delay = RETRY_DELAYS.0;
+    let mut given_up = std::pin::pin!(async {
+        shared.phases.reached(Phase::Stopping).await;
+        shared.clock.sleep(LAST_TRIES).await;
+    });
     loop {
         let error = match shared.apply_one(change.clone()).await {
             Ok(Ok(_)) => return,
@@ -34,8 +41,10 @@ pub(crate) async fn settle(shared: &Shared, change: Change) {
         }
         tokio::select! {
             () = shared.clock.sleep(delay) => {}
-            // The process ends: the job will be found running under a dead process.
-            () = shared.phases.stopped() => return,
+            // The job will be found running under a dead process.
+            () = &mut given_up => {
+                return error!(job.id = %id, %error, "gave up settling job {id}: {error}");
+            }
         }
         delay = (delay * 2).min(RETRY_DELAYS.1);
     }

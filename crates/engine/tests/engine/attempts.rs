@@ -1,9 +1,10 @@
 //! An attempt: deadline, stop, panic, lease and fence.
 
+use crate::failing_store::FailingStore;
 use crate::harness::*;
 use anteroom::core::{Event, FailureKind, Rejected, RetryPolicy, ShownState, State};
 use anteroom::run::{Outcome, StopReason, function};
-use anteroom::store::{Change, Refused};
+use anteroom::store::{Change, Found, Refused, Store};
 use anteroom::{Options, Submission, Task, Until};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -314,5 +315,62 @@ async fn ten_thousand_waiters_of_one_job_all_learn_of_its_end() {
     assert!(
         jobs.into_iter()
             .all(|job| job.unwrap().here().unwrap().status.state.is_final())
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_waits_for_a_change_of_a_deleted_job_is_told_that_it_is_gone() {
+    let engine = engine_of(|_| async { Outcome::failed_for_good("no") }).await;
+    for delete in [true, false] {
+        let short = Submission {
+            retain: Some(secs(60)),
+            ..submission("")
+        };
+        let id = engine.submit(short).await.unwrap().spec.id;
+        let job = ended(&engine, id).await;
+        let seen = Until::Changed {
+            version: job.status.version,
+            shown: ShownState::Failed,
+        };
+        let before = engine.clock().now();
+        let deletion = async {
+            if delete {
+                nap(secs(5)).await;
+                engine.delete(id, None).await.unwrap();
+            }
+        };
+        let (found, ()) = tokio::join!(engine.wait(id, seen, secs(100)), deletion);
+        assert_eq!(found.unwrap(), Found::Gone);
+        let waited = engine.clock().now().since(before);
+        assert_eq!(waited, if delete { secs(5) } else { secs(100) });
+    }
+}
+
+/// The store could not be written for longer than a lease. When it is back, upkeep may look
+/// before the keeper does.
+#[tokio::test(start_paused = true)]
+async fn an_attempt_that_lives_is_not_rescued_whatever_became_of_its_lease() {
+    let slow = function::bytes(|_| async {
+        nap(secs(600)).await;
+        done("")
+    });
+    let failing = FailingStore::new();
+    let store: Arc<dyn Store> = failing.clone();
+    let slow = Task {
+        timeout: secs(3600),
+        ..task("work", slow)
+    };
+    let engine = start(&store, vec![slow]).await;
+    let id = submit(&engine, "").await;
+    reached(&engine, id, ShownState::Running).await;
+    // Back at 95 s: the keeper comes by at 100 s, upkeep every second.
+    nap(secs(5)).await;
+    failing.set_down(true);
+    nap(secs(90)).await;
+    failing.set_down(false);
+    let job = ended(&engine, id).await;
+    assert_eq!(
+        (job.status.state, job.status.attempt),
+        (State::Succeeded, 1)
     );
 }

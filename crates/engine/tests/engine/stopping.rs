@@ -1,18 +1,12 @@
 //! Shutdown in its four phases, and a store that fails.
 
+use crate::failing_store::FailingStore;
 use crate::harness::*;
-use anteroom::clock::Clock;
-use anteroom::core::{JobId, Payload, ShownState, State};
+use anteroom::core::{Payload, ShownState, State};
 use anteroom::run::{Outcome, function};
-use anteroom::store::memory::MemoryStore;
-use anteroom::store::{
-    Applied, Change, Claimed, Counts, Deleted, Filter, Found, Listing, NewJob, Overdue, Page,
-    Store, StoreError, Want,
-};
+use anteroom::store::{Filter, Page, Store, StoreError};
 use anteroom::{Phase, SubmitError, Task, Until};
-use async_trait::async_trait;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 #[tokio::test(start_paused = true)]
 async fn attempts_that_end_within_the_grace_keep_their_results() {
@@ -100,11 +94,7 @@ async fn a_closed_store_takes_nothing() {
 
 #[tokio::test(start_paused = true)]
 async fn an_outcome_is_kept_until_the_store_is_back() {
-    let failing = Arc::new(FailingStore {
-        inner: MemoryStore::new(Clock::runtime(START)),
-        is_down: AtomicBool::new(false),
-        refused: AtomicUsize::new(0),
-    });
+    let failing = FailingStore::new();
     let store: Arc<dyn Store> = failing.clone();
     let slow = function::bytes(|_| async {
         nap(secs(5)).await;
@@ -120,19 +110,16 @@ async fn an_outcome_is_kept_until_the_store_is_back() {
     .await;
     let id = submit(&engine, "").await;
     reached(&engine, id, ShownState::Running).await;
-    failing.is_down.store(true, Ordering::SeqCst);
+    failing.set_down(true);
     let refused = engine.submit(submission("")).await.unwrap_err();
     assert!(matches!(
         refused,
         SubmitError::Store(StoreError::Unavailable { .. })
     ));
     nap(secs(100)).await;
-    assert!(
-        failing.refused.load(Ordering::SeqCst) > 10,
-        "it went on trying"
-    );
+    assert!(failing.refused() > 10, "it went on trying");
     assert_eq!(get(&engine, id).await.status.state, State::Running);
-    failing.is_down.store(false, Ordering::SeqCst);
+    failing.set_down(false);
     let job = ended(&engine, id).await;
     assert_eq!(
         (job.status.state, job.status.attempt),
@@ -181,90 +168,19 @@ async fn the_outcome_of_a_busy_shutdown_is_all_or_handed_back() {
     }
 }
 
-/// A store that can be made unavailable for writing.
-#[derive(Debug)]
-struct FailingStore {
-    inner: MemoryStore,
-    is_down: AtomicBool,
-    refused: AtomicUsize,
-}
-
-impl FailingStore {
-    fn check(&self) -> Result<(), StoreError> {
-        if !self.is_down.load(Ordering::SeqCst) {
-            return Ok(());
-        }
-        self.refused.fetch_add(1, Ordering::SeqCst);
-        Err(StoreError::Unavailable {
-            reason: "the test says so".to_owned(),
-        })
-    }
-}
-
-#[async_trait]
-impl Store for FailingStore {
-    fn clock(&self) -> Clock {
-        self.inner.clock()
-    }
-
-    async fn insert(&self, jobs: Vec<NewJob>) -> Result<(), StoreError> {
-        self.check()?;
-        self.inner.insert(jobs).await
-    }
-
-    async fn claim(&self, want: Want) -> Result<Vec<Claimed>, StoreError> {
-        self.check()?;
-        self.inner.claim(want).await
-    }
-
-    async fn apply(&self, changes: Vec<Change>) -> Result<Vec<Applied>, StoreError> {
-        self.check()?;
-        self.inner.apply(changes).await
-    }
-
-    async fn overdue(&self, limit: usize) -> Result<Vec<Overdue>, StoreError> {
-        self.check()?;
-        self.inner.overdue(limit).await
-    }
-
-    async fn prune(&self, limit: usize) -> Result<usize, StoreError> {
-        self.check()?;
-        self.inner.prune(limit).await
-    }
-
-    async fn delete(&self, id: JobId, if_version: Option<u64>) -> Result<Deleted, StoreError> {
-        self.check()?;
-        self.inner.delete(id, if_version).await
-    }
-
-    async fn get(&self, id: JobId) -> Result<Found<anteroom::core::Job>, StoreError> {
-        self.inner.get(id).await
-    }
-
-    async fn input(&self, id: JobId) -> Result<Found<Payload>, StoreError> {
-        self.inner.input(id).await
-    }
-
-    async fn result(
-        &self,
-        id: JobId,
-    ) -> Result<Found<(anteroom::core::Job, Option<Payload>)>, StoreError> {
-        self.inner.result(id).await
-    }
-
-    async fn list(&self, filter: &Filter, page: Page) -> Result<Listing, StoreError> {
-        self.inner.list(filter, page).await
-    }
-
-    async fn counts(&self) -> Result<Vec<Counts>, StoreError> {
-        self.inner.counts().await
-    }
-
-    async fn failed(&self) -> StoreError {
-        self.inner.failed().await
-    }
-
-    async fn close(&self) {
-        self.inner.close().await;
-    }
+#[tokio::test(start_paused = true)]
+async fn a_stop_ends_although_the_store_is_down() {
+    let failing = FailingStore::new();
+    let store: Arc<dyn Store> = failing.clone();
+    let slow = function::bytes(|_| async {
+        nap(secs(5)).await;
+        done("")
+    });
+    let engine = start(&store, vec![task("work", slow)]).await;
+    let id = submit(&engine, "").await;
+    reached(&engine, id, ShownState::Running).await;
+    failing.set_down(true);
+    engine.stop(secs(30)).await;
+    let took = engine.clock().now().since(START);
+    assert!(took >= secs(30) && took < secs(60), "{took:?}");
 }

@@ -1,0 +1,115 @@
+//! A memory store that can be made unavailable for writing.
+
+use crate::harness::START;
+use anteroom::clock::Clock;
+use anteroom::core::{Job, JobId, Payload};
+use anteroom::store::memory::MemoryStore;
+use anteroom::store::{
+    Applied, Change, Claimed, Counts, Deleted, Filter, Found, Listing, NewJob, Overdue, Page,
+    Store, StoreError, Want,
+};
+use async_trait::async_trait;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+/// A store that can be made unavailable for writing.
+#[derive(Debug)]
+pub(crate) struct FailingStore {
+    inner: MemoryStore,
+    is_down: AtomicBool,
+    refused: AtomicUsize,
+}
+
+impl FailingStore {
+    pub(crate) fn new() -> Arc<Self> {
+        Arc::new(Self {
+            inner: MemoryStore::new(Clock::runtime(START)),
+            is_down: AtomicBool::new(false),
+            refused: AtomicUsize::new(0),
+        })
+    }
+
+    pub(crate) fn set_down(&self, is_down: bool) {
+        self.is_down.store(is_down, Ordering::SeqCst);
+    }
+
+    /// Returns how many operations it has refused.
+    pub(crate) fn refused(&self) -> usize {
+        self.refused.load(Ordering::SeqCst)
+    }
+
+    fn check(&self) -> Result<(), StoreError> {
+        if !self.is_down.load(Ordering::SeqCst) {
+            return Ok(());
+        }
+        self.refused.fetch_add(1, Ordering::SeqCst);
+        Err(StoreError::Unavailable {
+            reason: "the test says so".to_owned(),
+        })
+    }
+}
+
+#[async_trait]
+impl Store for FailingStore {
+    fn clock(&self) -> Clock {
+        self.inner.clock()
+    }
+
+    async fn insert(&self, jobs: Vec<NewJob>) -> Result<(), StoreError> {
+        self.check()?;
+        self.inner.insert(jobs).await
+    }
+
+    async fn claim(&self, want: Want) -> Result<Vec<Claimed>, StoreError> {
+        self.check()?;
+        self.inner.claim(want).await
+    }
+
+    async fn apply(&self, changes: Vec<Change>) -> Result<Vec<Applied>, StoreError> {
+        self.check()?;
+        self.inner.apply(changes).await
+    }
+
+    async fn overdue(&self, limit: usize) -> Result<Vec<Overdue>, StoreError> {
+        self.check()?;
+        self.inner.overdue(limit).await
+    }
+
+    async fn prune(&self, limit: usize) -> Result<usize, StoreError> {
+        self.check()?;
+        self.inner.prune(limit).await
+    }
+
+    async fn delete(&self, id: JobId, if_version: Option<u64>) -> Result<Deleted, StoreError> {
+        self.check()?;
+        self.inner.delete(id, if_version).await
+    }
+
+    async fn get(&self, id: JobId) -> Result<Found<Job>, StoreError> {
+        self.inner.get(id).await
+    }
+
+    async fn input(&self, id: JobId) -> Result<Found<Payload>, StoreError> {
+        self.inner.input(id).await
+    }
+
+    async fn result(&self, id: JobId) -> Result<Found<(Job, Option<Payload>)>, StoreError> {
+        self.inner.result(id).await
+    }
+
+    async fn list(&self, filter: &Filter, page: Page) -> Result<Listing, StoreError> {
+        self.inner.list(filter, page).await
+    }
+
+    async fn counts(&self) -> Result<Vec<Counts>, StoreError> {
+        self.inner.counts().await
+    }
+
+    async fn failed(&self) -> StoreError {
+        self.inner.failed().await
+    }
+
+    async fn close(&self) {
+        self.inner.close().await;
+    }
+}
