@@ -1,9 +1,12 @@
 //! Nothing of an attempt outlives it, however it ends.
 
-use crate::harness::{Mark, PATIENCE, attempt, failure, patiently, run, runner, shell, until};
+use crate::harness::{
+    Mark, PATIENCE, attempt, failure, output, patiently, run, runner, shell, until,
+};
 use anteroom::run::{Outcome, Runner as _, Stop};
 use futures_util::future::{FutureExt as _, join_all};
 use nix::sys::signal::{Signal, kill};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -45,6 +48,25 @@ async fn a_dropped_attempt_leaves_nothing() {
     mark.wait_for_none(LIMIT).await;
     let is_reaped = || (!Path::new(&format!("/proc/{supervisor}")).exists()).then_some(());
     until(LIMIT, is_reaped).await;
+}
+
+#[tokio::test]
+async fn a_dropped_attempt_ends_no_input() {
+    let mark = Mark::new();
+    let begun = tempfile::tempdir().unwrap();
+    let runner = runner(mark.on(shell(&begin_once_all_is_read(begun.path()))));
+    let stop = Stop::default();
+    let mut running = runner.run(attempt(vec![b'x'; INPUT_BYTES], &stop));
+    let sleepers = tokio::select! {
+        outcome = &mut running => panic!("{outcome:?}"),
+        sleepers = mark.wait_for("sleep", 1) => sleepers,
+    };
+    // Not polled any more, it writes no more.
+    signal(&sleepers, Signal::SIGKILL);
+    mark.wait_for("cat", 1).await;
+    drop(running);
+    mark.wait_for_none(LIMIT).await;
+    assert_eq!(begun.path().read_dir().unwrap().count(), 0);
 }
 
 #[tokio::test]
@@ -110,20 +132,63 @@ async fn a_server_that_is_killed_leaves_nothing() {
     mark.wait_for_none(LIMIT).await;
 }
 
+/// A server that was killed while it wrote an input ended that input: programs took what they had
+/// for all of it, and began with it before their supervisors had killed them.
+#[tokio::test]
+async fn a_server_that_is_killed_ends_no_input() {
+    for are_supervisors_slow in [false, true] {
+        let mark = Mark::new();
+        let begun = tempfile::tempdir().unwrap();
+        let mut server = Server::start(&mark, &begin_once_all_is_read(begun.path()));
+        let sleepers = mark.wait_for("sleep", ATTEMPTS).await;
+        // It writes no more: a pipe holds far less than the input.
+        server.halt();
+        signal(&sleepers, Signal::SIGKILL);
+        mark.wait_for("cat", ATTEMPTS).await;
+        let supervisors = mark.wait_for("anteroom-exec", ATTEMPTS).await;
+        if are_supervisors_slow {
+            signal(&supervisors, Signal::SIGSTOP);
+        }
+        server.0.kill().unwrap();
+        server.0.wait().unwrap();
+        if are_supervisors_slow {
+            // An attempt of our own takes longer than they would to notice an end.
+            output(run(shell("cat"), "whole").await);
+            signal(&supervisors, Signal::SIGCONT);
+        }
+        mark.wait_for_none(LIMIT).await;
+        let begun = begun.path().read_dir().unwrap().count();
+        assert_eq!(begun, 0, "slow supervisors: {are_supervisors_slow}");
+    }
+}
+
 #[tokio::test]
 async fn a_program_dies_with_its_supervisor_when_the_server_cannot_help() {
     let mark = Mark::new();
     let server = Server::start(&mark, "exec sleep 1000");
     mark.wait_for("sleep", ATTEMPTS).await;
-    let pid = Pid::from_raw(server.0.id().cast_signed());
-    kill(pid, Signal::SIGSTOP).unwrap();
-    for supervisor in mark.wait_for("anteroom-exec", ATTEMPTS).await {
-        kill(Pid::from_raw(supervisor), Signal::SIGKILL).unwrap();
-    }
+    server.halt();
+    let supervisors = mark.wait_for("anteroom-exec", ATTEMPTS).await;
+    signal(&supervisors, Signal::SIGKILL);
     mark.wait_for_none(LIMIT).await;
 }
 
+/// A program that waits, reads its input, and leaves a file in `directory`.
+fn begin_once_all_is_read(directory: &Path) -> String {
+    let directory = directory.display();
+    format!("sleep 1000; cat > /dev/null; : > {directory}/$$")
+}
+
+fn signal(processes: &[i32], signal: Signal) {
+    for process in processes {
+        kill(Pid::from_raw(*process), signal).unwrap();
+    }
+}
+
 const ATTEMPTS: usize = 3;
+
+/// Bytes of the input of each: many times what a pipe holds.
+const INPUT_BYTES: usize = 1024 * 1024;
 
 /// Tell the test below that it is the server, how its processes are marked, and what it runs.
 const SERVE_MARK: &str = "ANTEROOM_TEST_SERVE_MARK";
@@ -144,6 +209,14 @@ impl Server {
             .spawn();
         Self(server.unwrap())
     }
+
+    /// Stops it, and returns once it has stopped.
+    fn halt(&self) {
+        let pid = Pid::from_raw(self.0.id().cast_signed());
+        kill(pid, Signal::SIGSTOP).unwrap();
+        let status = waitpid(pid, Some(WaitPidFlag::WUNTRACED)).unwrap();
+        assert_eq!(status, WaitStatus::Stopped(pid, Signal::SIGSTOP));
+    }
 }
 
 impl Drop for Server {
@@ -163,7 +236,7 @@ async fn the_server_of_other_tests() {
     };
     let runner = runner(Mark::named(mark).on(shell(&script)));
     let stop = Stop::default();
-    let running = (0..ATTEMPTS).map(|_| runner.run(attempt("", &stop)));
+    let running = (0..ATTEMPTS).map(|_| runner.run(attempt(vec![b'x'; INPUT_BYTES], &stop)));
     // Should the other test fail, this does not stay.
     let _never = tokio::time::timeout(PATIENCE, join_all(running)).await;
 }

@@ -1,9 +1,11 @@
 //! Input, output and complaints.
 
-use crate::harness::{Mark, exec, failure, output, patiently, run, shell, text};
-use anteroom::run::Outcome;
+use crate::harness::{Mark, attempt, exec, failure, output, patiently, run, runner, shell, text};
 use anteroom::run::exec::Exec;
+use anteroom::run::{Outcome, Runner as _, Stop, StopReason};
 use bytes::Bytes;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use tokio::task::JoinSet;
 
 const MEBIBYTE: usize = 1024 * 1024;
@@ -26,6 +28,30 @@ async fn a_program_need_not_read_its_input() {
     assert_eq!(text(run(shell("echo read"), input.clone()).await), "read\n");
     let script = "exec <&-; head -c 1000000 /dev/zero | wc -c";
     assert_eq!(text(run(shell(script), input).await), "1000000\n");
+}
+
+#[tokio::test]
+async fn a_stop_and_the_end_of_the_input_may_come_together() {
+    let mark = Mark::new();
+    let stop = Stop::default();
+    let script = "trap '' TERM; sleep 1000; head -c 1048576 | wc -c; tail -f /dev/null; cat";
+    let runner = runner(mark.on(shell(script)));
+    let ordering = async {
+        let send = |process, signal| kill(Pid::from_raw(process), signal).unwrap();
+        let sleeper = mark.wait_for("sleep", 1).await[0];
+        let supervisor = mark.wait_for("anteroom-exec", 1).await[0];
+        // It takes no orders until both are there.
+        send(supervisor, Signal::SIGSTOP);
+        send(sleeper, Signal::SIGKILL);
+        let tail = mark.wait_for("tail", 1).await[0];
+        stop.request(StopReason::Timeout);
+        send(tail, Signal::SIGKILL);
+        mark.wait_for("cat", 1).await;
+        send(supervisor, Signal::SIGCONT);
+    };
+    let running = runner.run(attempt(all_bytes(MEBIBYTE), &stop));
+    let (outcome, ()) = patiently(async { tokio::join!(running, ordering) }).await;
+    assert_eq!(text(outcome), "1048576\n");
 }
 
 #[tokio::test]

@@ -5,13 +5,22 @@ use bytes::{Bytes, BytesMut};
 use nix::sys::signal::Signal;
 use std::io;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio_util::sync::CancellationToken;
 
 /// Bytes of one read: what a pipe holds.
 const READ_BYTES: usize = 64 * 1024;
 
-/// Writes `input` and closes the pipe. A program that does not read it all is free not to.
-pub(super) async fn feed(mut stdin: impl AsyncWrite + Unpin, input: Bytes) {
-    let _unread = stdin.write_all(&input).await;
+/// Writes `input`, says in `is_whole` that it did, and closes the pipe.
+///
+/// A program that does not read it all is free not to.
+pub(super) async fn feed(
+    mut stdin: impl AsyncWrite + Unpin,
+    input: Bytes,
+    is_whole: &CancellationToken,
+) {
+    if stdin.write_all(&input).await.is_ok() {
+        is_whole.cancel();
+    }
 }
 
 /// Reads into `collected` until the end, or until there are more than `bytes_max` of them.

@@ -14,7 +14,7 @@ use std::pin::pin;
 use std::time::Duration;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::UnixStream;
-use tokio::net::unix::pipe;
+use tokio::net::unix::{OwnedWriteHalf, pipe};
 use tokio::process::{ChildStderr, ChildStdout};
 use tokio_util::sync::CancellationToken;
 
@@ -24,6 +24,10 @@ const REPORTS_BYTES_MAX: u64 = 4 * 1024;
 /// The order to send SIGTERM to the program's group. The closing of the socket is the order to
 /// kill everything, so that a server that dies gives it too.
 pub(super) const ORDER_TERMINATE: u8 = b'T';
+
+/// The order to let the program's input end: all of it is in the pipe. Until then the supervisor
+/// keeps it open, so that a server that dies does not end it.
+pub(super) const ORDER_INPUT_IS_WHOLE: u8 = b'W';
 
 /// One attempt's connection with its supervisor and its program.
 pub(super) struct Session {
@@ -57,6 +61,7 @@ impl Session {
         let mut stderr_tail = Vec::new();
         let mut read = Ok(());
         let kill = CancellationToken::new();
+        let is_whole = CancellationToken::new();
         let report = {
             let collect = async {
                 read = output::collect(self.stdout, &mut stdout, exec.result_bytes_max).await;
@@ -66,7 +71,7 @@ impl Session {
             };
             let pipes = pin!(async {
                 tokio::join!(
-                    output::feed(self.stdin, attempt.input.bytes.clone()),
+                    output::feed(self.stdin, attempt.input.bytes.clone(), &is_whole),
                     collect,
                     output::keep_tail(self.stderr, &mut stderr_tail),
                     output::discard(self.events),
@@ -76,6 +81,7 @@ impl Session {
                 self.control,
                 &attempt.stop,
                 &kill,
+                &is_whole,
                 exec.kill_grace,
                 clock
             ));
@@ -103,6 +109,7 @@ async fn watch(
     control: UnixStream,
     stop: &Stop,
     kill: &CancellationToken,
+    is_whole: &CancellationToken,
     kill_grace: Duration,
     clock: &Clock,
 ) -> Option<Report> {
@@ -115,7 +122,8 @@ async fn watch(
         stop.requested().await;
         clock.sleep(kill_grace).await;
     });
-    let mut is_told = false;
+    let mut is_told_to_stop = false;
+    let mut is_told_of_input = false;
     loop {
         tokio::select! {
             line = lines.next_line() => match line {
@@ -125,12 +133,13 @@ async fn watch(
                 },
                 Ok(None) | Err(_) => break,
             },
-            () = stop.requested(), if !is_told => {
-                is_told = true;
-                if let Some(orders) = &mut orders {
-                    // A supervisor that is gone needs no order.
-                    let _gone = orders.write_all(&[ORDER_TERMINATE]).await;
-                }
+            () = stop.requested(), if !is_told_to_stop => {
+                is_told_to_stop = true;
+                send(&mut orders, ORDER_TERMINATE).await;
+            }
+            () = is_whole.cancelled(), if !is_told_of_input => {
+                is_told_of_input = true;
+                send(&mut orders, ORDER_INPUT_IS_WHOLE).await;
             }
             () = &mut stopping, if orders.is_some() => orders = None,
             () = kill.cancelled(), if orders.is_some() => orders = None,
@@ -142,4 +151,12 @@ async fn watch(
         let _none_left = killpg(Pid::from_raw(program), Signal::SIGKILL);
     }
     last
+}
+
+/// Sends an order, unless all are given: a supervisor that kills everything needs no other.
+async fn send(orders: &mut Option<OwnedWriteHalf>, order: u8) {
+    if let Some(orders) = orders {
+        // Nor does one that is gone.
+        let _gone = orders.write_all(&[order]).await;
+    }
 }

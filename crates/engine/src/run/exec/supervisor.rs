@@ -1,9 +1,13 @@
 //! The launcher's first stage: one process for as long as an attempt has any.
 //!
 //! It ends when nothing of the attempt is left, and only then says how the program ended. Orders
-//! come over the control socket, its standard input: a byte to send SIGTERM to the program's
-//! group, the end to kill everything. It blocks every signal, so that nothing but SIGKILL ends it
-//! early; the program then dies by its death signal.
+//! come over the control socket, its standard input: bytes to send SIGTERM to the program's group
+//! and to let its input end, the end to kill everything. It blocks every signal, so that nothing
+//! but SIGKILL ends it early; the program then dies by its death signal.
+//!
+//! The program's input has two writing ends: the server's, through which all of it comes, and one
+//! here, through which nothing does. So a server that dies in the middle does not end the input,
+//! and no program takes a part of it for the whole.
 //!
 //! A process is only ever killed by a number that it still has: a child that was not waited for
 //! keeps its number, and so does a group while its leader was not.
@@ -11,7 +15,7 @@
 use super::EVENTS_DESCRIPTOR;
 use super::launcher::{self, SELF};
 use super::report::{Report, Step};
-use super::session::ORDER_TERMINATE;
+use super::session::{ORDER_INPUT_IS_WHOLE, ORDER_TERMINATE};
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -39,7 +43,7 @@ pub(super) fn supervise(directory: &OsStr, argv: &[OsString]) -> io::Result<()> 
     prctl::set_name(c"anteroom-exec")?;
     prctl::set_child_subreaper(true)?;
     SigSet::all().thread_block()?;
-    let stdin = receive_pipes()?;
+    let (stdin, stdin_end) = receive_pipes()?;
     let signals = SignalFd::with_flags(
         &SigSet::from(Signal::SIGCHLD),
         SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK,
@@ -56,6 +60,7 @@ pub(super) fn supervise(directory: &OsStr, argv: &[OsString]) -> io::Result<()> 
     let mut attempt = Processes {
         group: Pid::from_raw(child.id().cast_signed()),
         child,
+        stdin_end: Some(stdin_end),
         ended: None,
         is_stopping: false,
         is_killing: false,
@@ -65,9 +70,9 @@ pub(super) fn supervise(directory: &OsStr, argv: &[OsString]) -> io::Result<()> 
     tell(last_word(refusal, attempt.ended))
 }
 
-/// Takes the program's pipes out of the control socket. Returns its input, and leaves its events
-/// at the descriptor where it looks for them.
-fn receive_pipes() -> io::Result<File> {
+/// Takes the program's pipes out of the control socket. Returns both ends of its input, and leaves
+/// its events at the descriptor where it looks for them.
+fn receive_pipes() -> io::Result<(File, File)> {
     let mut byte = [0];
     let mut space = nix::cmsg_space!([RawFd; 2]);
     let mut slices = [IoSliceMut::new(&mut byte)];
@@ -87,13 +92,14 @@ fn receive_pipes() -> io::Result<File> {
     Err(io::Error::other("the control socket brought no pipes"))
 }
 
-/// Opens both anew, since a bare number cannot be owned safely.
-fn take_over(stdin: RawFd, events: RawFd) -> io::Result<File> {
+/// Opens both anew, since a bare number cannot be owned safely, and the input for writing, too.
+fn take_over(stdin: RawFd, events: RawFd) -> io::Result<(File, File)> {
     // Without waiting for the other end: should the server be gone, so is that.
     let mut options = OpenOptions::new();
     options.custom_flags(OFlag::O_NONBLOCK.bits());
     let path = |descriptor: RawFd| format!("/proc/self/fd/{descriptor}");
     let stdin_file = options.clone().read(true).open(path(stdin))?;
+    let stdin_end = options.clone().write(true).open(path(stdin))?;
     let events_file = options.write(true).open(path(events))?;
     for file in [&stdin_file, &events_file] {
         fcntl(file, FcntlArg::F_SETFL(OFlag::empty()))?;
@@ -102,7 +108,7 @@ fn take_over(stdin: RawFd, events: RawFd) -> io::Result<File> {
     close(events)?;
     // Unlike the others this one outlives an exec, and this process starts only one child.
     if fcntl(&events_file, FcntlArg::F_DUPFD(EVENTS_DESCRIPTOR))? == EVENTS_DESCRIPTOR {
-        Ok(stdin_file)
+        Ok((stdin_file, stdin_end))
     } else {
         Err(io::Error::other("the descriptor of the events is taken"))
     }
@@ -128,6 +134,8 @@ struct Processes {
     child: Child,
     /// Its group, which has the program's number.
     group: Pid,
+    /// Keeps its input from ending, until the server says that it wrote all of it.
+    stdin_end: Option<File>,
     /// How the program ended, once it was waited for.
     ended: Option<ExitStatus>,
     /// Whether the group was told to end.
@@ -201,6 +209,7 @@ impl Processes {
         Ok(true)
     }
 
+    /// Follows one order; the next poll finds those that came with it.
     fn obey(&mut self) {
         let mut order = [0];
         match nix::unistd::read(io::stdin(), &mut order) {
@@ -208,6 +217,7 @@ impl Processes {
                 self.is_stopping = true;
                 self.signal_group(Signal::SIGTERM);
             }
+            Ok(1) if order[0] == ORDER_INPUT_IS_WHOLE => self.stdin_end = None,
             Err(Errno::EINTR) => {}
             Ok(_) | Err(_) => self.kill_all(),
         }
