@@ -1,12 +1,11 @@
 //! The job resource: what a client sees of a job. Written straight to bytes.
 
 use super::value::{Friendly, Instant};
-use anteroom::core::{AttemptError, Job, Name, Payload, PayloadInfo, State, Timestamp};
+use anteroom::core::{AttemptError, Job, JobId, Name, Payload, PayloadInfo, State, Timestamp};
 use serde::ser::{Error, SerializeMap, SerializeSeq};
 use serde::{Serialize, Serializer};
 use serde_json::value::RawValue;
 use std::collections::BTreeMap;
-use std::fmt::Display;
 
 /// A job to be shown.
 #[derive(Clone, Copy, Debug)]
@@ -40,8 +39,8 @@ pub(crate) fn shown_result(payload: &Payload) -> Option<&RawValue> {
 /// Members in the order of the contract. A job in a list goes without some of them.
 #[derive(Serialize)]
 struct Resource<'a> {
-    #[serde(serialize_with = "shown")]
-    id: anteroom::core::JobId,
+    #[serde(serialize_with = "encoded")]
+    id: JobId,
     task: &'a str,
     queue: &'a str,
     group: Option<&'a str>,
@@ -74,8 +73,8 @@ struct Resource<'a> {
     links: Links<'a>,
 }
 
-fn shown<S: Serializer>(value: &impl Display, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_str(value)
+fn encoded<S: Serializer>(id: &JobId, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(id.encode(&mut [0; 36]))
 }
 
 impl<'a> JobView<'a> {
@@ -203,14 +202,15 @@ impl Serialize for Tags<'_> {
 
 struct Links<'a> {
     prefix: &'a str,
-    id: anteroom::core::JobId,
+    id: JobId,
 }
 
 impl Serialize for Links<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let Self { prefix, id } = self;
         // Escaped once and copied from then on: the links are half of what an answer holds.
-        let quoted = serde_json::to_string(&format_args!("{prefix}/v1/jobs/{id}"));
+        let path = [*prefix, "/v1/jobs/", id.encode(&mut [0; 36])].concat();
+        let quoted = serde_json::to_string(&path);
         let quoted = quoted.map_err(S::Error::custom)?;
         let path = quoted.trim_end_matches('"');
         let mut links = String::with_capacity(6 * path.len() + 64);
@@ -227,7 +227,6 @@ impl Serialize for Links<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use anteroom::core::JobId;
     use serde_json::{Value, json};
 
     #[test]

@@ -2,6 +2,7 @@
 
 use anteroom::core::Timestamp;
 use jiff::fmt::friendly::{Designator, Spacing, SpanPrinter};
+use jiff::fmt::temporal::DateTimePrinter;
 use jiff::{Span, SpanRelativeTo};
 use serde::{Serialize, Serializer};
 use std::fmt;
@@ -51,13 +52,15 @@ pub(crate) struct Instant(pub(crate) Timestamp);
 
 impl fmt::Display for Instant {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Printed as one piece: escaping many small ones costs more than printing.
+        const PRINTER: DateTimePrinter = DateTimePrinter::new().precision(Some(3));
         let millis = self.0.as_millis();
         let instant = jiff::Timestamp::from_millisecond(millis).unwrap_or(if millis < 0 {
             jiff::Timestamp::MIN
         } else {
             jiff::Timestamp::MAX
         });
-        write!(f, "{instant:.3}")
+        f.write_str(&PRINTER.timestamp_to_string(&instant))
     }
 }
 
