@@ -22,6 +22,7 @@ use crate::run::{Attempt, Outcome, Runner};
 use anteroom_core::Payload;
 use anteroom_core::limits::{KILL_GRACE_DEFAULT, RESULT_BYTES_MAX_DEFAULT};
 use async_trait::async_trait;
+use nix::errno::Errno;
 use report::{Report, Step};
 use session::Ended;
 use std::collections::BTreeMap;
@@ -30,6 +31,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio_util::task::TaskTracker;
+use tracing::warn;
+
+/// How long a job waits that there was no room to start.
+const SHORTAGE_DELAY: Duration = Duration::from_secs(1);
 
 /// The exit status that says that the input is bad and always will be (`EX_DATAERR`).
 pub const EXIT_DATA_ERROR: i32 = 65;
@@ -213,7 +218,11 @@ impl ExecRunner {
             }
             (Step::Program, _) => format!("cannot start {program:?}: {error}"),
         };
-        if step != Step::Launcher && !is_shortage(error.kind()) {
+        if is_shortage(&error) {
+            Outcome::Busy {
+                delay: SHORTAGE_DELAY,
+            }
+        } else if step != Step::Launcher && !is_passing(error.kind()) {
             Outcome::failed_for_good(message)
         } else {
             Outcome::failed(message)
@@ -240,6 +249,14 @@ impl Runner for ExecRunner {
         let environment = self.environment(&attempt);
         let started = match spawner::start(&self.launcher, &self.exec, &environment) {
             Ok(started) => started,
+            // Not the job's fault, and it would cost others their attempts, too.
+            Err(error) if is_shortage(&error) => {
+                let (id, task) = (attempt.job.id, &attempt.job.task);
+                warn!(job.id = %id, %task, %error, "no room to start job {id}: {error}");
+                return Outcome::Busy {
+                    delay: SHORTAGE_DELAY,
+                };
+            }
             Err(error) => {
                 let launcher = self.launcher.program().display();
                 return Outcome::failed(format!("cannot start the launcher {launcher}: {error}"));
@@ -283,15 +300,20 @@ fn check(exec: &Exec) -> Result<(), ExecError> {
     Ok(())
 }
 
-/// Whether the machine lacks something that it may have again soon.
-fn is_shortage(kind: io::ErrorKind) -> bool {
-    // WouldBlock is EAGAIN: too many processes.
+/// Whether the machine lacks room that it may have again soon: descriptors, processes, memory.
+fn is_shortage(error: &io::Error) -> bool {
+    let errno = error.raw_os_error().map(Errno::from_raw);
+    matches!(
+        errno,
+        Some(Errno::EMFILE | Errno::ENFILE | Errno::EAGAIN | Errno::ENOMEM)
+    )
+}
+
+/// Whether another attempt may go better.
+fn is_passing(kind: io::ErrorKind) -> bool {
     matches!(
         kind,
-        io::ErrorKind::OutOfMemory
-            | io::ErrorKind::WouldBlock
-            | io::ErrorKind::ExecutableFileBusy
-            | io::ErrorKind::Interrupted
+        io::ErrorKind::ExecutableFileBusy | io::ErrorKind::Interrupted
     )
 }
 
@@ -315,6 +337,36 @@ mod tests {
             (i64::MAX, "9999-12-30T22:00:00.999Z"),
         ] {
             assert_eq!(rfc3339(Timestamp::from_millis(millis)), expected);
+        }
+    }
+
+    #[test]
+    fn a_job_that_there_is_no_room_for_is_handed_back() {
+        let launcher = Some(Launcher::at("/bin/false"));
+        let argv = vec!["true".to_owned()];
+        let exec = Exec {
+            argv,
+            launcher,
+            ..Exec::default()
+        };
+        let runner = ExecRunner::new(exec).unwrap();
+        for (errno, is_busy) in [
+            (Errno::EMFILE, true),
+            (Errno::ENFILE, true),
+            (Errno::EAGAIN, true),
+            (Errno::ENOMEM, true),
+            (Errno::ENOENT, false),
+            (Errno::E2BIG, false),
+            (Errno::ETXTBSY, false),
+        ] {
+            for step in [Step::Launcher, Step::Program] {
+                let outcome = runner.refused(step, errno as i32);
+                assert_eq!(
+                    matches!(outcome, Outcome::Busy { .. }),
+                    is_busy,
+                    "{errno} {step:?}"
+                );
+            }
         }
     }
 
