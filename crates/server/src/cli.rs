@@ -111,6 +111,9 @@ struct SubmitArgs {
     /// Starts it no earlier than this, as 2030-01-31T12:00:00Z
     #[arg(long, value_name = "TIME")]
     run_at: Option<String>,
+    /// Fails it if it has not begun by then
+    #[arg(long, value_name = "TIME")]
+    start_before: Option<String>,
     /// Attempts that it gets
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100))]
     max_attempts: Option<u32>,

@@ -109,6 +109,7 @@ fn submit_path(args: &SubmitArgs) -> String {
     add("priority", args.priority.map(|it| it.to_string()));
     add("delay", args.delay.clone());
     add("run_at", args.run_at.clone());
+    add("start_before", args.start_before.clone());
     add("max_attempts", args.max_attempts.map(|it| it.to_string()));
     add("timeout", args.timeout.clone());
     add("retain", args.retain.clone());
@@ -247,4 +248,31 @@ fn exit_code_of_waiting(job: &Job, wait: Duration) -> Result<ExitCode, Stopped> 
     Err(Stopped::Failure(format!(
         "job {id} is still {state} after {wait:?}"
     )))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Cli, Command};
+    use super::*;
+    use clap::Parser;
+
+    #[test]
+    fn instants_reach_the_server_as_they_were_given() {
+        let words = [
+            "anteroom",
+            "submit",
+            "a",
+            "--run-at",
+            "2030-01-31T12:00:00+01:00",
+            "--start-before",
+            "2030-02-01T12:00:00Z",
+        ];
+        let cli = Cli::try_parse_from(words).unwrap();
+        let Some(Command::Submit(args)) = cli.command else {
+            panic!("{cli:?} is no submit");
+        };
+        let expected = "/v1/tasks/a/jobs?run_at=2030-01-31T12%3A00%3A00%2B01%3A00\
+                        &start_before=2030-02-01T12%3A00%3A00Z";
+        assert_eq!(submit_path(&args), expected);
+    }
 }

@@ -22,6 +22,8 @@ const TASK_KEYS: &str = "exec, pull, queue, timeout, kill_grace, max_attempts, b
                          concurrency, content_type, result_content_type, env, env_inherit";
 /// The keys of a task's `backoff`.
 const BACKOFF_KEYS: &str = "initial, factor, max, jitter";
+/// What the variables begin with that the server gives a program itself.
+const OWN_VARIABLES: &str = "ANTEROOM_";
 /// The longest wait between two attempts.
 const BACKOFF_MAX: Duration = Duration::from_hours(168);
 
@@ -32,17 +34,24 @@ const BACKOFF_MAX: Duration = Duration::from_hours(168);
 /// [`ConfigError::Unreadable`]. What is wrong in the file is noted in the draft.
 pub(super) fn read(path: &Path, folder: &Path, draft: &mut Draft) -> Result<(), ConfigError> {
     let whole_path = folder.join(path);
-    let text = std::fs::read_to_string(&whole_path).map_err(|source| ConfigError::Unreadable {
+    let bytes = std::fs::read(&whole_path).map_err(|source| ConfigError::Unreadable {
         path: path.into(),
         source,
     })?;
+    let chunk = bytes.utf8_chunks().next();
+    let (text, invalid) = chunk.map_or(("", &[][..]), |it| (it.valid(), it.invalid()));
     let mut reader = Reader {
         path,
-        text: &text,
+        text,
         folder: whole_path.parent().unwrap_or(folder),
         draft,
     };
-    let (document, errors) = DeTable::parse_recoverable(&text);
+    if let Some(byte) = invalid.first() {
+        let end = text.len()..text.len();
+        reader.wrong(&end, format!("the byte 0x{byte:02x} is not UTF-8"));
+        return Ok(());
+    }
+    let (document, errors) = DeTable::parse_recoverable(text);
     if errors.is_empty() {
         let mistakes_before = reader.draft.mistakes.len();
         reader.document(document.get_ref());
@@ -330,6 +339,11 @@ fn no_nul(text: &str) -> Result<String, String> {
 fn variable_name(text: &str) -> Result<String, String> {
     if text.is_empty() || text.contains(['=', '\0']) {
         return Err(format!("{text:?} is not the name of a variable"));
+    }
+    if text.starts_with(OWN_VARIABLES) {
+        return Err(format!(
+            "{text:?} begins with {OWN_VARIABLES:?}, which is kept for what the server says itself"
+        ));
     }
     Ok(text.into())
 }

@@ -240,6 +240,14 @@ const MISTAKES: &[(&str, &str)] = &[
         "[tasks.a]\nexec = [\"a\"]\nenv = { \"A=B\" = \"x\" }",
         "anteroom.toml:3:9: env \"A=B\" is not the name of a variable",
     ),
+    (
+        "[tasks.a]\nexec = [\"a\"]\nenv = { ANTEROOM_JOB_ID = \"x\" }",
+        "anteroom.toml:3:9: env \"ANTEROOM_JOB_ID\" begins with \"ANTEROOM_\", which is kept",
+    ),
+    (
+        "[tasks.a]\nexec = [\"a\"]\nenv_inherit = [\"HOME\", \"ANTEROOM_STORE\"]",
+        "anteroom.toml:3:24: env_inherit[1] \"ANTEROOM_STORE\" begins with \"ANTEROOM_\", which",
+    ),
     ("a = \"\u{e4}\" b", "anteroom.toml:1:9: "),
 ];
 
@@ -368,6 +376,16 @@ fn paths_in_the_file_are_relative_to_the_file() {
         loaded.config.store,
         StoreUrl::Sqlite(folder.path().join("jobs.db"))
     );
+}
+
+#[test]
+fn the_first_byte_that_is_not_utf_8_is_told_with_its_place() {
+    let folder = tempfile::tempdir().unwrap();
+    let bytes = b"store = \"memory:\"\n# \xc3\xa4 \xe4\nlisten = 3\n";
+    std::fs::write(folder.path().join(FILE_DEFAULT), bytes).unwrap();
+    let error = load(&Flags::default(), &Environment::default(), folder.path()).unwrap_err();
+    let expected = "anteroom.toml:2:5: the byte 0xe4 is not UTF-8";
+    assert_eq!(error.to_string(), expected);
 }
 
 #[test]

@@ -11,6 +11,7 @@ use axum::extract::Request;
 use axum::middleware::{Next, from_fn};
 use axum::response::Response;
 use http::header::{self, HeaderName};
+use http::uri::Scheme;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
@@ -148,7 +149,8 @@ fn name_and_port(host: &str) -> (&str, Option<&str>) {
     }
 }
 
-/// Tells whether an origin is that of a server reached under `host`. `null` is nobody's.
+/// Tells whether an origin is that of this server, which speaks plain HTTP, reached under `host`.
+/// `null` is nobody's.
 fn is_origin_of(origin: &HeaderValue, host: &str) -> bool {
     let Some(uri) = origin
         .to_str()
@@ -157,15 +159,13 @@ fn is_origin_of(origin: &HeaderValue, host: &str) -> bool {
     else {
         return false;
     };
-    let usual = match uri.scheme_str() {
-        Some("http") => "80",
-        // In front of the server there may be a proxy that speaks TLS.
-        Some("https") => "443",
-        Some(_) | None => return false,
-    };
     let Some(authority) = uri.authority() else {
         return false;
     };
+    if uri.scheme() != Some(&Scheme::HTTP) {
+        return false;
+    }
+    let usual = "80";
     let (here, here_port) = name_and_port(host);
     let (there, there_port) = name_and_port(authority.as_str());
     here.eq_ignore_ascii_case(there)
@@ -234,8 +234,9 @@ mod tests {
             ("http://localhost:8080", "localhost:8080", true),
             ("http://LOCALHOST:8080", "localhost:8080", true),
             ("http://localhost", "localhost:80", true),
-            ("https://jobs.example", "jobs.example", true),
-            ("https://jobs.example", "jobs.example:443", true),
+            ("https://jobs.example", "jobs.example", false),
+            ("https://jobs.example", "jobs.example:443", false),
+            ("https://localhost:8080", "localhost:8080", false),
             ("http://localhost:3000", "localhost:8080", false),
             ("http://localhost", "localhost:8080", false),
             ("http://evil.example", "localhost", false),

@@ -1,7 +1,7 @@
 //! What a client would like: the `Prefer` field of RFC 7240.
 
 use super::limits::WAIT_MAX;
-use http::{HeaderMap, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue, header};
 use std::time::Duration;
 
 /// The preferences that are understood. Others are ignored, and so is what follows a mistake.
@@ -46,8 +46,16 @@ impl Prefer {
         }
     }
 
+    /// Says in an answer that it depends on preferences, and which were applied.
+    pub(crate) fn tell(self, headers: &mut HeaderMap) {
+        headers.insert(header::VARY, HeaderValue::from_static("Prefer"));
+        if let Some(applied) = self.applied() {
+            headers.insert(HeaderName::from_static("preference-applied"), applied);
+        }
+    }
+
     /// Returns `Preference-Applied`, if any was.
-    pub(crate) fn applied(self) -> Option<HeaderValue> {
+    fn applied(self) -> Option<HeaderValue> {
         let wait = self.wait.map(|wait| format!("wait={}", wait.as_secs()));
         let text = match (self.respond_async, wait) {
             (false, None) => return None,

@@ -4,6 +4,8 @@
 //! router is mounted under. Each [`Kind`] has its page in `docs/problems`.
 
 use super::limits::{RETRY_AFTER_DRAINING, RETRY_AFTER_OVERLOAD};
+use super::prefer::Prefer;
+use super::query::encode_path;
 use super::represent::ErrorView;
 use anteroom::SubmitError;
 use anteroom::core::{AttemptError, JobId};
@@ -269,6 +271,12 @@ impl Problem {
         )
     }
 
+    /// Says which preferences were applied before it came to this.
+    pub(crate) fn preferring(mut self, prefer: Prefer) -> Self {
+        prefer.tell(&mut self.0.headers);
+        self
+    }
+
     /// Says that the rest of the request is not read.
     pub(crate) fn closing(self) -> Self {
         self.with_header(header::CONNECTION, HeaderValue::from_static("close"))
@@ -308,11 +316,11 @@ impl Problem {
     pub(crate) fn to_parts(&self, prefix: &str, path: &str) -> (StatusCode, HeaderMap, Vec<u8>) {
         let parts = &*self.0;
         let document = Document {
-            r#type: format!("{prefix}/problems/{}", parts.kind.slug()),
+            r#type: format!("{}/problems/{}", encode_path(prefix), parts.kind.slug()),
             title: parts.kind.title(),
             status: parts.status.as_u16(),
             detail: &parts.detail,
-            instance: path,
+            instance: &encode_path(path),
             errors: &parts.errors,
             reasons: &parts.reasons,
             line: parts.position.map(|(line, _)| line),

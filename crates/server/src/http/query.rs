@@ -2,8 +2,9 @@
 
 use super::problem::{FieldError, Problem};
 use anteroom::core::Name;
+use anteroom::core::limits::TAG_VALUE_BYTES_MAX;
 use std::borrow::Cow;
-use std::fmt::Display;
+use std::fmt::{Display, Write};
 
 /// Takes a query apart, and remembers everything that is wrong with it.
 #[derive(Debug, Default)]
@@ -35,6 +36,11 @@ impl Query {
             detail: detail.into(),
             parameter: parameter.to_owned(),
         });
+    }
+
+    /// Tells whether a parameter stands there and was not taken yet.
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.pairs.iter().any(|(given, _)| given == name)
     }
 
     /// Takes a parameter that stands there once or not at all.
@@ -90,6 +96,11 @@ impl Query {
                 }
                 Ok(name) if tags.iter().any(|(other, _)| *other == name) => {
                     self.wrong(&parameter, "is given twice; give it once");
+                }
+                Ok(_) if value.len() > TAG_VALUE_BYTES_MAX => {
+                    let bytes = value.len();
+                    let detail = format!("is {bytes} bytes; the limit is {TAG_VALUE_BYTES_MAX}");
+                    self.wrong(&parameter, detail);
                 }
                 Ok(name) => tags.push((name, value)),
             }
@@ -155,9 +166,49 @@ pub(crate) fn decode(text: &str, form: bool) -> Result<String, String> {
     String::from_utf8(bytes).map_err(|_| "is not UTF-8 once it is decoded".to_owned())
 }
 
+/// Percent-encodes what RFC 3986 does not allow in a path. Clients send more than that.
+pub(crate) fn encode_path(path: &str) -> Cow<'_, str> {
+    let bytes = path.as_bytes();
+    let fits = |(index, &byte): (usize, &u8)| match byte {
+        b'%' => bytes
+            .get(index + 1..index + 3)
+            .is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit)),
+        _ => byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=:@/".contains(&byte),
+    };
+    if bytes.iter().enumerate().all(fits) {
+        return path.into();
+    }
+    let mut encoded = String::with_capacity(3 * path.len());
+    for (index, byte) in bytes.iter().enumerate() {
+        if fits((index, byte)) {
+            encoded.push(char::from(*byte));
+        } else {
+            // Writing to a string does not fail.
+            let _ = write!(encoded, "%{byte:02X}");
+        }
+    }
+    encoded.into()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_path_is_made_a_uri_reference() {
+        for (path, expected) in [
+            ("/v1/jobs", "/v1/jobs"),
+            ("//", "//"),
+            ("/a%20b;c=d:e@f", "/a%20b;c=d:e@f"),
+            ("/%", "/%25"),
+            ("/%4", "/%254"),
+            ("/%zz", "/%25zz"),
+            ("/a{b}|\\^`<\">[c]", "/a%7Bb%7D%7C%5C%5E%60%3C%22%3E%5Bc%5D"),
+            ("/\u{e4}", "/%C3%A4"),
+        ] {
+            assert_eq!(encode_path(path), expected, "{path}");
+        }
+    }
 
     #[test]
     fn percent_encoding_is_undone_or_refused() {

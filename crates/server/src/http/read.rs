@@ -15,7 +15,8 @@ use anteroom::store::{Found, StoreError};
 use axum::body::Body;
 use axum::extract::State as Shared;
 use axum::response::Response;
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use http::request::Parts;
+use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use std::time::Duration;
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
@@ -36,7 +37,9 @@ pub(crate) async fn job(Shared(app): Shared<App>, call: Call) -> Result<Response
         return Err(Problem::new(Kind::NotSupported, detail));
     }
     let prefer = Prefer::of(call.headers());
-    let (job, now, is_known) = wait_for(&app, id, call.headers(), prefer).await?;
+    let (job, now, is_known) = wait_for(&app, id, call.headers(), prefer)
+        .await
+        .map_err(|problem| problem.preferring(prefer))?;
     let answer = Answer::new(call.mount, prefer);
     let mut response = if is_known {
         let mut response = answer.empty(StatusCode::NOT_MODIFIED);
@@ -89,6 +92,18 @@ pub(crate) async fn result(Shared(app): Shared<App>, call: Call) -> Result<Respo
     let id = call.job_id()?;
     call.no_query()?;
     let prefer = Prefer::of(call.headers());
+    // What is wrong is seen after the wait, and may have come about during it.
+    awaited_result(&app, id, call, prefer)
+        .await
+        .map_err(|problem| problem.preferring(prefer))
+}
+
+async fn awaited_result(
+    app: &App,
+    id: JobId,
+    call: Call,
+    prefer: Prefer,
+) -> Result<Response, Problem> {
     let wait = prefer.wait().unwrap_or_default();
     if !wait.is_zero() {
         here(id, app.engine.wait(id, Until::Done, wait).await)?;
@@ -98,12 +113,12 @@ pub(crate) async fn result(Shared(app): Shared<App>, call: Call) -> Result<Respo
     match (job.status.state, result) {
         (State::Succeeded, Some(result)) => {
             let tag = conditional::tag_of(&job, app.engine.clock().now());
-            answer.payload(&call.parts.headers, &tag, result)
+            answer.payload(&call.parts, &tag, result)
         }
         (State::Succeeded, None) => Err(expired(id)),
         (State::Failed, _) => Err(ended(&job, Kind::JobFailed)),
         (State::Cancelled, _) => Err(ended(&job, Kind::JobCancelled)),
-        (State::Waiting | State::Running, _) => answer.job(&app, StatusCode::ACCEPTED, &job).await,
+        (State::Waiting | State::Running, _) => answer.job(app, StatusCode::ACCEPTED, &job).await,
     }
 }
 
@@ -113,7 +128,7 @@ pub(crate) async fn input(Shared(app): Shared<App>, call: Call) -> Result<Respon
     call.no_query()?;
     let input = here(id, app.engine.store().input(id).await)?;
     let answer = Answer::new(call.mount, Prefer::default());
-    answer.payload(&call.parts.headers, INPUT_TAG, input)
+    answer.payload(&call.parts, INPUT_TAG, input)
 }
 
 /// Returns what is under an id, or the problem that nothing is.
@@ -169,11 +184,7 @@ impl Answer {
     fn with_body(&self, status: StatusCode, body: Body) -> Response {
         let mut response = Response::new(body);
         *response.status_mut() = status;
-        let headers = response.headers_mut();
-        headers.insert(header::VARY, HeaderValue::from_static("Prefer"));
-        if let Some(applied) = self.prefer.applied() {
-            headers.insert(HeaderName::from_static("preference-applied"), applied);
-        }
+        self.prefer.tell(response.headers_mut());
         response
     }
 
@@ -224,10 +235,15 @@ impl Answer {
     }
 
     /// Returns a result or input, or the part of it that is asked for, or that it is known.
-    fn payload(&self, asked: &HeaderMap, tag: &str, payload: Payload) -> Result<Response, Problem> {
-        let mut response = if conditional::is_known(asked, tag) {
+    fn payload(&self, asked: &Parts, tag: &str, payload: Payload) -> Result<Response, Problem> {
+        // A range means something with GET alone: HEAD says how long the whole is.
+        let range = |bytes| match asked.method {
+            Method::GET => conditional::range(&asked.headers, tag, bytes),
+            _ => Ok(None),
+        };
+        let mut response = if conditional::is_known(&asked.headers, tag) {
             self.empty(StatusCode::NOT_MODIFIED)
-        } else if let Some(range) = conditional::range(asked, tag, payload.bytes.len())? {
+        } else if let Some(range) = range(payload.bytes.len())? {
             let bytes = payload.bytes.len();
             let extent = format!("bytes {}-{}/{bytes}", range.start, range.end - 1);
             let part = Payload {

@@ -8,13 +8,19 @@ use super::prefer::Prefer;
 use super::problem::{Kind, Problem};
 use super::query::Query;
 use super::read::{self, Answer};
-use super::value;
-use anteroom::core::{FailureKind, Job, Label, Name, Payload, Priority, PriorityOutOfRange, State};
+use super::value::{self, Friendly};
+use anteroom::core::limits::{
+    AHEAD_MAX, MAX_ATTEMPTS_MAX, RETAIN_MAX, TAGS_MAX, TIMEOUT_MAX, TIMEOUT_MIN,
+};
+use anteroom::core::{
+    FailureKind, Job, Label, Name, Payload, Priority, PriorityOutOfRange, State, Timestamp,
+};
 use anteroom::store::Found;
 use anteroom::{Phase, StartAt, Submission};
 use axum::extract::State as Shared;
 use axum::response::Response;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 /// Names the job in the answers of `…/call`.
@@ -43,7 +49,9 @@ pub(crate) async fn call(Shared(app): Shared<App>, call: Call) -> Result<Respons
     let id = HeaderValue::try_from(job.spec.id.to_string())
         .unwrap_or(HeaderValue::from_static("unknown"));
     let mut response = match job.status.state {
-        State::Succeeded => returned(&app, &answer, &job).await?,
+        State::Succeeded => returned(&app, &answer, &job)
+            .await
+            .map_err(|problem| problem.preferring(prefer))?,
         State::Failed => {
             let timed_out = job
                 .errors
@@ -54,10 +62,11 @@ pub(crate) async fn call(Shared(app): Shared<App>, call: Call) -> Result<Respons
             } else {
                 read::ended(&job, Kind::JobFailed).with_status(StatusCode::BAD_GATEWAY)
             };
-            return Err(problem.with_header(JOB_HEADER, id));
+            return Err(problem.preferring(prefer).with_header(JOB_HEADER, id));
         }
         State::Cancelled => {
-            return Err(read::ended(&job, Kind::JobCancelled).with_header(JOB_HEADER, id));
+            let problem = read::ended(&job, Kind::JobCancelled);
+            return Err(problem.preferring(prefer).with_header(JOB_HEADER, id));
         }
         State::Waiting | State::Running => answer.job(&app, StatusCode::ACCEPTED, &job).await?,
     };
@@ -89,7 +98,7 @@ async fn take_apart(
 ) -> Result<(Answer, Submission), Problem> {
     let task = known_task(app, &call.segment(2))?;
     let mut submission = Submission::new(task, nothing());
-    read_options(&mut submission, call.query())?;
+    read_options(&mut submission, call.query(), app.engine.clock().now())?;
     refuse_unsupported(call.headers())?;
     if app.engine.phase() != Phase::Running {
         return Err(Problem::draining());
@@ -128,32 +137,31 @@ pub(crate) fn unknown_task(name: &str) -> Problem {
     Problem::new(Kind::UnknownTask, detail)
 }
 
-/// Reads the options of a submit from its query. Their ranges are the engine's affair.
-fn read_options(submission: &mut Submission, mut query: Query) -> Result<(), Problem> {
+/// Reads the options of a submit from its query, and says everything that is wrong with them.
+///
+/// The engine checks ranges again, as it does for whoever embeds it, and stops at the first.
+fn read_options(
+    submission: &mut Submission,
+    mut query: Query,
+    now: Timestamp,
+) -> Result<(), Problem> {
     submission.queue = query.value("queue", Name::new);
     submission.group = query.value("group", Label::new);
     submission.priority = query.value("priority", priority);
-    let delay = query.value("delay", value::duration);
-    let run_at = query.value("run_at", value::instant);
-    submission.max_attempts = query.value("max_attempts", |text| {
-        text.parse::<u32>()
-            .map_err(|_| format!("is {text:?}, which is no whole number from 1 to 100"))
+    submission.start = start(&mut query, now);
+    submission.max_attempts = query.value("max_attempts", attempts);
+    submission.timeout = query.value("timeout", |text| span(text, TIMEOUT_MIN..=TIMEOUT_MAX));
+    submission.start_before = query.value("start_before", |text| match ahead(text, now)? {
+        deadline if deadline <= now => Err(format!("is {text}, which has passed; it lies ahead")),
+        deadline => Ok(deadline),
     });
-    submission.timeout = query.value("timeout", value::duration);
-    submission.start_before = query.value("start_before", value::instant);
     let unsupported = ["unique_key", "callback_url"].map(|name| (name, query.text(name)));
-    submission.retain = query.value("retain", value::duration);
+    submission.retain = query.value("retain", |text| span(text, Duration::ZERO..=RETAIN_MAX));
     submission.tags = query.tags().into_iter().collect();
-    submission.start = match (delay, run_at) {
-        (Some(_), Some(_)) => {
-            query.wrong("delay", "and run_at exclude each other; give one of them");
-            query.wrong("run_at", "and delay exclude each other; give one of them");
-            None
-        }
-        (Some(delay), None) => Some(StartAt::In(delay)),
-        (None, Some(instant)) => Some(StartAt::At(instant)),
-        (None, None) => None,
-    };
+    if submission.tags.len() > TAGS_MAX {
+        let count = submission.tags.len();
+        query.wrong("tags", format!("are {count}; the limit is {TAGS_MAX}"));
+    }
     query.finish()?;
     if let Some((name, _)) = unsupported.iter().find(|(_, value)| value.is_some()) {
         let detail = format!("this version does not know {name}; nothing was stored");
@@ -166,6 +174,46 @@ fn read_options(submission: &mut Submission, mut query: Query) -> Result<(), Pro
         }
         Some(_) | None => Ok(()),
     }
+}
+
+fn start(query: &mut Query, now: Timestamp) -> Option<StartAt> {
+    let both = query.has("delay") && query.has("run_at");
+    let delay = query.value("delay", |text| span(text, Duration::ZERO..=AHEAD_MAX));
+    let run_at = query.value("run_at", |text| ahead(text, now));
+    if both {
+        query.wrong("delay", "and run_at exclude each other; give one of them");
+        query.wrong("run_at", "and delay exclude each other; give one of them");
+    }
+    delay.map(StartAt::In).or(run_at.map(StartAt::At))
+}
+
+fn attempts(text: &str) -> Result<u32, String> {
+    match text.parse() {
+        Ok(number) if (1..=MAX_ATTEMPTS_MAX).contains(&number) => Ok(number),
+        Ok(number) => Err(format!("is {number}; it is from 1 to {MAX_ATTEMPTS_MAX}")),
+        Err(_) => Err(format!(
+            "is {text:?}, which is no whole number from 1 to {MAX_ATTEMPTS_MAX}"
+        )),
+    }
+}
+
+fn span(text: &str, range: RangeInclusive<Duration>) -> Result<Duration, String> {
+    let span = value::duration(text)?;
+    if range.contains(&span) {
+        return Ok(span);
+    }
+    let (least, most) = (Friendly(*range.start()), Friendly(*range.end()));
+    Err(format!("is {text}; it is from {least} to {most}"))
+}
+
+/// Reads an instant that lies no more than a year ahead.
+fn ahead(text: &str, now: Timestamp) -> Result<Timestamp, String> {
+    let instant = value::instant(text)?;
+    if instant.since(now) <= AHEAD_MAX {
+        return Ok(instant);
+    }
+    let most = Friendly(AHEAD_MAX);
+    Err(format!("is {text}, more than a year ({most}) ahead"))
 }
 
 fn priority(text: &str) -> Result<Priority, String> {

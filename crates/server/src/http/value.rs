@@ -17,6 +17,12 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     let malformed = |why: String| {
         format!("is {text:?}, which is no duration such as 30s, 1h30m or PT30S: {why}")
     };
+    if let Some(sign) = text
+        .chars()
+        .find(|character| matches!(character, ':' | '+'))
+    {
+        return Err(malformed(format!("{sign:?} has no place in one")));
+    }
     let span: Span = text
         .parse()
         .map_err(|error: jiff::Error| malformed(error.to_string()))?;
@@ -26,24 +32,65 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     Duration::try_from(signed).map_err(|_| format!("is {text:?}; it is never negative"))
 }
 
-/// Reads an instant by RFC 3339, with any offset.
+/// Reads an instant by RFC 3339, with any offset. There are no leap seconds.
 ///
 /// # Errors
 ///
 /// What is wrong, to follow the name of the place.
 pub(crate) fn instant(text: &str) -> Result<Timestamp, String> {
-    let read = |text: &str| text.parse::<jiff::Timestamp>();
-    // The plus of an offset that was not percent-encoded has become a space.
-    let instant = read(text).or_else(|error| match text.rsplit_once(' ') {
-        Some((local, offset)) => read(&format!("{local}+{offset}")).map_err(|_| error),
-        None => Err(error),
-    });
-    match instant {
+    let malformed = || format!("is {text:?}, which is no time such as 2026-11-22T12:00:00Z");
+    let plain = rfc_3339(text).ok_or_else(malformed)?;
+    match plain.parse::<jiff::Timestamp>() {
         Ok(instant) => Ok(Timestamp::from_millis(instant.as_millisecond())),
-        Err(error) => Err(format!(
-            "is {text:?}, which is no time such as 2026-11-22T12:00:00Z: {error}"
-        )),
+        Err(error) => Err(format!("{}: {error}", malformed())),
     }
+}
+
+/// Returns an instant in a form that any reader takes, if it has that of RFC 3339: the reader
+/// itself is more generous. That there is such a day is left to it.
+fn rfc_3339(text: &str) -> Option<String> {
+    const NANOSECOND_DIGITS: usize = 9;
+    let (local, rest) = text.split_at_checked("2026-11-22T12:00:00".len())?;
+    if !is_like(local, "0000-00-00T00:00:00")
+        || &local[11..13] > "23"
+        || &local[14..16] > "59"
+        || &local[17..19] > "59"
+    {
+        return None;
+    }
+    let (fraction, offset) = match rest.strip_prefix('.') {
+        Some(after) => {
+            let digits = after.bytes().take_while(u8::is_ascii_digit).count();
+            if digits == 0 {
+                return None;
+            }
+            (&after[..digits.min(NANOSECOND_DIGITS)], &after[digits..])
+        }
+        None => ("0", rest),
+    };
+    let (sign, hours_and_minutes) = match offset.split_at_checked(1)? {
+        ("Z" | "z", "") => ("+", "00:00"),
+        // The plus of an offset that was not percent-encoded has become a space.
+        ("+" | " ", after) => ("+", after),
+        ("-", after) => ("-", after),
+        (_, _) => return None,
+    };
+    let is_offset = is_like(hours_and_minutes, "00:00")
+        && &hours_and_minutes[..2] <= "23"
+        && &hours_and_minutes[3..] <= "59";
+    is_offset.then(|| format!("{local}.{fraction}{sign}{hours_and_minutes}"))
+}
+
+/// Tells whether there is a digit for every 0 of `form`, and else the same in either case.
+fn is_like(text: &str, form: &str) -> bool {
+    text.len() == form.len()
+        && text.bytes().zip(form.bytes()).all(|(byte, wanted)| {
+            if wanted == b'0' {
+                byte.is_ascii_digit()
+            } else {
+                byte.eq_ignore_ascii_case(&wanted)
+            }
+        })
 }
 
 /// An instant to be written: RFC 3339 in UTC with milliseconds.
@@ -116,6 +163,10 @@ mod tests {
             ("P1Y", None),
             ("soon", None),
             ("99999999999999999999s", None),
+            ("1:30:00", None),
+            ("1h 00:30:00", None),
+            ("+30s", None),
+            ("+PT30S", None),
         ] {
             let millis = duration(text).ok().map(|span| span.as_millis());
             assert_eq!(millis, expected, "{text}");
@@ -147,6 +198,13 @@ mod tests {
             ("2026-11-22T13:00:00+01:00", "2026-11-22T12:00:00.000Z"),
             ("2026-11-22T13:00:00 01:00", "2026-11-22T12:00:00.000Z"),
             ("2026-11-22t07:00:00.5-05:00", "2026-11-22T12:00:00.500Z"),
+            ("2026-11-22t12:00:00z", "2026-11-22T12:00:00.000Z"),
+            ("2026-11-22T12:00:00-00:00", "2026-11-22T12:00:00.000Z"),
+            ("2026-11-23T11:59:00+23:59", "2026-11-22T12:00:00.000Z"),
+            (
+                "2026-11-22T12:00:00.123456789012Z",
+                "2026-11-22T12:00:00.123Z",
+            ),
         ] {
             assert_eq!(
                 Instant(instant(text).unwrap()).to_string(),
@@ -154,10 +212,45 @@ mod tests {
                 "{text}"
             );
         }
-        for text in ["", "2026-11-22", "2026-11-22T12:00:00", "1763812800", "now"] {
-            assert!(instant(text).is_err(), "{text}");
-        }
         let last = Instant(Timestamp::MAX).to_string();
         assert!(last.starts_with("9999-12-"), "{last}");
+    }
+
+    /// The reader below takes all of ISO 8601 and more, and makes a leap second earlier.
+    #[test]
+    fn what_is_not_rfc_3339_is_no_instant() {
+        for text in [
+            "",
+            "2026-11-22",
+            "2026-11-22T12:00:00",
+            "1763812800",
+            "now",
+            "2026-11-22T12:00Z",
+            "2026-11-22 12:00:00Z",
+            "20261122T120000Z",
+            "2026-11-22T12:00:00,5Z",
+            "2026-11-22T12:00:00.Z",
+            "2026-11-22T12:00:60Z",
+            "2026-12-31T23:59:60Z",
+            "2026-11-22T24:00:00Z",
+            "2026-11-22T12:60:00Z",
+            "2026-02-30T12:00:00Z",
+            "2026-13-01T12:00:00Z",
+            "2026-11-22T12:00:00+01",
+            "2026-11-22T12:00:00+0100",
+            "2026-11-22T12:00:00+24:00",
+            "2026-11-22T12:00:00+01:60",
+            "2026-11-22T12:00:00+01:00:00",
+            "2026-11-22T12:00:00Z[UTC]",
+            "2026-11-22T12:00:00+00:00[Europe/Berlin]",
+            "+002026-11-22T12:00:00Z",
+            "-002026-11-22T12:00:00Z",
+            "-026-11-22T12:00:00Z",
+            " 2026-11-22T12:00:00Z",
+            "2026-11-22T12:00:00Z ",
+            "2026-11-22T12:00:0\u{e4}Z",
+        ] {
+            assert!(instant(text).is_err(), "{text}");
+        }
     }
 }

@@ -66,6 +66,7 @@ async fn a_foreign_page_changes_nothing() {
         &[("origin", "https://evil.example")],
         &[("origin", "null")],
         &[("origin", "http://localhost:1")],
+        &[("host", "localhost"), ("origin", "https://localhost")],
         &[
             ("origin", "https://evil.example"),
             ("sec-fetch-site", "same-origin"),

@@ -131,6 +131,20 @@ async fn a_request_names_one_host() {
     );
 }
 
+/// Clients send more in a path than RFC 3986 allows, and `instance` is a URI reference all the same.
+#[tokio::test]
+async fn the_instance_is_a_uri_reference() {
+    let server = Server::start().await;
+    for (path, instance) in [
+        ("/a{b}|\"c\"", "/a%7Bb%7D%7C%22c%22"),
+        ("/a%20b", "/a%20b"),
+        ("/%zz", "/%25zz"),
+    ] {
+        let problem = server.get(path).await.json();
+        assert_eq!(problem["instance"], instance, "{path}");
+    }
+}
+
 #[tokio::test]
 async fn every_problem_has_its_page() {
     let server = Server::start().await;

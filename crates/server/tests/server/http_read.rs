@@ -516,3 +516,42 @@ async fn a_healthy_server_says_so() {
         assert_eq!(server.get(path).await.status, 200, "{path}");
     }
 }
+
+#[tokio::test]
+async fn head_knows_no_range() {
+    let server = Server::start().await;
+    let id = server.done("echo", "").await;
+    for part in ["result", "input"] {
+        let path = format!("/v1/jobs/{id}/{part}");
+        for range in ["bytes=1-2", "bytes=99-"] {
+            let answer = server.send("HEAD", &path, &[("range", range)], b"").await;
+            assert_eq!(answer.status, 200, "{path} {range}");
+            assert_eq!(answer.header("content-length"), Some("5"), "{path}");
+            assert_eq!(answer.header("content-range"), None, "{path}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_job_that_goes_wrong_during_a_wait_says_what_was_applied() {
+    let server = Server::start().await;
+    let wait = [("prefer", "wait=90")];
+    let id = server.submit("pulled", "").await;
+    let mut waiting = server.connect().await;
+    let path = format!("/v1/jobs/{id}/result");
+    waiting.request("GET", &path, &wait, b"").await;
+    let cancelled = server.post(&format!("/v1/jobs/{id}/cancel")).await;
+    assert_eq!(cancelled.status, 200);
+    let failed = server.done("fail", "").await;
+    let failed = format!("/v1/jobs/{failed}/result");
+    let unknown = "/v1/jobs/019aabbc-0000-7000-8000-000000000000";
+    for (answer, status) in [
+        (waiting.answer(false).await, 409),
+        (server.get_with(&failed, &wait).await, 409),
+        (server.get_with(unknown, &wait).await, 404),
+    ] {
+        assert_eq!(answer.status, status, "{answer:?}");
+        assert_eq!(answer.header("vary"), Some("Prefer"));
+        assert_eq!(answer.header("preference-applied"), Some("wait=60"));
+    }
+}

@@ -248,11 +248,16 @@ async fn a_call_that_fails_says_so() {
     assert_eq!(problem["error"]["kind"], "error");
     assert_eq!(problem["error"]["message"], "broken beyond repair");
     assert_eq!(problem["job"].as_str(), answer.header("anteroom-job"));
+    assert_eq!(answer.header("vary"), Some("Prefer"));
+    assert_eq!(answer.header("preference-applied"), None, "none was asked");
 
+    let path = "/v1/tasks/hold/call?timeout=100ms&max_attempts=1";
     let late = server
-        .post("/v1/tasks/hold/call?timeout=100ms&max_attempts=1")
+        .send("POST", path, &[("prefer", "wait=90")], b"")
         .await;
     let problem = late.is_problem(504, "job-timed-out");
+    assert_eq!(late.header("vary"), Some("Prefer"));
+    assert_eq!(late.header("preference-applied"), Some("wait=60"));
     assert_eq!(problem["error"]["kind"], "timeout");
     assert!(late.header("anteroom-job").is_some());
 }
@@ -277,6 +282,8 @@ async fn a_call_that_is_cancelled_is_409() {
     let answer = connection.answer(false).await;
     answer.is_problem(409, "job-cancelled");
     assert_eq!(answer.header("anteroom-job"), Some(id.as_str()));
+    assert_eq!(answer.header("vary"), Some("Prefer"));
+    assert_eq!(answer.header("preference-applied"), Some("wait=60"));
 }
 
 #[tokio::test]
@@ -336,6 +343,10 @@ async fn wrong_options_are_400_and_named() {
         ("delay=400d", "delay"),
         ("run_at=tomorrow", "run_at"),
         ("run_at=2025-11-22", "run_at"),
+        ("run_at=2025-11-22T23:59:60Z", "run_at"),
+        ("run_at=2025-11-22T13:00Z", "run_at"),
+        ("delay=1:30:00", "delay"),
+        ("timeout=%2B30s", "timeout"),
         ("run_at=2099-01-01T00:00:00Z", "run_at"),
         ("delay=1s&run_at=2025-11-22T13:00:00Z", "delay"),
         ("delay=1s&run_at=2025-11-22T13:00:00Z", "run_at"),
@@ -358,6 +369,8 @@ async fn wrong_options_are_400_and_named() {
         let answer = server.post(&format!("/v1/tasks/echo/jobs?{query}")).await;
         answer.is_about_parameter(parameter);
     }
+    let long = format!("/v1/tasks/echo/jobs?tag.a={}", "x".repeat(256));
+    server.post(&long).await.is_about_parameter("tag.a");
     let many: Vec<String> = (0..33).map(|index| format!("tag.t{index}=1")).collect();
     let answer = server
         .post(&format!("/v1/tasks/echo/jobs?{}", many.join("&")))
@@ -367,6 +380,47 @@ async fn wrong_options_are_400_and_named() {
         server.get("/v1/jobs").await.json()["jobs"],
         serde_json::json!([])
     );
+}
+
+/// Ranges used to be checked by the engine alone: only where all was well formed, up to the first.
+#[tokio::test]
+async fn everything_wrong_with_the_options_is_told_at_once() {
+    let server = Server::by_hand().await;
+    let path = "/v1/tasks/echo/jobs?priority=11&max_attempts=0&bogus=1&timeout=1ms&retain=91d\
+                &delay=400d&run_at=2099-01-01T00:00:00Z&start_before=2025-11-22T12:00:00Z&tag.A=1\
+                &queue=Q&group=";
+    let problem = server.post(path).await.is_problem(400, "invalid-parameter");
+    let errors = problem["errors"].as_array().unwrap();
+    let mut named: Vec<&str> = errors
+        .iter()
+        .map(|error| error["parameter"].as_str().unwrap())
+        .collect();
+    named.sort_unstable();
+    let expected = [
+        "bogus",
+        "delay",
+        "delay",
+        "group",
+        "max_attempts",
+        "priority",
+        "queue",
+        "retain",
+        "run_at",
+        "run_at",
+        "start_before",
+        "tag.A",
+        "timeout",
+    ];
+    assert_eq!(named, expected, "{problem}");
+    let detail = problem["detail"].as_str().unwrap();
+    for said in [
+        "max_attempts is 0; it is from 1 to 100",
+        "timeout is 1ms; it is from 100ms to 168h",
+        "retain is 91d; it is from 0s to 2160h",
+        "delay is 400d; it is from 0s to 8784h",
+    ] {
+        assert!(detail.contains(said), "{said:?} in {detail:?}");
+    }
 }
 
 #[tokio::test]
