@@ -8,7 +8,8 @@
 //! A failure that passes (a full disk) is [`StoreError::Unavailable`]: the transaction is rolled
 //! back, memory put back, and the store goes on by itself once there is room. After any other
 //! (a failed fsync, damage) the store has failed for good, since it no longer knows what the disk
-//! holds: nothing is acknowledged after it, and [`Store::failed`] says which file and why.
+//! holds: nothing is acknowledged after it, and [`Store::failed`] says which file and why. Where it
+//! was the commit that failed, its callers get [`StoreError::Unknown`]: it may be on the disk.
 
 mod change;
 mod fault;

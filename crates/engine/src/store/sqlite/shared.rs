@@ -116,6 +116,12 @@ impl Shared {
                 self.fail(reason.clone());
                 StoreError::Failed { reason }
             }
+            Fault::Unknown(fault) => match self.error(*fault) {
+                StoreError::Unavailable { reason } | StoreError::Failed { reason } => {
+                    StoreError::Unknown { reason }
+                }
+                error => error,
+            },
         }
     }
 

@@ -446,7 +446,7 @@ impl Writer<'_> {
         }
         // Its room is used again.
         self.fresh = fresh;
-        self.sql.commit.execute([])?;
+        self.sql.commit.execute([]).map_err(Fault::of_commit)?;
         self.in_transaction = false;
         Ok(true)
     }

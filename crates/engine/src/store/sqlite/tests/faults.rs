@@ -87,6 +87,36 @@ async fn a_claim_that_could_not_be_written_is_put_back() {
 }
 
 #[tokio::test]
+async fn a_failed_commit_may_have_happened() {
+    let place = Place::new();
+    let store = place.open();
+    // The broken reference stands for a disk that fails at the very commit.
+    meddle(&store, |db| {
+        db.execute_batch(
+            "PRAGMA foreign_keys = true; \
+             CREATE TABLE filler (x REFERENCES job (seq) DEFERRABLE INITIALLY DEFERRED); \
+             CREATE TEMP TRIGGER breaks AFTER INSERT ON main.live \
+             BEGIN INSERT INTO filler VALUES (-1); END",
+        )
+        .unwrap();
+    })
+    .await;
+    let inserted = soon(store.insert(vec![job(1)])).await;
+    let is_unknown = matches!(&inserted, Err(StoreError::Unknown { .. }));
+    assert!(is_unknown, "{inserted:?}");
+    let path = place.path().display().to_string();
+    assert!(inserted.unwrap_err().to_string().contains(&path));
+    let later = soon(store.insert(vec![job(2)])).await;
+    let has_failed = matches!(later, Err(StoreError::Failed { .. }));
+    assert!(has_failed, "{later:?}");
+    assert!(matches!(
+        soon(store.failed()).await,
+        StoreError::Failed { .. }
+    ));
+    store.close().await;
+}
+
+#[tokio::test]
 async fn damage_ends_the_store_and_is_named() {
     let place = Place::new();
     place.open().close().await;
