@@ -6,7 +6,7 @@ use std::fs;
 use std::sync::Arc;
 
 /// As if the disk were full: the database may not grow.
-fn fill(db: &Connection) {
+pub(super) fn fill(db: &Connection) {
     let pages: i64 = db
         .pragma_query_value(None, "page_count", |row| row.get(0))
         .unwrap();
@@ -14,12 +14,12 @@ fn fill(db: &Connection) {
         .unwrap();
 }
 
-fn make_room(db: &Connection) {
+pub(super) fn make_room(db: &Connection) {
     db.pragma_update_and_check(None, "max_page_count", 1_000_000, |_| Ok(()))
         .unwrap();
 }
 
-const LARGE: &[u8] = &[7; 100_000];
+pub(super) const LARGE: &[u8] = &[7; 100_000];
 
 #[tokio::test]
 async fn a_full_disk_passes() {
