@@ -189,7 +189,16 @@ impl Store for SqliteStore {
     }
 
     async fn prune(&self, limit: usize) -> Result<usize, StoreError> {
-        self.write(|reply| Operation::Prune(limit, reply)).await
+        let mut jobs = 0;
+        loop {
+            // Each pass is a transaction of its own, and others come in between.
+            let rest = limit - jobs;
+            let pruned = self.write(|reply| Operation::Prune(rest, reply)).await?;
+            jobs += pruned.jobs;
+            if !pruned.is_cut_short {
+                return Ok(jobs);
+            }
+        }
     }
 
     async fn delete(&self, id: JobId, if_version: Option<u64>) -> Result<Deleted, StoreError> {

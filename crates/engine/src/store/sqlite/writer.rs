@@ -174,7 +174,7 @@ pub(super) struct Room {
 }
 
 impl Room {
-    const FULL: Self = Self {
+    pub(super) const FULL: Self = Self {
         jobs: COMMIT_OPERATIONS_MAX,
         bytes: COMMIT_BYTES_MAX,
     };

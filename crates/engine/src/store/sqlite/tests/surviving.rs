@@ -117,6 +117,37 @@ async fn jobs_with_taken_keys_are_found_until_no_key_is_free() {
     store.close().await;
 }
 
+#[tokio::test]
+async fn one_pass_of_pruning_frees_no_more_bytes_than_a_commit_brings() {
+    let place = Place::new();
+    let (clock, hands) = Clock::manual(Timestamp::from_millis(0));
+    let store = SqliteStore::open(place.path(), clock).unwrap();
+    for number in 0..5 {
+        // With its result, which is the input, each is more than half of a commit.
+        let large = &LARGE[..2_500_000];
+        store
+            .insert(vec![job_with(id(number), large)])
+            .await
+            .unwrap();
+    }
+    for claimed in store.claim(want(2)).await.unwrap() {
+        succeed(&store, &claimed).await.unwrap();
+    }
+    for claimed in store.claim(want(3)).await.unwrap() {
+        succeed(&store, &claimed).await.unwrap();
+    }
+    hands.advance(Duration::from_hours(2));
+    let pass = |limit| soon(store.write(move |reply| Operation::Prune(limit, reply)));
+    let pruned = pass(9).await.unwrap();
+    assert_eq!((pruned.jobs, pruned.is_cut_short), (2, true));
+    let pruned = pass(1).await.unwrap();
+    assert_eq!((pruned.jobs, pruned.is_cut_short), (1, false));
+    store.insert(vec![job(9)]).await.unwrap();
+    assert_eq!(soon(store.prune(9)).await.unwrap(), 2, "all that are left");
+    assert_eq!(soon(store.prune(9)).await.unwrap(), 0);
+    store.close().await;
+}
+
 static LARGE: [u8; 7_000_000] = [1; 7_000_000];
 
 #[tokio::test]
