@@ -154,7 +154,7 @@ pub(super) struct Fresh {
 enum Pace {
     /// When there is something to do.
     Sleep,
-    /// At once: parked claims are still to be served.
+    /// At once: parked claims are still to be served, or due jobs to become ready.
     GoOn,
     /// After a rest: parked claims may be served again.
     Rest,
@@ -303,8 +303,11 @@ impl Writer<'_> {
     /// Does a batch in one transaction.
     fn turn(&mut self, batch: Vec<Operation>) {
         self.now = self.shared.clock.now();
-        self.order.set_now(self.now);
-        self.pace = Pace::Sleep;
+        self.pace = if self.order.set_now(self.now, COMMIT_OPERATIONS_MAX) {
+            Pace::Sleep
+        } else {
+            Pace::GoOn
+        };
         let is_idle = batch.is_empty();
         let mut answers = Answers::default();
         let mut batch = batch.into_iter();
@@ -349,6 +352,7 @@ impl Writer<'_> {
         let error = self.shared.ended();
         // They are rescued when the store is opened again.
         self.returned.clear();
+        self.pace = Pace::Sleep;
         let parked = self.parked.drain(..).map(Operation::Claim);
         for operation in batch.into_iter().chain(parked) {
             operation.refuse(error.clone());

@@ -2,6 +2,7 @@
 
 use super::*;
 use anteroom_core::State;
+use anteroom_core::limits::COMMIT_OPERATIONS_MAX;
 use std::sync::Arc;
 use tokio::task::JoinSet;
 
@@ -114,6 +115,34 @@ async fn jobs_with_taken_keys_are_found_until_no_key_is_free() {
         };
         assert_eq!(state, expected, "{random}");
     }
+    store.close().await;
+}
+
+#[tokio::test]
+async fn a_claim_gets_the_last_of_many_jobs_that_come_due_at_once() {
+    let place = Place::new();
+    let (clock, hands) = Clock::manual(Timestamp::from_millis(0));
+    let store = SqliteStore::open(place.path(), clock).unwrap();
+    let many = u16::try_from(COMMIT_OPERATIONS_MAX).unwrap() + 100;
+    let id = |number| JobId::from_parts(1_800_000_000_000 + u64::from(number), 0, 7);
+    let jobs = (0..=many).map(|number| {
+        let mut job = job_with(id(number), b"input");
+        job.status.run_at = Timestamp::from_millis(1_000);
+        if number == many {
+            job.spec.task = Name::new("other").unwrap();
+        }
+        job
+    });
+    store.insert(jobs.collect()).await.unwrap();
+    let waiting = Want {
+        tasks: vec![Name::new("other").unwrap()],
+        wait: Duration::from_mins(5),
+        ..want(1)
+    };
+    let come_due = async { hands.advance(Duration::from_secs(1)) };
+    let (claimed, ()) = tokio::join!(soon(store.claim(waiting)), come_due);
+    assert_eq!(claimed.unwrap()[0].job.spec.id, id(many));
+    assert_eq!(tally(&store).await, [0, u64::from(many), 1]);
     store.close().await;
 }
 
