@@ -42,7 +42,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
 use std::thread::{self, JoinHandle};
-use tokio::sync::oneshot;
+use tokio::sync::{OnceCell, oneshot};
 
 /// Readers: the first reads lists, so that those hold up nobody else, the others single jobs.
 const READERS: usize = 3;
@@ -57,6 +57,8 @@ pub struct SqliteStore {
     readers: Vec<mpsc::Sender<Question>>,
     next_reader: AtomicUsize,
     threads: Vec<JoinHandle<()>>,
+    /// Set once it is closed.
+    ended: OnceCell<()>,
 }
 
 impl SqliteStore {
@@ -80,6 +82,7 @@ impl SqliteStore {
             readers: Vec::new(),
             next_reader: AtomicUsize::new(0),
             threads: Vec::new(),
+            ended: OnceCell::new(),
         };
         for _ in 0..READERS {
             let reader = store.start_reader()?;
@@ -238,17 +241,19 @@ impl Store for SqliteStore {
     }
 
     async fn close(&self) {
-        if self.shared.close() {
-            return;
-        }
-        for ended in self.close_readers() {
+        self.shared.close();
+        let end = async {
+            for ended in self.close_readers() {
+                // An error says that it has ended before.
+                let _ended = ended.await;
+            }
+            let (done, ended) = oneshot::channel();
+            self.shared.send_close(Operation::Close(true, done));
             // An error says that it has ended before.
             let _ended = ended.await;
-        }
-        let (done, ended) = oneshot::channel();
-        self.shared.send_close(Operation::Close(true, done));
-        // An error says that it has ended before.
-        let _ended = ended.await;
+        };
+        // Whoever calls it as well waits for the same end.
+        self.ended.get_or_init(|| end).await;
     }
 }
 

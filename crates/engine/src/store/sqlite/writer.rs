@@ -88,7 +88,7 @@ pub(super) fn run(beginning: Beginning, shared: &Arc<Shared>, operations: Receiv
         }
     };
     drop(fail_on_panic);
-    let merge = closing.as_ref().is_some_and(|closing| closing.merge);
+    let merge = closing.as_ref().is_some_and(|(closing, _)| closing.merge);
     if merge
         && shared.failure().is_none()
         && let Err(error) = merge_log(&db)
@@ -99,9 +99,12 @@ pub(super) fn run(beginning: Beginning, shared: &Arc<Shared>, operations: Receiv
     }
     drop(db);
     drop(lock);
-    if let Some(closing) = closing {
-        // Whoever asked may have gone.
-        let _unheard = closing.done.send(());
+    if let Some((closing, operations)) = closing {
+        drop(operations);
+        for done in closing.done {
+            // Whoever asked may have gone.
+            let _unheard = done.send(());
+        }
     }
 }
 
@@ -163,7 +166,7 @@ enum Pace {
 #[derive(Debug)]
 struct Closing {
     merge: bool,
-    done: oneshot::Sender<()>,
+    done: Vec<oneshot::Sender<()>>,
 }
 
 /// What is left of the bounds of a batch.
@@ -224,7 +227,7 @@ impl Answers {
 }
 
 impl Writer<'_> {
-    fn work(mut self) -> Option<Closing> {
+    fn work(mut self) -> Option<(Closing, Receiver<Operation>)> {
         loop {
             let batch = self.next_batch();
             if self.shared.failure().is_some() {
@@ -234,7 +237,9 @@ impl Writer<'_> {
             }
             if self.closing.is_some() {
                 self.end();
-                return self.closing;
+                // What is sent from now on is dropped only at the very end: one that closes as
+                // well is not to hear before of it.
+                return self.closing.map(|closing| (closing, self.operations));
             }
         }
     }
@@ -249,6 +254,12 @@ impl Writer<'_> {
         while let Ok(operation) = self.operations.try_recv() {
             match operation {
                 Operation::HandBack(claims) => self.returned.extend(claims),
+                Operation::Close(merge, done) => {
+                    if let Some(closing) = &mut self.closing {
+                        closing.merge |= merge;
+                        closing.done.push(done);
+                    }
+                }
                 operation => operation.refuse(self.shared.ended()),
             }
         }
@@ -272,6 +283,7 @@ impl Writer<'_> {
             room = room.less(jobs, bytes);
             match operation {
                 Operation::Close(merge, done) => {
+                    let done = vec![done];
                     self.closing = Some(Closing { merge, done });
                     break;
                 }

@@ -64,6 +64,29 @@ async fn a_closing_store_claims_nothing_and_takes_back_what_nobody_received() {
 }
 
 #[tokio::test]
+async fn each_call_that_closes_returns_once_it_is_closed() {
+    let place = Place::new();
+    let store = place.open();
+    store.insert(vec![job(1)]).await.unwrap();
+    let closed = || async {
+        soon(store.close()).await;
+        let lock = std::fs::File::open(place.file("jobs.db-lock")).unwrap();
+        lock.try_lock().is_ok()
+    };
+    // The second is begun while the first waits, and so is the third, which is dropped.
+    let dropped = async {
+        tokio::select! {
+            biased;
+            () = store.close() => {}
+            () = std::future::ready(()) => {}
+        }
+    };
+    let (first, (), second) = tokio::join!(closed(), dropped, closed());
+    assert!(first && second, "the first: {first}, the second: {second}");
+    assert!(closed().await);
+}
+
+#[tokio::test]
 async fn what_nobody_received_outlives_a_full_disk() {
     static GATE: Barrier = Barrier::new(2);
     let place = Place::new();
