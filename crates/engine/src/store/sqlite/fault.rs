@@ -28,6 +28,18 @@ pub enum OpenError {
         /// What is not there.
         folder: PathBuf,
     },
+    /// It is a link, and what that leads to is not there.
+    #[error(
+        "{} is a link to {}, which is not there; bring that back, \
+         or remove the link to begin with an empty store",
+        .path.display(), .target.display()
+    )]
+    LinkToNothing {
+        /// The link.
+        path: PathBuf,
+        /// What it leads to.
+        target: PathBuf,
+    },
     /// Its log is there without it.
     #[error(
         "{path} is missing but its log {path}-wal is there and may hold jobs; \
