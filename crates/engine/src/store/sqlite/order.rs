@@ -471,20 +471,20 @@ impl Order {
     }
 
     fn put_due(&mut self, job: Waiting) {
-        if !self.is_ready(job) {
+        if self.is_ready(job) {
+            self.put_ready(job.line, job.run_at, job.seq);
+        } else {
             self.lines[job.line as usize].scheduled += 1;
             self.scheduled.insert((job.run_at, job.seq), job.line);
-        } else {
-            self.put_ready(job.line, job.run_at, job.seq);
         }
     }
 
     fn take_due(&mut self, job: Waiting) {
-        if !self.is_ready(job) {
+        if self.is_ready(job) {
+            self.take_ready(job.line, job.run_at, job.seq);
+        } else {
             self.lines[job.line as usize].scheduled -= 1;
             self.scheduled.remove(&(job.run_at, job.seq));
-        } else {
-            self.take_ready(job.line, job.run_at, job.seq);
         }
     }
 
