@@ -8,7 +8,8 @@
 //! A failure that passes (a full disk) is [`StoreError::Unavailable`]: the transaction is rolled
 //! back, memory put back, and the store goes on by itself once there is room. After any other
 //! (a failed fsync, damage) the store has failed for good, since it no longer knows what the disk
-//! holds: nothing is acknowledged after it, and [`Store::failed`] says which file and why.
+//! holds: nothing is acknowledged after it, and [`Store::failed`] says which file and why. Where it
+//! was the commit that failed, its callers get [`StoreError::Unknown`]: it may be on the disk.
 
 mod change;
 mod fault;
@@ -41,7 +42,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
 use std::thread::{self, JoinHandle};
-use tokio::sync::oneshot;
+use tokio::sync::{OnceCell, oneshot};
 
 /// Readers: the first reads lists, so that those hold up nobody else, the others single jobs.
 const READERS: usize = 3;
@@ -56,6 +57,8 @@ pub struct SqliteStore {
     readers: Vec<mpsc::Sender<Question>>,
     next_reader: AtomicUsize,
     threads: Vec<JoinHandle<()>>,
+    /// Set once it is closed.
+    ended: OnceCell<()>,
 }
 
 impl SqliteStore {
@@ -79,6 +82,7 @@ impl SqliteStore {
             readers: Vec::new(),
             next_reader: AtomicUsize::new(0),
             threads: Vec::new(),
+            ended: OnceCell::new(),
         };
         for _ in 0..READERS {
             let reader = store.start_reader()?;
@@ -188,7 +192,16 @@ impl Store for SqliteStore {
     }
 
     async fn prune(&self, limit: usize) -> Result<usize, StoreError> {
-        self.write(|reply| Operation::Prune(limit, reply)).await
+        let mut jobs = 0;
+        loop {
+            // Each pass is a transaction of its own, and others come in between.
+            let rest = limit - jobs;
+            let pruned = self.write(|reply| Operation::Prune(rest, reply)).await?;
+            jobs += pruned.jobs;
+            if !pruned.is_cut_short {
+                return Ok(jobs);
+            }
+        }
     }
 
     async fn delete(&self, id: JobId, if_version: Option<u64>) -> Result<Deleted, StoreError> {
@@ -228,17 +241,19 @@ impl Store for SqliteStore {
     }
 
     async fn close(&self) {
-        if self.shared.close() {
-            return;
-        }
-        for ended in self.close_readers() {
+        self.shared.close();
+        let end = async {
+            for ended in self.close_readers() {
+                // An error says that it has ended before.
+                let _ended = ended.await;
+            }
+            let (done, ended) = oneshot::channel();
+            self.shared.send_close(Operation::Close(true, done));
             // An error says that it has ended before.
             let _ended = ended.await;
-        }
-        let (done, ended) = oneshot::channel();
-        self.shared.send_close(Operation::Close(true, done));
-        // An error says that it has ended before.
-        let _ended = ended.await;
+        };
+        // Whoever calls it as well waits for the same end.
+        self.ended.get_or_init(|| end).await;
     }
 }
 

@@ -3,6 +3,7 @@
 //! What becomes of a job is what [`transition`] says; here it is written down.
 
 use super::fault::Fault;
+use super::operation::Pruned;
 use super::order::{RanOut, Running, Waiting};
 use super::rows::{
     AFTER_LIVE_JOB, PROBED_KEYS, Stored, attempt_error, id, live_job, name, payload, stored,
@@ -339,19 +340,33 @@ impl Writer<'_> {
     }
 
     /// Forgets finished jobs whose retention is over, and ids remembered for long enough.
-    pub(super) fn prune(&mut self, limit: usize) -> Result<usize, Fault> {
+    pub(super) fn prune(&mut self, limit: usize) -> Result<Pruned, Fault> {
         let rows = i64::try_from(limit).unwrap_or(i64::MAX);
-        let read = |row: &rusqlite::Row<'_>| Ok((row.get::<_, i64>(0)?, id(row, 1)?));
-        let expired = self
+        let mut room = Room {
+            jobs: limit,
+            ..Room::FULL
+        };
+        let mut expired = Vec::new();
+        let mut found = self
             .sql
             .expired
-            .query_map(params![self.now.as_millis(), rows], read)?
-            .collect::<Result<Vec<_>, _>>()?;
+            .query(params![self.now.as_millis(), rows])?;
+        while room.is_left()
+            && let Some(row) = found.next()?
+        {
+            expired.push((row.get(0)?, id(row, 1)?));
+            let bytes: i64 = row.get(2)?;
+            room = room.less(1, usize::try_from(bytes).unwrap_or(usize::MAX));
+        }
+        drop(found);
         for &(seq, id) in &expired {
             self.forget(seq, id)?;
         }
         self.trim_gone(rows)?;
-        Ok(expired.len())
+        Ok(Pruned {
+            jobs: expired.len(),
+            is_cut_short: room.jobs > 0 && !room.is_left(),
+        })
     }
 
     fn trim_gone(&mut self, limit: i64) -> Result<(), Fault> {

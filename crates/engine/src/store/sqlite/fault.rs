@@ -28,6 +28,18 @@ pub enum OpenError {
         /// What is not there.
         folder: PathBuf,
     },
+    /// It is a link, and what that leads to is not there.
+    #[error(
+        "{} is a link to {}, which is not there; bring that back, \
+         or remove the link to begin with an empty store",
+        .path.display(), .target.display()
+    )]
+    LinkToNothing {
+        /// The link.
+        path: PathBuf,
+        /// What it leads to.
+        target: PathBuf,
+    },
     /// Its log is there without it.
     #[error(
         "{path} is missing but its log {path}-wal is there and may hold jobs; \
@@ -149,6 +161,29 @@ pub(super) enum Fault {
     Passing(String),
     /// Nothing may be acknowledged after it.
     Final(String),
+    /// It came from a commit that may be on the disk all the same; else it is what it holds.
+    Unknown(Box<Self>),
+}
+
+impl Fault {
+    /// Returns what a failed `COMMIT` stands for.
+    ///
+    /// The library writes the end of a commit before it syncs the log and before it notes it in
+    /// the log's index. Where one of those fails, what was written may be replayed when the
+    /// database is opened again. Only a write without room, and a lock that was not got, come
+    /// before that end.
+    pub(super) fn of_commit(error: rusqlite::Error) -> Self {
+        use rusqlite::ErrorCode as Code;
+        let is_undone = matches!(
+            error.sqlite_error_code(),
+            Some(Code::DiskFull | Code::DatabaseBusy | Code::DatabaseLocked)
+        );
+        let fault = Self::from(error);
+        if is_undone {
+            return fault;
+        }
+        Self::Unknown(Box::new(fault))
+    }
 }
 
 impl From<rusqlite::Error> for Fault {
@@ -213,6 +248,27 @@ mod tests {
             let error = rusqlite::Error::SqliteFailure(ffi::Error::new(code), None);
             let fault = Fault::from(error);
             assert_eq!(matches!(fault, Fault::Passing(_)), passes, "{code}");
+        }
+    }
+
+    #[test]
+    fn only_what_a_commit_could_not_write_is_known_to_be_undone() {
+        for (code, is_known) in [
+            (ffi::SQLITE_FULL, true),
+            (ffi::SQLITE_BUSY, true),
+            (ffi::SQLITE_NOMEM, false),
+            (ffi::SQLITE_IOERR_SHMSIZE, false),
+            (ffi::SQLITE_IOERR_FSYNC, false),
+            (ffi::SQLITE_IOERR_WRITE, false),
+        ] {
+            let error = || rusqlite::Error::SqliteFailure(ffi::Error::new(code), None);
+            let (fault, of_commit) = (Fault::from(error()), Fault::of_commit(error()));
+            let expected = if is_known {
+                fault
+            } else {
+                Fault::Unknown(Box::new(fault))
+            };
+            assert_eq!(of_commit, expected, "{code}");
         }
     }
 }

@@ -34,7 +34,7 @@ const HEADER_BYTES: usize = 100;
 pub(super) fn open(path: &Path, now: Timestamp) -> Result<Beginning, OpenError> {
     check_library(path)?;
     let folder = folder(path)?;
-    let path = &followed(path);
+    let path = &followed(path)?;
     let lock = Lock::take(path)?;
     match fs::metadata(path) {
         Ok(_) => check_header(path)?,
@@ -101,11 +101,20 @@ fn folder(path: &Path) -> Result<PathBuf, OpenError> {
     })
 }
 
-/// Follows a link: its two names must not have two locks.
-fn followed(path: &Path) -> PathBuf {
+/// Follows a link: its two names must not have two locks. One that leads nowhere is refused: what
+/// it leads to may only be away, as a disk that is not mounted is.
+fn followed(path: &Path) -> Result<PathBuf, OpenError> {
     match path.symlink_metadata() {
-        Ok(found) if found.is_symlink() => path.canonicalize().unwrap_or_else(|_| path.to_owned()),
-        Ok(_) | Err(_) => path.to_owned(),
+        Ok(found) if found.is_symlink() => match path.canonicalize() {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                Err(OpenError::LinkToNothing {
+                    path: path.to_owned(),
+                    target: fs::read_link(path).map_err(OpenError::file(path, "read"))?,
+                })
+            }
+            followed => followed.map_err(OpenError::file(path, "followed")),
+        },
+        Ok(_) | Err(_) => Ok(path.to_owned()),
     }
 }
 

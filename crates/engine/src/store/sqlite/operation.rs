@@ -19,7 +19,7 @@ pub(super) enum Operation {
     /// Claims that nobody received.
     HandBack(Vec<(JobId, ClaimNumber)>),
     Overdue(usize, Reply<Vec<Overdue>>),
-    Prune(usize, Reply<usize>),
+    Prune(usize, Reply<Pruned>),
     Delete(JobId, Option<u64>, Reply<Deleted>),
     Counts(Reply<Vec<Counts>>),
     /// The clock was moved, or the store failed.
@@ -29,6 +29,14 @@ pub(super) enum Operation {
     Meddle(fn(&rusqlite::Connection), oneshot::Sender<()>),
     /// Take no more, and end. Tells when that is done; `true`: merge the log first.
     Close(bool, oneshot::Sender<()>),
+}
+
+/// What one pass of pruning did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Pruned {
+    pub(super) jobs: usize,
+    /// It stopped at the bytes of a batch, so that there may be more.
+    pub(super) is_cut_short: bool,
 }
 
 /// A claim that waits for jobs.

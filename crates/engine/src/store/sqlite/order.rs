@@ -7,7 +7,8 @@
 //!
 //! A waiting job lies in exactly one of three places, and its [`Waiting`] and the time say which:
 //! among the late ones (its deadline went by), the scheduled ones (`run_at` ahead) or the ready
-//! ones of its line. A ready job costs 16 bytes and its share of a B-tree; nothing that is not
+//! ones of its line. Where very many come due at once, they become ready piece by piece, so that
+//! nobody waits for all of them. A ready job costs 16 bytes and its share of a B-tree; nothing that is not
 //! needed to find the next one is kept.
 
 use anteroom_core::{ClaimNumber, Lease, Name, Priority, Spec, State, Status, Timestamp};
@@ -115,6 +116,9 @@ enum Undo {
 #[derive(Debug)]
 pub(super) struct Order {
     now: Timestamp,
+    /// The ready jobs are those before it, by `run_at` and key: all that are due at `now`, unless
+    /// some are still to be moved.
+    ready_before: (Timestamp, i64),
     /// The number before the first claim of this opening: what is not above it was drawn before.
     opened_at: ClaimNumber,
     tasks: Vec<TaskHeads>,
@@ -138,6 +142,7 @@ impl Order {
     pub(super) fn new(opened_at: ClaimNumber, now: Timestamp) -> Self {
         Self {
             now,
+            ready_before: just_after(now),
             opened_at,
             tasks: Vec::new(),
             task_of: HashMap::new(),
@@ -368,18 +373,26 @@ impl Order {
 
     // --- the passage of time ---
 
-    /// Moves every job to where it belongs at `now`. Not within a transaction.
-    pub(super) fn set_now(&mut self, now: Timestamp) {
+    /// Moves jobs to where they belong at `now`, and tells whether it is all of them: no more than
+    /// `limit` become ready at once. Not within a transaction.
+    pub(super) fn set_now(&mut self, now: Timestamp, limit: usize) -> bool {
         debug_assert!(self.undo.is_empty(), "time stands still in a transaction");
         if now < self.now {
             self.turn_back(now);
         }
         let before = std::mem::replace(&mut self.now, now);
+        let mut moved = 0;
+        self.ready_before = just_after(now);
         while let Some(first) = self.scheduled.first_entry() {
             let (run_at, seq) = *first.key();
             if run_at > now {
                 break;
             }
+            if moved >= limit {
+                self.ready_before = (run_at, seq);
+                break;
+            }
+            moved += 1;
             let line = first.remove();
             self.lines[line as usize].scheduled -= 1;
             self.put_ready(line, run_at, seq);
@@ -388,6 +401,7 @@ impl Order {
             self.take_due(job);
             self.lines[job.line as usize].late += 1;
         }
+        self.ready_before == just_after(now)
     }
 
     /// The clock was set back: nothing may start early by it.
@@ -398,8 +412,11 @@ impl Order {
         }
         let mut early = Vec::new();
         for (id, line) in (0..).zip(&self.lines) {
-            let after = (now.after(TICK), i64::MIN);
-            early.extend(line.ready.range(after..).map(|(at, seq)| (id, *at, *seq)));
+            early.extend(
+                line.ready
+                    .range(just_after(now)..)
+                    .map(|(at, seq)| (id, *at, *seq)),
+            );
         }
         for (line, run_at, seq) in early {
             self.take_ready(line, run_at, seq);
@@ -449,21 +466,25 @@ impl Order {
         }
     }
 
+    fn is_ready(&self, job: Waiting) -> bool {
+        (job.run_at, job.seq) < self.ready_before
+    }
+
     fn put_due(&mut self, job: Waiting) {
-        if job.run_at > self.now {
+        if self.is_ready(job) {
+            self.put_ready(job.line, job.run_at, job.seq);
+        } else {
             self.lines[job.line as usize].scheduled += 1;
             self.scheduled.insert((job.run_at, job.seq), job.line);
-        } else {
-            self.put_ready(job.line, job.run_at, job.seq);
         }
     }
 
     fn take_due(&mut self, job: Waiting) {
-        if job.run_at > self.now {
+        if self.is_ready(job) {
+            self.take_ready(job.line, job.run_at, job.seq);
+        } else {
             self.lines[job.line as usize].scheduled -= 1;
             self.scheduled.remove(&(job.run_at, job.seq));
-        } else {
-            self.take_ready(job.line, job.run_at, job.seq);
         }
     }
 
@@ -527,6 +548,11 @@ impl Order {
             }
         }
     }
+}
+
+/// Returns what is after all that is due at `now`.
+fn just_after(now: Timestamp) -> (Timestamp, i64) {
+    (now.after(TICK), i64::MIN)
 }
 
 #[cfg(test)]

@@ -70,6 +70,12 @@ fn work(reader: &Reader<'_>, questions: &Receiver<Question>) -> Option<oneshot::
             let error = reader.shared.error(Fault::from(error));
             tracing::warn!("a reader could not end its transaction: {error}");
         }
+        // One that stayed open would show what was once, and keep the log from beginning anew.
+        if !reader.db.is_autocommit()
+            && let Err(error) = reader.db.execute_batch("ROLLBACK")
+        {
+            reader.shared.error(Fault::Final(error.to_string()));
+        }
         if closing.is_some() {
             return closing;
         }
@@ -200,5 +206,43 @@ impl Reader<'_> {
 
     fn prepared(&self, sql: &str) -> Result<CachedStatement<'_>, Fault> {
         Ok(self.db.prepare_cached(sql)?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::Clock;
+    use crate::store::sqlite::open;
+    use anteroom_core::Timestamp;
+    use std::sync::mpsc;
+
+    #[test]
+    fn a_transaction_whose_end_failed_is_rolled_back() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("jobs.db");
+        let _writer = open::open(&path, Timestamp::from_millis(0)).unwrap();
+        let db = open::connect_reader(&path).unwrap();
+        // As such an end leaves it.
+        db.execute_batch("BEGIN; SELECT count(*) FROM job").unwrap();
+        let (operations, _to_do) = mpsc::channel();
+        let shared = Arc::new(Shared::new(path, Clock::system(), operations));
+        let (sender, questions) = mpsc::channel();
+        let (reply, mut answer) = oneshot::channel();
+        let (done, _ended) = oneshot::channel();
+        let id = JobId::from_parts(1, 1, 1);
+        sender.send(Question::Get(id, reply)).unwrap();
+        sender.send(Question::Close(done)).unwrap();
+        let closing = work(
+            &Reader {
+                db: &db,
+                shared: &shared,
+            },
+            &questions,
+        );
+        assert!(closing.is_some());
+        assert!(matches!(answer.try_recv(), Ok(Ok(Found::Unknown))));
+        assert!(db.is_autocommit(), "it is still open");
+        assert!(shared.failure().is_none());
     }
 }

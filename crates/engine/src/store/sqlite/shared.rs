@@ -99,9 +99,9 @@ impl Shared {
         StoreError::Unknown { reason }
     }
 
-    /// Marks the store as closed, and tells whether it was before.
-    pub(super) fn close(&self) -> bool {
-        self.closed.swap(true, Ordering::AcqRel)
+    /// Marks the store as closed.
+    pub(super) fn close(&self) {
+        self.closed.store(true, Ordering::Release);
     }
 
     /// Puts a fault into the words of the trait. After a final one the store has failed.
@@ -116,6 +116,12 @@ impl Shared {
                 self.fail(reason.clone());
                 StoreError::Failed { reason }
             }
+            Fault::Unknown(fault) => match self.error(*fault) {
+                StoreError::Unavailable { reason } | StoreError::Failed { reason } => {
+                    StoreError::Unknown { reason }
+                }
+                error => error,
+            },
         }
     }
 

@@ -85,8 +85,10 @@ impl<'c> Statements<'c> {
             take: db.prepare(&take)?,
             task_and_id: db.prepare("SELECT task, id FROM job WHERE seq = ?1")?,
             errors: db.prepare(ERRORS)?,
+            // The lengths are in the heads of their rows, which are read alone.
             expired: db.prepare(
-                "SELECT done.seq, job.id FROM done JOIN job ON job.seq = done.seq \
+                "SELECT done.seq, job.id, length(job.input) + ifnull(length(done.result), 0) \
+                 FROM done JOIN job ON job.seq = done.seq \
                  WHERE done.expires_at <= ?1 ORDER BY done.expires_at LIMIT ?2",
             )?,
             forget_gone_until: db.prepare(

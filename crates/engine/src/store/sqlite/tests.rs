@@ -2,6 +2,7 @@
 
 mod faults;
 mod opening;
+mod returning;
 mod surviving;
 
 use super::SqliteStore;

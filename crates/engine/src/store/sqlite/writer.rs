@@ -15,7 +15,7 @@ use super::shared::{FailOnPanic, Shared};
 use super::statements::Statements;
 use crate::store::{Change, StoreError};
 use anteroom_core::limits::{COMMIT_BYTES_MAX, COMMIT_OPERATIONS_MAX, STORE_QUEUE_MAX};
-use anteroom_core::{ClaimNumber, Event, HandBack, Payload, Spec, Status, Timestamp};
+use anteroom_core::{ClaimNumber, Event, HandBack, JobId, Payload, Spec, Status, Timestamp};
 use rusqlite::Connection;
 use rusqlite::config::DbConfig;
 use std::collections::{HashMap, VecDeque};
@@ -73,6 +73,8 @@ pub(super) fn run(beginning: Beginning, shared: &Arc<Shared>, operations: Receiv
                 fresh: HashMap::new(),
                 parked: VecDeque::new(),
                 first_until: Timestamp::MAX,
+                returned: Vec::new(),
+                returned_from: Timestamp::MIN,
                 pace: Pace::Sleep,
                 closing: None,
                 shared: shared.clone(),
@@ -86,7 +88,7 @@ pub(super) fn run(beginning: Beginning, shared: &Arc<Shared>, operations: Receiv
         }
     };
     drop(fail_on_panic);
-    let merge = closing.as_ref().is_some_and(|closing| closing.merge);
+    let merge = closing.as_ref().is_some_and(|(closing, _)| closing.merge);
     if merge
         && shared.failure().is_none()
         && let Err(error) = merge_log(&db)
@@ -97,9 +99,12 @@ pub(super) fn run(beginning: Beginning, shared: &Arc<Shared>, operations: Receiv
     }
     drop(db);
     drop(lock);
-    if let Some(closing) = closing {
-        // Whoever asked may have gone.
-        let _unheard = closing.done.send(());
+    if let Some((closing, operations)) = closing {
+        drop(operations);
+        for done in closing.done {
+            // Whoever asked may have gone.
+            let _unheard = done.send(());
+        }
     }
 }
 
@@ -129,6 +134,10 @@ pub(super) struct Writer<'c> {
     parked: VecDeque<Parked>,
     /// When the first wait of a parked claim is over.
     first_until: Timestamp,
+    /// Claims that nobody received, and whose jobs are still to be handed back.
+    returned: Vec<(JobId, ClaimNumber)>,
+    /// When they may be tried again after a transaction failed.
+    returned_from: Timestamp,
     pace: Pace,
     closing: Option<Closing>,
     shared: Arc<Shared>,
@@ -148,7 +157,7 @@ pub(super) struct Fresh {
 enum Pace {
     /// When there is something to do.
     Sleep,
-    /// At once: parked claims are still to be served.
+    /// At once: parked claims are still to be served, or due jobs to become ready.
     GoOn,
     /// After a rest: parked claims may be served again.
     Rest,
@@ -157,7 +166,7 @@ enum Pace {
 #[derive(Debug)]
 struct Closing {
     merge: bool,
-    done: oneshot::Sender<()>,
+    done: Vec<oneshot::Sender<()>>,
 }
 
 /// What is left of the bounds of a batch.
@@ -168,7 +177,7 @@ pub(super) struct Room {
 }
 
 impl Room {
-    const FULL: Self = Self {
+    pub(super) const FULL: Self = Self {
         jobs: COMMIT_OPERATIONS_MAX,
         bytes: COMMIT_BYTES_MAX,
     };
@@ -218,7 +227,7 @@ impl Answers {
 }
 
 impl Writer<'_> {
-    fn work(mut self) -> Option<Closing> {
+    fn work(mut self) -> Option<(Closing, Receiver<Operation>)> {
         loop {
             let batch = self.next_batch();
             if self.shared.failure().is_some() {
@@ -226,14 +235,36 @@ impl Writer<'_> {
             } else {
                 self.turn(batch);
             }
-            if let Some(closing) = self.closing.take() {
-                for parked in self.parked.drain(..) {
-                    // Whoever does not wait any more needs no answer.
-                    let none = Delivery::new(Vec::new(), self.shared.clone());
-                    let _unheard = parked.reply.send(Ok(none));
-                }
-                return Some(closing);
+            if self.closing.is_some() {
+                self.end();
+                // What is sent from now on is dropped only at the very end: one that closes as
+                // well is not to hear before of it.
+                return self.closing.map(|closing| (closing, self.operations));
             }
+        }
+    }
+
+    /// Answers the parked claims, and hands back what was claimed for nobody.
+    fn end(&mut self) {
+        for parked in self.parked.drain(..) {
+            // Whoever does not wait any more needs no answer.
+            let none = Delivery::new(Vec::new(), self.shared.clone());
+            let _unheard = parked.reply.send(Ok(none));
+        }
+        while let Ok(operation) = self.operations.try_recv() {
+            match operation {
+                Operation::HandBack(claims) => self.returned.extend(claims),
+                Operation::Close(merge, done) => {
+                    if let Some(closing) = &mut self.closing {
+                        closing.merge |= merge;
+                        closing.done.push(done);
+                    }
+                }
+                operation => operation.refuse(self.shared.ended()),
+            }
+        }
+        if !self.returned.is_empty() && self.shared.failure().is_none() {
+            self.turn(Vec::new());
         }
     }
 
@@ -252,6 +283,7 @@ impl Writer<'_> {
             room = room.less(jobs, bytes);
             match operation {
                 Operation::Close(merge, done) => {
+                    let done = vec![done];
                     self.closing = Some(Closing { merge, done });
                     break;
                 }
@@ -267,14 +299,14 @@ impl Writer<'_> {
 
     /// Returns how long to wait for an operation; none: until there is one.
     fn pause(&self) -> Option<Duration> {
-        if self.parked.is_empty() {
-            return None;
-        }
         let rest = match self.pace {
             Pace::GoOn => return Some(Duration::ZERO),
-            Pace::Rest => REST,
-            Pace::Sleep => SLEEP_MAX,
+            Pace::Sleep if self.returned.is_empty() => SLEEP_MAX,
+            Pace::Sleep | Pace::Rest => REST,
         };
+        if self.parked.is_empty() {
+            return (!self.returned.is_empty()).then_some(rest);
+        }
         let due = self.order.next_due().unwrap_or(Timestamp::MAX);
         let ahead = self.first_until.min(due).since(self.shared.clock.now());
         Some(ahead.min(rest))
@@ -283,17 +315,25 @@ impl Writer<'_> {
     /// Does a batch in one transaction.
     fn turn(&mut self, batch: Vec<Operation>) {
         self.now = self.shared.clock.now();
-        self.order.set_now(self.now);
-        self.pace = Pace::Sleep;
+        self.pace = if self.order.set_now(self.now, COMMIT_OPERATIONS_MAX) {
+            Pace::Sleep
+        } else {
+            Pace::GoOn
+        };
+        let is_idle = batch.is_empty();
         let mut answers = Answers::default();
         let mut batch = batch.into_iter();
         let outcome = self
             .perform(&mut batch, &mut answers)
-            .and_then(|()| self.serve_parked(&mut answers))
-            .and_then(|()| self.commit());
+            .and_then(|()| self.hand_back(is_idle))
+            .and_then(|handed_back| {
+                self.serve_parked(&mut answers)?;
+                Ok((handed_back, self.commit()?))
+            });
         match outcome {
-            Ok(written) => {
+            Ok((handed_back, written)) => {
                 self.order.keep();
+                self.returned.drain(..handed_back);
                 answers.give(&Ok(()));
                 if written {
                     self.tend_log();
@@ -304,9 +344,13 @@ impl Writer<'_> {
                 self.roll_back();
                 tracing::warn!("a transaction was rolled back: {error}");
                 self.pace = Pace::Rest;
+                self.returned_from = self.now.after(REST);
                 answers.give(&Err(error.clone()));
                 for operation in batch {
-                    operation.refuse(error.clone());
+                    match operation {
+                        Operation::HandBack(claims) => self.returned.extend(claims),
+                        operation => operation.refuse(error.clone()),
+                    }
                 }
                 if self.shared.failure().is_some() {
                     self.refuse(Vec::new());
@@ -318,6 +362,9 @@ impl Writer<'_> {
     /// Answers that the store has failed.
     fn refuse(&mut self, batch: Vec<Operation>) {
         let error = self.shared.ended();
+        // They are rescued when the store is opened again.
+        self.returned.clear();
+        self.pace = Pace::Sleep;
         let parked = self.parked.drain(..).map(Operation::Claim);
         for operation in batch.into_iter().chain(parked) {
             operation.refuse(error.clone());
@@ -344,19 +391,7 @@ impl Writer<'_> {
                     let applied = applied.collect();
                     answers.keep(reply, applied)?;
                 }
-                Operation::HandBack(claims) => {
-                    for (id, claim) in claims {
-                        let hand_back = HandBack::Drain;
-                        let delay = Duration::ZERO;
-                        let released = Event::Released {
-                            claim,
-                            hand_back,
-                            delay,
-                        };
-                        // Refused where something else took the job back before.
-                        let _applied = self.change(&Change::new(id, released))?;
-                    }
-                }
+                Operation::HandBack(claims) => self.returned.extend(claims),
                 Operation::Overdue(limit, reply) => {
                     let overdue = self.overdue(limit);
                     answers.keep(reply, overdue)?;
@@ -381,6 +416,28 @@ impl Writer<'_> {
         Ok(())
     }
 
+    /// Hands back what was claimed for nobody, and returns how many claims that were. It was not
+    /// asked for, so that what it failed with once fails others only once in a while.
+    fn hand_back(&mut self, is_idle: bool) -> Result<usize, Fault> {
+        if !is_idle && self.closing.is_none() && self.now < self.returned_from {
+            return Ok(0);
+        }
+        let returned = std::mem::take(&mut self.returned);
+        let outcome = returned.iter().try_for_each(|&(id, claim)| {
+            let hand_back = HandBack::Drain;
+            let delay = Duration::ZERO;
+            let released = Event::Released {
+                claim,
+                hand_back,
+                delay,
+            };
+            // Refused where something else took the job back before.
+            self.change(&Change::new(id, released)).map(drop)
+        });
+        self.returned = returned;
+        outcome.map(|()| self.returned.len())
+    }
+
     fn park(&mut self, parked: Parked) {
         let waiting = self.parked.len();
         if waiting >= STORE_QUEUE_MAX {
@@ -394,6 +451,9 @@ impl Writer<'_> {
 
     /// Claims what is ready for those who wait for it, the longest waiting first.
     fn serve_parked(&mut self, answers: &mut Answers) -> Result<(), Fault> {
+        if self.closing.is_some() {
+            return Ok(());
+        }
         if self.parked.is_empty() || (self.now < self.first_until && !self.order.has_ready()) {
             return Ok(());
         }
@@ -446,7 +506,7 @@ impl Writer<'_> {
         }
         // Its room is used again.
         self.fresh = fresh;
-        self.sql.commit.execute([])?;
+        self.sql.commit.execute([]).map_err(Fault::of_commit)?;
         self.in_transaction = false;
         Ok(true)
     }

@@ -154,15 +154,15 @@ fn time_moves_jobs_forth_and_back() {
     assert_eq!(order.first(&sources), Some(2));
     assert_eq!(order.next_due(), Some(at(2_000)));
 
-    order.set_now(at(1_500));
+    assert!(order.set_now(at(1_500), 9));
     assert_eq!(order.ran_out(9), [], "not after its deadline yet");
-    order.set_now(at(2_000));
+    assert!(order.set_now(at(2_000), 9));
     assert_eq!(order.first(&sources), Some(1));
     assert_eq!(order.ran_out(9), [RanOut::Deadline(2)]);
     let key = (name("a"), name("default"));
     assert_eq!(order.tally()[&key], [0, 2, 0]);
 
-    order.set_now(at(1_000));
+    assert!(order.set_now(at(1_000), 9));
     assert_eq!(order.first(&sources), Some(2));
     assert_eq!(order.next_due(), Some(at(2_000)), "never early");
     assert_eq!(order.ran_out(9), []);
@@ -185,7 +185,48 @@ fn leases_run_out_in_their_order_and_orphans_first() {
     order.begin(2, orphan);
     order.keep();
     assert_eq!(order.ran_out(9), [RanOut::Claim(2)]);
-    order.set_now(at(9_000));
+    assert!(order.set_now(at(9_000), 9));
     assert_eq!(order.ran_out(9), [RanOut::Claim(2), RanOut::Claim(1)]);
     assert_eq!(order.ran_out(1), [RanOut::Claim(2)]);
+}
+
+#[test]
+fn many_jobs_that_come_due_at_once_become_ready_piece_by_piece() {
+    let mut order = order();
+    let key = (name("a"), name("default"));
+    let jobs: Vec<Waiting> = (0..10)
+        .map(|seq| waiting(&mut order, "a", 5, seq, 2_000))
+        .collect();
+    for job in &jobs {
+        order.place(Waiting {
+            deadline: (job.seq == 8).then(|| at(2_500)),
+            ..*job
+        });
+    }
+    order.keep();
+    assert!(!order.set_now(at(2_000), 4));
+    assert_eq!(order.tally()[&key], [6, 4, 0]);
+    assert_eq!(order.next_due(), Some(at(2_000)), "the rest is overdue");
+
+    // Those that are moved, those that are not, and the new ones, each where it belongs.
+    order.displace(jobs[1]);
+    order.displace(jobs[6]);
+    let new = waiting(&mut order, "a", 5, 20, 2_000);
+    order.place(new);
+    let before = waiting(&mut order, "a", 5, 21, 1_999);
+    order.place(before);
+    assert_eq!(order.tally()[&key], [6, 4, 0]);
+    order.undo();
+    assert_eq!(order.tally()[&key], [6, 4, 0]);
+    order.displace(jobs[6]);
+    order.keep();
+
+    // The clock is set back in between, and the deadline goes by of one that was not moved.
+    assert!(order.set_now(at(1_500), 4));
+    assert_eq!(order.tally()[&key], [9, 0, 0]);
+    assert!(!order.set_now(at(2_000), 4));
+    assert!(!order.set_now(at(3_000), 4));
+    assert_eq!(order.ran_out(9), [RanOut::Deadline(8)]);
+    assert!(order.set_now(at(3_000), 4));
+    assert_eq!(drain(&mut order, &["a"], None), [0, 1, 2, 3, 4, 5, 7, 9]);
 }

@@ -6,7 +6,7 @@ use std::fs;
 use std::sync::Arc;
 
 /// As if the disk were full: the database may not grow.
-fn fill(db: &Connection) {
+pub(super) fn fill(db: &Connection) {
     let pages: i64 = db
         .pragma_query_value(None, "page_count", |row| row.get(0))
         .unwrap();
@@ -14,12 +14,12 @@ fn fill(db: &Connection) {
         .unwrap();
 }
 
-fn make_room(db: &Connection) {
+pub(super) fn make_room(db: &Connection) {
     db.pragma_update_and_check(None, "max_page_count", 1_000_000, |_| Ok(()))
         .unwrap();
 }
 
-const LARGE: &[u8] = &[7; 100_000];
+pub(super) const LARGE: &[u8] = &[7; 100_000];
 
 #[tokio::test]
 async fn a_full_disk_passes() {
@@ -83,6 +83,36 @@ async fn a_claim_that_could_not_be_written_is_put_back() {
     let claimed = store.claim(want(1)).await.unwrap();
     assert_eq!(claimed.len(), 1);
     assert_eq!(claimed[0].job.status.attempt, 1, "the first that began");
+    store.close().await;
+}
+
+#[tokio::test]
+async fn a_failed_commit_may_have_happened() {
+    let place = Place::new();
+    let store = place.open();
+    // The broken reference stands for a disk that fails at the very commit.
+    meddle(&store, |db| {
+        db.execute_batch(
+            "PRAGMA foreign_keys = true; \
+             CREATE TABLE filler (x REFERENCES job (seq) DEFERRABLE INITIALLY DEFERRED); \
+             CREATE TEMP TRIGGER breaks AFTER INSERT ON main.live \
+             BEGIN INSERT INTO filler VALUES (-1); END",
+        )
+        .unwrap();
+    })
+    .await;
+    let inserted = soon(store.insert(vec![job(1)])).await;
+    let is_unknown = matches!(&inserted, Err(StoreError::Unknown { .. }));
+    assert!(is_unknown, "{inserted:?}");
+    let path = place.path().display().to_string();
+    assert!(inserted.unwrap_err().to_string().contains(&path));
+    let later = soon(store.insert(vec![job(2)])).await;
+    let has_failed = matches!(later, Err(StoreError::Failed { .. }));
+    assert!(has_failed, "{later:?}");
+    assert!(matches!(
+        soon(store.failed()).await,
+        StoreError::Failed { .. }
+    ));
     store.close().await;
 }
 

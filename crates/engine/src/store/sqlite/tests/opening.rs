@@ -50,6 +50,20 @@ async fn a_link_to_an_open_database_is_kept_from_it_too() {
 }
 
 #[test]
+fn a_link_to_nothing_is_refused_and_stays() {
+    let place = Place::new();
+    let target = place.file("mount/jobs.db");
+    std::os::unix::fs::symlink(&target, place.path()).unwrap();
+    let error = refusal(&place);
+    let is_named = error.to_string().contains("mount/jobs.db");
+    assert!(is_named, "{error}");
+    assert!(matches!(error, OpenError::LinkToNothing { .. }), "{error}");
+    assert_eq!(fs::read_link(place.path()).unwrap(), target);
+    let left = fs::read_dir(place.folder.path()).unwrap().count();
+    assert_eq!(left, 1, "nothing is made beside it");
+}
+
+#[test]
 fn a_missing_folder_is_named() {
     let place = Place::new();
     let path = place.file("nowhere/jobs.db");

@@ -2,6 +2,7 @@
 
 use super::*;
 use anteroom_core::State;
+use anteroom_core::limits::COMMIT_OPERATIONS_MAX;
 use std::sync::Arc;
 use tokio::task::JoinSet;
 
@@ -114,6 +115,65 @@ async fn jobs_with_taken_keys_are_found_until_no_key_is_free() {
         };
         assert_eq!(state, expected, "{random}");
     }
+    store.close().await;
+}
+
+#[tokio::test]
+async fn a_claim_gets_the_last_of_many_jobs_that_come_due_at_once() {
+    let place = Place::new();
+    let (clock, hands) = Clock::manual(Timestamp::from_millis(0));
+    let store = SqliteStore::open(place.path(), clock).unwrap();
+    let many = u16::try_from(COMMIT_OPERATIONS_MAX).unwrap() + 100;
+    let id = |number| JobId::from_parts(1_800_000_000_000 + u64::from(number), 0, 7);
+    let jobs = (0..=many).map(|number| {
+        let mut job = job_with(id(number), b"input");
+        job.status.run_at = Timestamp::from_millis(1_000);
+        if number == many {
+            job.spec.task = Name::new("other").unwrap();
+        }
+        job
+    });
+    store.insert(jobs.collect()).await.unwrap();
+    let waiting = Want {
+        tasks: vec![Name::new("other").unwrap()],
+        wait: Duration::from_mins(5),
+        ..want(1)
+    };
+    let come_due = async { hands.advance(Duration::from_secs(1)) };
+    let (claimed, ()) = tokio::join!(soon(store.claim(waiting)), come_due);
+    assert_eq!(claimed.unwrap()[0].job.spec.id, id(many));
+    assert_eq!(tally(&store).await, [0, u64::from(many), 1]);
+    store.close().await;
+}
+
+#[tokio::test]
+async fn one_pass_of_pruning_frees_no_more_bytes_than_a_commit_brings() {
+    let place = Place::new();
+    let (clock, hands) = Clock::manual(Timestamp::from_millis(0));
+    let store = SqliteStore::open(place.path(), clock).unwrap();
+    for number in 0..5 {
+        // With its result, which is the input, each is more than half of a commit.
+        let large = &LARGE[..2_500_000];
+        store
+            .insert(vec![job_with(id(number), large)])
+            .await
+            .unwrap();
+    }
+    for claimed in store.claim(want(2)).await.unwrap() {
+        succeed(&store, &claimed).await.unwrap();
+    }
+    for claimed in store.claim(want(3)).await.unwrap() {
+        succeed(&store, &claimed).await.unwrap();
+    }
+    hands.advance(Duration::from_hours(2));
+    let pass = |limit| soon(store.write(move |reply| Operation::Prune(limit, reply)));
+    let pruned = pass(9).await.unwrap();
+    assert_eq!((pruned.jobs, pruned.is_cut_short), (2, true));
+    let pruned = pass(1).await.unwrap();
+    assert_eq!((pruned.jobs, pruned.is_cut_short), (1, false));
+    store.insert(vec![job(9)]).await.unwrap();
+    assert_eq!(soon(store.prune(9)).await.unwrap(), 2, "all that are left");
+    assert_eq!(soon(store.prune(9)).await.unwrap(), 0);
     store.close().await;
 }
 
