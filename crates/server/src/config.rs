@@ -10,6 +10,7 @@ use anteroom::core::limits::{
     SHUTDOWN_GRACE_DEFAULT, TIMEOUT_DEFAULT,
 };
 use anteroom::core::{Name, NameError, RetryPolicy};
+use anteroom_server::http::limits::BUFFERED_BYTES_MAX_DEFAULT;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -49,7 +50,7 @@ pub(crate) struct Config {
     pub(crate) max_input: usize,
     /// Bytes of a result. Default 16 MiB.
     pub(crate) max_result: usize,
-    /// Bytes of all bodies being received together. Default 256 MiB.
+    /// Bytes of all bodies together that the store does not have yet. Default 256 MiB.
     pub(crate) max_buffered: usize,
     /// How long a finished job and its result are kept. Default 24 h.
     pub(crate) retain: Duration,
@@ -72,7 +73,7 @@ impl Default for Config {
             shutdown_grace: SHUTDOWN_GRACE_DEFAULT,
             max_input: INPUT_BYTES_MAX_DEFAULT,
             max_result: RESULT_BYTES_MAX_DEFAULT,
-            max_buffered: 256 * 1024 * 1024,
+            max_buffered: BUFFERED_BYTES_MAX_DEFAULT,
             retain: RETAIN_DEFAULT,
             allowed_origins: Vec::new(),
             tasks: BTreeMap::new(),

@@ -39,7 +39,7 @@ use problem::{Kind, Problem};
 /// What holds for a router.
 #[derive(Clone, Debug)]
 pub struct RouterOptions {
-    /// Bytes of all bodies that are being received together. Default 256 MiB.
+    /// Bytes of all bodies together that the store does not have yet. Default 256 MiB.
     pub max_buffered: usize,
 }
 

@@ -13,6 +13,7 @@ use anteroom::{Engine, Options, Task, TaskRunner};
 use anteroom_server::http::browsers::{Guard, loopback_guard};
 use anteroom_server::http::serve::{ServeLimits, serve as serve_http};
 use anteroom_server::http::{RouterOptions, router};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use std::fmt::Display;
 use std::net::SocketAddr;
 use std::process::ExitCode;
@@ -20,12 +21,15 @@ use std::sync::Arc;
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::task::JoinSet;
+use tokio::task::{JoinSet, spawn_blocking};
 use tokio_util::sync::CancellationToken;
-use tracing::{error, info};
+use tracing::{debug, error, info, warn};
 
 /// The exit code after a second signal: what shells show for Ctrl-C.
 const EXIT_SECOND_SIGNAL: u8 = 130;
+/// Open descriptors: one for each of 10,000 connections, six for each of 10,000 attempts, and room
+/// for the rest. Not more, as the server's programs inherit the limit, and some count up to it.
+const DESCRIPTORS_MAX: u64 = 100_000;
 
 /// Serves until it is told to stop, or cannot go on.
 pub(super) fn run(args: ServeArgs, environment: &Environment) -> Result<ExitCode, Stopped> {
@@ -46,13 +50,21 @@ pub(super) fn run(args: ServeArgs, environment: &Environment) -> Result<ExitCode
 
 async fn serve(config: &Config, environment: &Environment) -> Result<ExitCode, Stopped> {
     let mut signals = Signals::new().map_err(failure("cannot listen for signals"))?;
+    raise_descriptors();
     let listener = TcpListener::bind(config.listen)
         .await
         .map_err(failure(&format!("cannot listen on {}", config.listen)))?;
     let address = listener
         .local_addr()
         .map_err(failure("cannot tell the address"))?;
-    let engine = start_engine(config, environment).await?;
+    let engine = tokio::select! {
+        started = start_engine(config, environment) => started?,
+        name = signals.next() => {
+            // Nothing was acknowledged yet, and an open store survives the end of its process.
+            info!(signal = name, "stopped after {name} while starting");
+            return Ok(ExitCode::SUCCESS);
+        }
+    };
     let http = Http::start(config, engine.clone(), listener, address);
     eprintln!("listening on http://{address}");
     let stopping = tokio::select! {
@@ -89,6 +101,20 @@ async fn serve(config: &Config, environment: &Environment) -> Result<ExitCode, S
     }
 }
 
+/// Raises the soft limit of open descriptors, usually 1,024, as far as the system lets it and the
+/// server can use it.
+fn raise_descriptors() {
+    let raised = getrlimit(Resource::RLIMIT_NOFILE).and_then(|(soft, hard)| {
+        let raised = soft.max(hard.min(DESCRIPTORS_MAX));
+        setrlimit(Resource::RLIMIT_NOFILE, raised, hard)?;
+        Ok((soft, raised))
+    });
+    match raised {
+        Ok((soft, raised)) => debug!(soft, raised, "may open {raised} descriptors, before {soft}"),
+        Err(error) => warn!(%error, "cannot raise the limit of open descriptors: {error}"),
+    }
+}
+
 async fn start_engine(config: &Config, environment: &Environment) -> Result<Engine, Stopped> {
     let tasks = config
         .tasks
@@ -101,7 +127,12 @@ async fn start_engine(config: &Config, environment: &Environment) -> Result<Engi
         result_bytes_max: config.max_result,
         ..Options::default()
     };
-    let store = open_store(&config.store)?;
+    // It may be long at it, with a large journal to take in or a slow disk: on a thread of its own,
+    // so that signals are heard.
+    let url = config.store.clone();
+    let store = spawn_blocking(move || open_store(&url))
+        .await
+        .map_err(failure("cannot open the store"))??;
     Engine::start(store, tasks, options)
         .await
         .map_err(failure("cannot start"))

@@ -17,7 +17,7 @@ use tokio::time::{Instant, timeout_at};
 /// The content type of a body that names none.
 const UNNAMED: &str = "application/octet-stream";
 
-/// Counts the bytes of all bodies that are being received. Cheap to clone.
+/// Counts the bytes of all bodies that have not reached the store. Cheap to clone.
 #[derive(Clone, Debug)]
 pub(crate) struct Buffered {
     bytes: Arc<AtomicUsize>,
@@ -32,38 +32,75 @@ impl Buffered {
         }
     }
 
-    fn reserve(&self, reserved: &mut Reserved, more: usize) -> Result<(), Problem> {
+    fn reserve(&self, room: &Room, more: usize) -> Result<(), Problem> {
         let fits = |bytes: usize| bytes.checked_add(more).filter(|bytes| *bytes <= self.limit);
         let counted = self
             .bytes
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits);
         if counted.is_err() {
             let detail = format!(
-                "all bodies being received together are limited to {} bytes; try again later",
+                "all bodies on their way to the store are limited to {} bytes together; try again later",
                 self.limit
             );
             let problem = Problem::new(Kind::Overloaded, detail).closing();
             return Err(problem.with_retry_after(RETRY_AFTER_OVERLOAD));
         }
-        reserved.bytes += more;
+        room.0.bytes.fetch_add(more, Ordering::Relaxed);
         Ok(())
     }
 }
 
-/// Room that a body takes up among all of them, for as long as it is being received.
+/// Room that a body takes up among all of them.
+///
+/// Its bytes keep it too, so that it lasts while a store has them queued for a client that went
+/// away; a store that keeps them for good gives it back when it is [released](Self::release).
+#[derive(Clone, Debug)]
+pub(crate) struct Room(Arc<Reserved>);
+
 #[derive(Debug)]
 struct Reserved {
     of: Buffered,
-    bytes: usize,
+    bytes: AtomicUsize,
+}
+
+impl Room {
+    fn none(of: Buffered) -> Self {
+        let bytes = AtomicUsize::new(0);
+        Self(Arc::new(Reserved { of, bytes }))
+    }
+
+    /// Gives the room back: the store has answered for the body.
+    pub(crate) fn release(&self) {
+        self.0.release();
+    }
+}
+
+impl Reserved {
+    fn release(&self) {
+        let bytes = self.bytes.swap(0, Ordering::Relaxed);
+        self.of.bytes.fetch_sub(bytes, Ordering::Relaxed);
+    }
 }
 
 impl Drop for Reserved {
     fn drop(&mut self) {
-        self.of.bytes.fetch_sub(self.bytes, Ordering::Relaxed);
+        self.release();
     }
 }
 
-/// Receives a body of at most `limit` bytes.
+/// Bytes with the room that they take up.
+struct Roomed {
+    bytes: Bytes,
+    _room: Room,
+}
+
+impl AsRef<[u8]> for Roomed {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+/// Receives a body of at most `limit` bytes, and returns it with the room that it takes up.
 ///
 /// # Errors
 ///
@@ -73,17 +110,15 @@ pub(crate) async fn receive(
     mut body: Body,
     limit: usize,
     buffered: &Buffered,
-) -> Result<Bytes, Problem> {
+) -> Result<(Bytes, Room), Problem> {
     let expected = body.size_hint();
     if expected.lower() > u64::try_from(limit).unwrap_or(u64::MAX) {
         return Err(too_large(&format!("is {} bytes", expected.lower()), limit));
     }
     let expected = usize::try_from(expected.lower()).unwrap_or(limit);
-    let mut reserved = Reserved {
-        of: buffered.clone(),
-        bytes: 0,
-    };
-    buffered.reserve(&mut reserved, expected)?;
+    let room = Room::none(buffered.clone());
+    buffered.reserve(&room, expected)?;
+    let mut reserved = expected;
     let started = Instant::now();
     let slowest = u64::try_from(limit / BODY_RATE_MIN).unwrap_or(u64::MAX);
     let all_by = started + BODY_PIECE_MAX + Duration::from_secs(slowest);
@@ -94,7 +129,7 @@ pub(crate) async fn receive(
             Problem::new(Kind::RequestTimeout, "the body did not come in time").closing()
         })?;
         let frame = match frame {
-            None => return Ok(received.finish()),
+            None => return Ok(received.finish(room)),
             Some(Ok(frame)) => frame,
             Some(Err(error)) => {
                 let detail = format!("the body broke off: {error}");
@@ -109,9 +144,10 @@ pub(crate) async fn receive(
         if total > limit {
             return Err(too_large("goes on", limit));
         }
-        let more = total.saturating_sub(reserved.bytes);
+        let more = total.saturating_sub(reserved);
         if more > 0 {
-            buffered.reserve(&mut reserved, more)?;
+            buffered.reserve(&room, more)?;
+            reserved += more;
         }
         received = received.and(piece, expected);
     }
@@ -154,12 +190,17 @@ impl Received {
         }
     }
 
-    fn finish(self) -> Bytes {
-        match self {
-            Self::Nothing => Bytes::new(),
+    fn finish(self, room: Room) -> (Bytes, Room) {
+        let bytes = match self {
+            Self::Nothing => return (Bytes::new(), room),
             Self::One(piece) => piece,
             Self::More(pieces) => pieces.freeze(),
-        }
+        };
+        let roomed = Roomed {
+            bytes,
+            _room: room.clone(),
+        };
+        (Bytes::from_owner(roomed), room)
     }
 }
 
@@ -403,10 +444,11 @@ mod tests {
     #[tokio::test]
     async fn a_body_is_put_together_within_its_limit() {
         let buffered = Buffered::new(100);
-        let whole = receive(chunked(&["ab", "cd", "e"]), 5, &buffered)
+        let (whole, room) = receive(chunked(&["ab", "cd", "e"]), 5, &buffered)
             .await
             .unwrap();
         assert_eq!(whole, "abcde");
+        drop((whole, room));
         for body in [chunked(&["ab", "cd", "ef"]), Body::from("abcdef")] {
             assert!(receive(body, 5, &buffered).await.is_err());
         }
@@ -423,15 +465,31 @@ mod tests {
         for body in [chunked(&["abc", "de"]), Body::from("abcde")] {
             assert!(receive(body, 10, &buffered).await.is_err());
         }
+        let (whole, room) = receive(Body::from("abcd"), 10, &buffered).await.unwrap();
+        assert_eq!(whole, "abcd");
+        drop(room);
         assert_eq!(
-            receive(Body::from("abcd"), 10, &buffered).await.unwrap(),
-            "abcd"
+            buffered.bytes.load(Ordering::Relaxed),
+            4,
+            "the bytes keep their room"
         );
+        drop(whole);
         assert_eq!(
             buffered.bytes.load(Ordering::Relaxed),
             0,
             "room is given back"
         );
+    }
+
+    #[tokio::test]
+    async fn room_is_given_back_once() {
+        let buffered = Buffered::new(10);
+        let (whole, room) = receive(Body::from("abcd"), 10, &buffered).await.unwrap();
+        let (_other, _its_room) = receive(Body::from("ef"), 10, &buffered).await.unwrap();
+        room.release();
+        room.release();
+        drop((whole, room));
+        assert_eq!(buffered.bytes.load(Ordering::Relaxed), 2);
     }
 
     #[tokio::test(start_paused = true)]

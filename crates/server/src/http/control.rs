@@ -32,9 +32,8 @@ pub(crate) async fn cancel(Shared(app): Shared<App>, call: Call) -> Result<Respo
     } else {
         StatusCode::ACCEPTED
     };
-    Answer::new(call.mount, Prefer::default())
-        .job(&app, status, &job)
-        .await
+    let answer = Answer::new(call.mount, Prefer::default());
+    Ok(answer.job(&app, status, &job).await)
 }
 
 /// `POST /v1/jobs/{id}/retry`: 202; the job is ready, its attempts start over.
@@ -44,9 +43,8 @@ pub(crate) async fn retry(Shared(app): Shared<App>, call: Call) -> Result<Respon
     let if_version = expected_version(&app, call.headers(), id).await?;
     match app.engine.retry(id, if_version).await? {
         Ok(job) => {
-            Answer::new(call.mount, Prefer::default())
-                .job(&app, StatusCode::ACCEPTED, &job)
-                .await
+            let answer = Answer::new(call.mount, Prefer::default());
+            Ok(answer.job(&app, StatusCode::ACCEPTED, &job).await)
         }
         Err(refused) => Err(refusal(id, refused)),
     }

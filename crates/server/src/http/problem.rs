@@ -70,7 +70,7 @@ pub enum Kind {
     Draining,
     /// The store cannot be used.
     StoreUnavailable,
-    /// Too much is being received.
+    /// Too much is on its way to the store.
     Overloaded,
     /// The request comes from a foreign page.
     CrossSite,

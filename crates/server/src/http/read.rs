@@ -18,6 +18,7 @@ use axum::response::Response;
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use std::time::Duration;
+use tracing::debug;
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const NO_CACHE: HeaderValue = HeaderValue::from_static("no-cache");
@@ -46,7 +47,8 @@ pub(crate) async fn job(Shared(app): Shared<App>, call: Call) -> Result<Response
         answer.say_retry_after(&mut response, &job, now);
         response
     } else {
-        answer.job_at(&app, StatusCode::OK, &job, now).await?
+        let shown = shown_payload(&app, &job).await?;
+        answer.job_at(StatusCode::OK, &job, shown.as_ref(), now)
     };
     let headers = response.headers_mut();
     headers.insert(header::ETAG, text(conditional::tag_of(&job, now)));
@@ -118,7 +120,9 @@ async fn awaited_result(
         (State::Succeeded, None) => Err(expired(id)),
         (State::Failed, _) => Err(ended(&job, Kind::JobFailed)),
         (State::Cancelled, _) => Err(ended(&job, Kind::JobCancelled)),
-        (State::Waiting | State::Running, _) => answer.job(app, StatusCode::ACCEPTED, &job).await,
+        (State::Waiting | State::Running, _) => {
+            Ok(answer.job(app, StatusCode::ACCEPTED, &job).await)
+        }
     }
 }
 
@@ -189,27 +193,30 @@ impl Answer {
     }
 
     /// Returns the job as it stands now.
-    pub(crate) async fn job(
-        &self,
-        app: &App,
-        status: StatusCode,
-        job: &Job,
-    ) -> Result<Response, Problem> {
-        self.job_at(app, status, job, app.engine.clock().now())
-            .await
+    ///
+    /// It tells of what was done already, so that a result that cannot be read is left out.
+    pub(crate) async fn job(&self, app: &App, status: StatusCode, job: &Job) -> Response {
+        let shown = match shown_payload(app, job).await {
+            Ok(shown) => shown,
+            Err(error) => {
+                let id = job.spec.id;
+                debug!(job.id = %id, %error, "left out the result of job {id}: {error}");
+                None
+            }
+        };
+        self.job_at(status, job, shown.as_ref(), app.engine.clock().now())
     }
 
-    async fn job_at(
+    fn job_at(
         &self,
-        app: &App,
         status: StatusCode,
         job: &Job,
+        result: Option<&Payload>,
         now: Timestamp,
-    ) -> Result<Response, Problem> {
-        let result = shown_payload(app, job).await?;
+    ) -> Response {
         let view = JobView {
             job,
-            result: result.as_ref().and_then(shown_result),
+            result: result.and_then(shown_result),
             now,
             prefix: self.mount.prefix(),
         };
@@ -222,7 +229,7 @@ impl Answer {
             let path = format!("{}/v1/jobs/{}", self.mount.prefix(), job.spec.id);
             headers.insert(header::LOCATION, text(path));
         }
-        Ok(response)
+        response
     }
 
     /// Says when it is worth asking again, unless the job is done.
@@ -293,7 +300,7 @@ impl Answer {
 }
 
 /// Reads the result that is to be shown within its job, if it is JSON and small.
-async fn shown_payload(app: &App, job: &Job) -> Result<Option<Payload>, Problem> {
+async fn shown_payload(app: &App, job: &Job) -> Result<Option<Payload>, StoreError> {
     match &job.result {
         Some(info) if info.bytes <= RESULT_SHOWN_BYTES_MAX && is_json_like(&info.content_type) => {
             let found = app.engine.store().result(job.spec.id).await?;

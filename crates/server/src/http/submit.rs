@@ -1,7 +1,7 @@
 //! Handing a job in: `POST /v1/tasks/{task}/jobs` and `…/call`.
 
 use super::App;
-use super::body;
+use super::body::{self, Room};
 use super::call::Call;
 use super::limits::CALL_WAIT_DEFAULT;
 use super::prefer::Prefer;
@@ -16,12 +16,13 @@ use anteroom::core::{
     FailureKind, Job, Label, Name, Payload, Priority, PriorityOutOfRange, State, Timestamp,
 };
 use anteroom::store::Found;
-use anteroom::{Phase, StartAt, Submission};
+use anteroom::{Phase, StartAt, Submission, Until};
 use axum::extract::State as Shared;
 use axum::response::Response;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use std::ops::RangeInclusive;
 use std::time::Duration;
+use tracing::debug;
 
 /// Names the job in the answers of `…/call`.
 const JOB_HEADER: HeaderName = HeaderName::from_static("anteroom-job");
@@ -30,48 +31,52 @@ const JOB_HEADER: HeaderName = HeaderName::from_static("anteroom-job");
 pub(crate) async fn submit(Shared(app): Shared<App>, call: Call) -> Result<Response, Problem> {
     let prefer = Prefer::of(call.headers());
     let wait = prefer.wait().unwrap_or_default();
-    let (answer, submission) = take_apart(&app, call, prefer).await?;
-    let job = hand_in(&app, submission, wait).await?;
+    let (answer, submission, room) = take_apart(&app, call, prefer).await?;
+    let job = hand_in(&app, submission, &room, wait).await?;
     let accepted = if job.status.state.is_final() {
         StatusCode::OK
     } else {
         StatusCode::ACCEPTED
     };
-    answer.job(&app, accepted, &job).await
+    Ok(answer.job(&app, accepted, &job).await)
 }
 
 /// `POST /v1/tasks/{task}/call`: the raw result if it is there in time.
 pub(crate) async fn call(Shared(app): Shared<App>, call: Call) -> Result<Response, Problem> {
     let prefer = Prefer::of(call.headers());
     let wait = prefer.wait().unwrap_or(CALL_WAIT_DEFAULT);
-    let (answer, submission) = take_apart(&app, call, prefer).await?;
-    let job = hand_in(&app, submission, wait).await?;
+    let (answer, submission, room) = take_apart(&app, call, prefer).await?;
+    let job = hand_in(&app, submission, &room, wait).await?;
     let id = HeaderValue::try_from(job.spec.id.to_string())
         .unwrap_or(HeaderValue::from_static("unknown"));
-    let mut response = match job.status.state {
-        State::Succeeded => returned(&app, &answer, &job)
-            .await
-            .map_err(|problem| problem.preferring(prefer))?,
+    // From here on there is a job: whatever the answer, it names it.
+    match outcome(&app, &answer, &job).await {
+        Ok(mut response) => {
+            response.headers_mut().insert(JOB_HEADER, id);
+            Ok(response)
+        }
+        Err(problem) => Err(problem.preferring(prefer).with_header(JOB_HEADER, id)),
+    }
+}
+
+/// Returns what a call is answered with, as its job stands.
+async fn outcome(app: &App, answer: &Answer, job: &Job) -> Result<Response, Problem> {
+    match job.status.state {
+        State::Succeeded => returned(app, answer, job).await,
         State::Failed => {
             let timed_out = job
                 .errors
                 .last()
                 .is_some_and(|error| error.failure.kind == FailureKind::Timeout);
-            let problem = if timed_out {
-                read::ended(&job, Kind::JobTimedOut)
+            Err(if timed_out {
+                read::ended(job, Kind::JobTimedOut)
             } else {
-                read::ended(&job, Kind::JobFailed).with_status(StatusCode::BAD_GATEWAY)
-            };
-            return Err(problem.preferring(prefer).with_header(JOB_HEADER, id));
+                read::ended(job, Kind::JobFailed).with_status(StatusCode::BAD_GATEWAY)
+            })
         }
-        State::Cancelled => {
-            let problem = read::ended(&job, Kind::JobCancelled);
-            return Err(problem.preferring(prefer).with_header(JOB_HEADER, id));
-        }
-        State::Waiting | State::Running => answer.job(&app, StatusCode::ACCEPTED, &job).await?,
-    };
-    response.headers_mut().insert(JOB_HEADER, id);
-    Ok(response)
+        State::Cancelled => Err(read::ended(job, Kind::JobCancelled)),
+        State::Waiting | State::Running => Ok(answer.job(app, StatusCode::ACCEPTED, job).await),
+    }
 }
 
 async fn returned(app: &App, answer: &Answer, job: &Job) -> Result<Response, Problem> {
@@ -81,13 +86,30 @@ async fn returned(app: &App, answer: &Answer, job: &Job) -> Result<Response, Pro
     }
 }
 
-async fn hand_in(app: &App, submission: Submission, wait: Duration) -> Result<Job, Problem> {
-    let submitted = if wait.is_zero() {
-        app.engine.submit(submission).await
-    } else {
-        app.engine.submit_and_wait(submission, wait).await
-    };
-    Ok(submitted?)
+/// Submits, gives back the body's room, and only then waits. Once the job is durable nothing is an
+/// error any more.
+async fn hand_in(
+    app: &App,
+    submission: Submission,
+    room: &Room,
+    wait: Duration,
+) -> Result<Job, Problem> {
+    let submitted = app.engine.submit(submission).await;
+    room.release();
+    let job = submitted?;
+    if wait.is_zero() {
+        return Ok(job);
+    }
+    match app.engine.wait(job.spec.id, Until::Done, wait).await {
+        Ok(Found::Here(job)) => Ok(job),
+        // Deleted meanwhile: what was submitted is what there is to tell.
+        Ok(Found::Gone | Found::Unknown) => Ok(job),
+        Err(error) => {
+            let id = job.spec.id;
+            debug!(job.id = %id, %error, "cannot wait for job {id}: {error}");
+            Ok(job)
+        }
+    }
 }
 
 /// Makes a submission of a request. What is wrong with its head is found before its body is read.
@@ -95,7 +117,7 @@ async fn take_apart(
     app: &App,
     call: Call,
     prefer: Prefer,
-) -> Result<(Answer, Submission), Problem> {
+) -> Result<(Answer, Submission, Room), Problem> {
     let task = known_task(app, &call.segment(2))?;
     let mut submission = Submission::new(task, nothing());
     read_options(&mut submission, call.query(), app.engine.clock().now())?;
@@ -107,11 +129,12 @@ async fn take_apart(
     let is_json = body::is_json(content_type);
     submission.input.content_type = content_type.into();
     let limit = app.engine.options().input_bytes_max;
-    submission.input.bytes = body::receive(call.body, limit, &app.buffered).await?;
+    let (bytes, room) = body::receive(call.body, limit, &app.buffered).await?;
+    submission.input.bytes = bytes;
     if is_json {
         body::check_json(&submission.input.bytes)?;
     }
-    Ok((Answer::new(call.mount, prefer), submission))
+    Ok((Answer::new(call.mount, prefer), submission, room))
 }
 
 fn nothing() -> Payload {

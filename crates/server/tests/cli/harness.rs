@@ -76,11 +76,29 @@ impl Server {
 
     /// Starts one with these environment variables.
     pub(crate) fn start_with(folder: &Path, variables: &[(&str, &str)]) -> Self {
-        let mut child = anteroom(folder, &["serve", "--listen", "127.0.0.1:0"])
-            .envs(variables.iter().copied())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
+        let mut command = anteroom(folder, &["serve", "--listen", "127.0.0.1:0"]);
+        command.envs(variables.iter().copied());
+        let mut server = Self::spawn(command);
+        server.listens();
+        server
+    }
+
+    /// Starts one that may open so many descriptors, if it does not raise that limit.
+    pub(crate) fn start_within(folder: &Path, descriptors: u32) -> Self {
+        let limited = format!("ulimit -S -n {descriptors}; exec \"$0\" \"$@\"");
+        let mut command = Command::new("sh");
+        command
+            .args(["-c", &limited, env!("CARGO_BIN_EXE_anteroom")])
+            .args(["serve", "--listen", "127.0.0.1:0"])
+            .current_dir(folder);
+        let mut server = Self::spawn(command);
+        server.listens();
+        server
+    }
+
+    /// Starts one, whether it comes to listen or not.
+    pub(crate) fn spawn(mut command: Command) -> Self {
+        let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
         let stderr = BufReader::new(child.stderr.take().unwrap());
         let (tx, lines) = channel();
         let reader = std::thread::spawn(move || {
@@ -89,16 +107,18 @@ impl Server {
                 let _ = tx.send(line);
             }
         });
-        let mut server = Self {
+        Self {
             child,
             lines,
             reader: Some(reader),
             seen: Vec::new(),
             address: String::new(),
-        };
-        let line = server.wait_for_line("listening on http://");
-        line["listening on http://".len()..].clone_into(&mut server.address);
-        server
+        }
+    }
+
+    fn listens(&mut self) {
+        let line = self.wait_for_line("listening on http://");
+        line["listening on http://".len()..].clone_into(&mut self.address);
     }
 
     /// Waits until it prints a line that contains `text`.

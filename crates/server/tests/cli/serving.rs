@@ -1,7 +1,13 @@
 //! Starting and stopping a real server.
 
-use crate::harness::{Server, folder, run};
+use crate::harness::{PATIENCE, Server, anteroom, folder, run};
 use nix::sys::signal::Signal;
+use nix::sys::stat::Mode;
+use nix::unistd::mkfifo;
+use std::fs::OpenOptions;
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::sync::mpsc::channel;
 
 const CONFIG: &str = r#"
 store = "sqlite:jobs.db"
@@ -182,4 +188,42 @@ fn the_environment_of_the_server_is_not_the_programs() {
     let home = std::env::var_os("HOME").map(|_| "HOME");
     let expected: Vec<&str> = home.into_iter().chain(["LANG", "PATH"]).collect();
     assert_eq!(names, expected, "{}", result.stdout);
+}
+
+/// A server that was opening its store was once deaf to signals until it had done so.
+#[test]
+fn a_server_that_is_still_starting_can_be_stopped() {
+    for signal in [Signal::SIGTERM, Signal::SIGINT] {
+        let folder = folder(CONFIG);
+        let path = folder.path().join("jobs.db");
+        mkfifo(&path, Mode::S_IRUSR | Mode::S_IWUSR).unwrap();
+        let command = anteroom(folder.path(), &["serve", "--listen", "127.0.0.1:0"]);
+        let server = Server::spawn(command);
+        // Opening a pipe waits for its other end: from here on the server waits for its header.
+        let (tx, opened) = channel();
+        std::thread::spawn(move || tx.send(OpenOptions::new().write(true).open(path)));
+        let _pipe = opened.recv_timeout(PATIENCE).unwrap().unwrap();
+        server.signal(signal);
+        let (status, lines) = server.wait();
+        assert_eq!(status.code(), Some(0), "{lines:#?}");
+        let told = |line: &String| line.contains("while starting");
+        assert!(lines.iter().any(told), "{lines:#?}");
+    }
+}
+
+#[test]
+fn a_low_limit_of_descriptors_is_raised() {
+    let folder = folder("store = \"memory:\"");
+    let server = Server::start_within(folder.path(), 100);
+    let mut connections = Vec::new();
+    for number in 0..200 {
+        let mut connection = TcpStream::connect(&server.address).unwrap();
+        connection.set_read_timeout(Some(PATIENCE)).unwrap();
+        let request = b"GET /livez HTTP/1.1\r\nhost: localhost\r\n\r\n";
+        connection.write_all(request).unwrap();
+        let mut answer = [0; 12];
+        connection.read_exact(&mut answer).unwrap();
+        assert_eq!(&answer, b"HTTP/1.1 200", "connection {number}");
+        connections.push(connection);
+    }
 }

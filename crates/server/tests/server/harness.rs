@@ -1,6 +1,7 @@
 //! A server on a real socket over the store of this binary, and a client that sends exactly what it is
 //! told to.
 
+use crate::trouble::Trouble;
 use anteroom::clock::{Clock, ManualClock};
 use anteroom::core::{JobId, Payload, RetryPolicy, ShownState, Timestamp};
 use anteroom::run::{Attempt, Outcome, function};
@@ -67,6 +68,8 @@ pub(crate) struct Wanted {
     pub(crate) router: RouterOptions,
     pub(crate) limits: ServeLimits,
     pub(crate) by_hand: bool,
+    /// What befalls its store.
+    pub(crate) trouble: Trouble,
     /// Puts the router where the test wants it.
     pub(crate) around: fn(Router) -> Router,
 }
@@ -78,6 +81,7 @@ impl Default for Wanted {
             router: RouterOptions::default(),
             limits: ServeLimits::default(),
             by_hand: false,
+            trouble: Trouble::default(),
             around: |router| router,
         }
     }
@@ -106,6 +110,7 @@ impl Server {
         };
         let gate = Gate::new();
         let (store, folder) = crate::store::open(clock);
+        let store = wanted.trouble.of(store);
         let engine = Engine::start(store, tasks(&gate), wanted.options)
             .await
             .unwrap();

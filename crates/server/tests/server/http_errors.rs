@@ -1,6 +1,7 @@
 //! Whatever goes wrong is a problem document, never an HTML or empty error.
 
-use crate::harness::{Server, Wanted};
+use crate::harness::{Server, Wanted, within};
+use crate::trouble::Trouble;
 use anteroom_server::http::RouterOptions;
 use anteroom_server::http::problem::Kind;
 
@@ -194,4 +195,61 @@ async fn bodies_beyond_what_the_server_will_hold_are_503() {
         .send("POST", "/v1/tasks/echo/jobs", &[], &[b'x'; 600])
         .await;
     assert_eq!(answer.status, 202, "there is room again");
+}
+
+/// Bodies once lost their place as soon as they had come: before a stalled disk they then piled up
+/// without a bound.
+#[tokio::test]
+async fn a_body_keeps_its_room_until_the_store_has_it() {
+    let trouble = Trouble::default();
+    let server = Server::wanted(Wanted {
+        router: RouterOptions {
+            max_buffered: 1_000,
+        },
+        trouble: trouble.clone(),
+        ..Wanted::default()
+    })
+    .await;
+    trouble.stall();
+    let mut first = server.connect().await;
+    first
+        .request("POST", "/v1/tasks/echo/jobs", &[], &[b'x'; 600])
+        .await;
+    within(trouble.stalls_one()).await;
+    server
+        .send("POST", "/v1/tasks/echo/jobs", &[], &[b'x'; 600])
+        .await
+        .is_problem(503, "overloaded");
+    trouble.go_on();
+    assert_eq!(first.answer(false).await.status, 202);
+    let answer = server
+        .send("POST", "/v1/tasks/echo/jobs", &[], &[b'x'; 600])
+        .await;
+    assert_eq!(answer.status, 202, "there is room again");
+}
+
+#[tokio::test]
+async fn a_body_has_no_room_while_its_client_waits_for_the_end() {
+    for path in ["/v1/tasks/hold/jobs", "/v1/tasks/hold/call"] {
+        let server = Server::wanted(Wanted {
+            router: RouterOptions {
+                max_buffered: 1_000,
+            },
+            ..Wanted::default()
+        })
+        .await;
+        let mut waiting = server.connect().await;
+        waiting
+            .request("POST", path, &[("prefer", "wait=60")], &[b'x'; 600])
+            .await;
+        server.first_job().await;
+        // The job may be there a moment before its handler knows.
+        within(async {
+            let submit = "/v1/tasks/echo/jobs";
+            while server.send("POST", submit, &[], &[b'x'; 600]).await.status != 202 {}
+        })
+        .await;
+        server.gate.open();
+        assert_eq!(waiting.answer(false).await.status, 200, "{path}");
+    }
 }

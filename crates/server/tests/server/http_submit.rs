@@ -1,6 +1,7 @@
 //! Handing jobs in.
 
 use crate::harness::{Server, Wanted, within};
+use crate::trouble::Trouble;
 use anteroom::core::ShownState;
 use anteroom::{Options, Phase};
 use std::time::Duration;
@@ -601,4 +602,32 @@ async fn a_store_that_is_gone_is_503_without_internals() {
     }
     let ready = server.get("/readyz").await.is_problem(503, "draining");
     assert_eq!(ready["reasons"].as_array().unwrap().len(), 2, "{ready}");
+}
+
+/// A submit that had to wait was once 503 when its result could not be read, though the job is there.
+#[tokio::test]
+async fn a_job_that_is_there_is_told_of_though_its_result_cannot_be_read() {
+    let trouble = Trouble::default();
+    let server = Server::wanted(Wanted {
+        trouble: trouble.clone(),
+        ..Wanted::default()
+    })
+    .await;
+    trouble.fail_results();
+    let headers = [("prefer", "wait=60"), ("content-type", "application/json")];
+    let submitted = server
+        .send("POST", "/v1/tasks/echo/jobs", &headers, b"[1]")
+        .await;
+    assert_eq!(submitted.status, 200, "{submitted:?}");
+    let job = submitted.json();
+    assert_eq!(job["state"], "succeeded", "{job}");
+    assert_eq!(job["result"]["bytes"], 3, "{job}");
+    assert_eq!(job["result"].get("json"), None, "{job}");
+    let called = server
+        .send("POST", "/v1/tasks/echo/call", &headers, b"[1]")
+        .await;
+    called.is_problem(503, "store-unavailable");
+    let id = called.header("anteroom-job").unwrap();
+    let read = server.get(&format!("/v1/jobs/{id}/input")).await;
+    assert_eq!(read.text(), "[1]");
 }

@@ -20,6 +20,8 @@ mod http_read;
 mod http_submit;
 #[path = "../server/mount.rs"]
 mod mount;
+#[path = "../server/trouble.rs"]
+mod trouble;
 
 mod store {
     use anteroom::clock::Clock;
