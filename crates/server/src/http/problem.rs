@@ -13,7 +13,6 @@ use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use serde::Serialize;
 use std::time::Duration;
-use tracing::warn;
 
 /// The sorts of problem. Each is a page under `/problems/`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -194,6 +193,7 @@ struct Parts {
     job: Option<JobId>,
     job_error: Option<AttemptError>,
     reasons: Vec<String>,
+    cause: Option<StoreError>,
 }
 
 #[derive(Serialize)]
@@ -230,6 +230,7 @@ impl Problem {
             job: None,
             job_error: None,
             reasons: Vec::new(),
+            cause: None,
         }))
     }
 
@@ -288,6 +289,11 @@ impl Problem {
     pub(crate) fn with_reasons(mut self, reasons: Vec<String>) -> Self {
         self.0.reasons = reasons;
         self
+    }
+
+    /// Returns what the store said, if it is the store's. For the log only.
+    pub(crate) fn cause(&self) -> Option<&StoreError> {
+        self.0.cause.as_ref()
     }
 
     #[cfg(test)]
@@ -349,8 +355,6 @@ impl IntoResponse for Problem {
 
 impl From<StoreError> for Problem {
     fn from(error: StoreError) -> Self {
-        // The reason names files and hosts: it is for the log, not for clients.
-        warn!(%error, "a request failed: {error}");
         let detail = match error {
             StoreError::Overloaded { .. } => "too much is waiting for the store; try again later",
             StoreError::Unknown { .. } => {
@@ -359,7 +363,10 @@ impl From<StoreError> for Problem {
             StoreError::Closed => "the server has shut down its store",
             _ => "the store cannot be used just now; try again later",
         };
-        Self::new(Kind::StoreUnavailable, detail).with_retry_after(RETRY_AFTER_OVERLOAD)
+        let mut problem = Self::new(Kind::StoreUnavailable, detail);
+        // Its reason names files and hosts: it is for the log, not for clients.
+        problem.0.cause = Some(error);
+        problem.with_retry_after(RETRY_AFTER_OVERLOAD)
     }
 }
 
