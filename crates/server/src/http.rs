@@ -18,6 +18,7 @@ mod control;
 mod edge;
 mod health;
 mod list;
+mod outage;
 mod pages;
 mod prefer;
 mod query;

@@ -3,6 +3,7 @@
 
 use super::call::Mount;
 use super::limits::URI_BYTES_MAX;
+use super::outage::Outage;
 use super::problem::{Kind, Problem};
 use super::query;
 use axum::extract::Request;
@@ -23,6 +24,7 @@ use tracing::{Instrument, debug, debug_span, error};
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Edge {
     requests: Arc<AtomicU64>,
+    outage: Arc<Outage>,
 }
 
 impl<S> Layer<S> for Edge {
@@ -32,6 +34,7 @@ impl<S> Layer<S> for Edge {
         EdgeService {
             inner,
             requests: self.requests.clone(),
+            outage: self.outage.clone(),
         }
     }
 }
@@ -41,6 +44,7 @@ impl<S> Layer<S> for Edge {
 pub(crate) struct EdgeService<S> {
     inner: S,
     requests: Arc<AtomicU64>,
+    outage: Arc<Outage>,
 }
 
 impl<S> Service<Request> for EdgeService<S>
@@ -62,6 +66,7 @@ where
             return std::future::ready(Ok(problem.render(mount.prefix(), mount.path()))).boxed();
         }
         let number = self.requests.fetch_add(1, Ordering::Relaxed);
+        let outage = self.outage.clone();
         let method = request.method();
         let path = mount.path();
         let span = debug_span!("request", request.id = number, %method, path);
@@ -71,7 +76,7 @@ where
                 Ok(Ok(response)) => response,
                 Err(panic) => panicked(&*panic, number).into_response(),
             };
-            let response = written(response, &mount, number);
+            let response = written(response, &mount, number, &outage);
             let status = response.status().as_u16();
             debug!(status, "answered {status}");
             Ok(response)
@@ -114,11 +119,14 @@ fn panicked(panic: &(dyn Any + Send), request: u64) -> Problem {
     )
 }
 
-/// Writes out a problem that a handler left in the response, with the headers set beside it.
-fn written(mut response: Response, mount: &Mount, request: u64) -> Response {
+/// Writes out, and logs if it is the store's, a problem that a handler left in the response, with the headers set beside it.
+fn written(mut response: Response, mount: &Mount, request: u64, outage: &Outage) -> Response {
     let Some(problem) = response.extensions_mut().remove::<Problem>() else {
         return response;
     };
+    if let Some(error) = problem.cause() {
+        outage.log(request, error);
+    }
     let mut rendered = problem.render(mount.prefix(), mount.path());
     for (name, value) in response.headers() {
         rendered.headers_mut().append(name, value.clone());
@@ -134,10 +142,91 @@ fn written(mut response: Response, mount: &Mount, request: u64) -> Response {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use anteroom::store::StoreError;
     use axum::Router;
     use axum::body::{Body, to_bytes};
     use axum::routing::get;
+    use std::io::Write;
+    use std::sync::Mutex;
+    use std::time::Duration;
     use tower::ServiceExt;
+    use tracing::Level;
+
+    /// What was logged.
+    #[derive(Clone, Debug, Default)]
+    struct Log(Arc<Mutex<Vec<u8>>>);
+
+    impl Log {
+        /// Returns the lines since the last call.
+        fn lines(&self) -> Vec<String> {
+            let bytes = std::mem::take(&mut *self.0.lock().unwrap());
+            let text = String::from_utf8(bytes).unwrap();
+            text.lines().map(str::to_owned).collect()
+        }
+    }
+
+    impl Write for Log {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// Every request of an outage was once a line, and none said which request it was about.
+    #[tokio::test(start_paused = true)]
+    async fn an_outage_is_a_line_a_second_that_names_a_request() {
+        let log = Log::default();
+        let writer = log.clone();
+        let lines = tracing_subscriber::fmt()
+            .with_max_level(Level::INFO)
+            .with_ansi(false)
+            .with_writer(move || writer.clone())
+            .finish();
+        let _logging = tracing::subscriber::set_default(lines);
+        let down = || async {
+            Problem::from(StoreError::Unavailable {
+                reason: "the disk is full".to_owned(),
+            })
+        };
+        let full = || async {
+            Problem::from(StoreError::Overloaded {
+                waiting: 9,
+                limit: 8,
+            })
+        };
+        let router = Router::new()
+            .route("/down", get(down))
+            .route("/full", get(full))
+            .route("/well", get(|| async { "well" }))
+            .layer(Edge::default());
+        let ask = async |path: &str| {
+            let request = Request::get(path).body(Body::empty()).unwrap();
+            let response = router.clone().oneshot(request).await.unwrap();
+            response.headers().get("x-request-id").cloned()
+        };
+        assert_eq!(ask("/well").await, None);
+        assert!(log.lines().is_empty(), "all is well");
+        let number = ask("/down").await.unwrap();
+        let lines = log.lines();
+        assert_eq!(lines.len(), 1, "{lines:?}");
+        let named = format!("request.id={}", number.to_str().unwrap());
+        assert!(lines[0].contains(&named), "{lines:?}");
+        assert!(lines[0].contains("the disk is full"), "{lines:?}");
+        for _ in 0..4 {
+            ask("/down").await;
+        }
+        assert!(log.lines().is_empty(), "one a second is enough");
+        ask("/full").await;
+        assert_eq!(log.lines().len(), 1, "another kind has its own");
+        tokio::time::advance(Duration::from_secs(1)).await;
+        ask("/down").await;
+        let lines = log.lines();
+        assert_eq!(lines.len(), 1, "{lines:?}");
+        assert!(lines[0].contains("left_out=4"), "{lines:?}");
+    }
 
     #[tokio::test]
     async fn a_panic_is_a_problem_without_internals() {

@@ -15,7 +15,6 @@ use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use serde::Serialize;
 use std::time::Duration;
-use tracing::warn;
 
 /// The sorts of problem. Each is a page under `/problems/`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -196,6 +195,7 @@ struct Parts {
     job: Option<JobId>,
     job_error: Option<AttemptError>,
     reasons: Vec<String>,
+    cause: Option<StoreError>,
 }
 
 #[derive(Serialize)]
@@ -232,6 +232,7 @@ impl Problem {
             job: None,
             job_error: None,
             reasons: Vec::new(),
+            cause: None,
         }))
     }
 
@@ -298,6 +299,11 @@ impl Problem {
         self
     }
 
+    /// Returns what the store said, if it is the store's. For the log only.
+    pub(crate) fn cause(&self) -> Option<&StoreError> {
+        self.0.cause.as_ref()
+    }
+
     #[cfg(test)]
     pub(crate) fn errors(&self) -> &[FieldError] {
         &self.0.errors
@@ -357,8 +363,6 @@ impl IntoResponse for Problem {
 
 impl From<StoreError> for Problem {
     fn from(error: StoreError) -> Self {
-        // The reason names files and hosts: it is for the log, not for clients.
-        warn!(%error, "a request failed: {error}");
         let detail = match error {
             StoreError::Overloaded { .. } => "too much is waiting for the store; try again later",
             StoreError::Unknown { .. } => {
@@ -367,7 +371,10 @@ impl From<StoreError> for Problem {
             StoreError::Closed => "the server has shut down its store",
             _ => "the store cannot be used just now; try again later",
         };
-        Self::new(Kind::StoreUnavailable, detail).with_retry_after(RETRY_AFTER_OVERLOAD)
+        let mut problem = Self::new(Kind::StoreUnavailable, detail);
+        // Its reason names files and hosts: it is for the log, not for clients.
+        problem.0.cause = Some(error);
+        problem.with_retry_after(RETRY_AFTER_OVERLOAD)
     }
 }
 
