@@ -23,5 +23,5 @@ mod task;
 pub use anteroom_core as core;
 pub use engine::{Engine, Options, StartError, Until};
 pub use shutdown::Phase;
-pub use submit::{StartAt, Submission, SubmitError};
+pub use submit::{StartAt, Submission, SubmitError, Submitted};
 pub use task::{Task, TaskRunner};

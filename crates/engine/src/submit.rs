@@ -2,6 +2,7 @@
 
 use crate::clock::Clock;
 use crate::engine::{Engine, Shared, Until};
+use crate::notify::Watch;
 use crate::shutdown::Phase;
 use crate::store::{NewJob, StoreError};
 use crate::task::Task;
@@ -181,13 +182,48 @@ impl Engine {
         submission: Submission,
         wait: Duration,
     ) -> Result<Job, SubmitError> {
+        Ok(self.submit_and_watch(submission).await?.done(wait).await)
+    }
+
+    /// Submits a job and returns it, watched, once it is durable.
+    ///
+    /// # Errors
+    ///
+    /// [`SubmitError`].
+    ///
+    /// # Cancel safety
+    ///
+    /// A dropped call may or may not have submitted the job.
+    pub async fn submit_and_watch(&self, submission: Submission) -> Result<Submitted, SubmitError> {
         let shared = &self.shared;
         let new = shared.check(submission)?;
         let job = job_of(&new);
         // Before it is inserted, so that no end comes too early to be seen.
         let watch = shared.notices.subscribe(job.spec.id);
         shared.store.insert(vec![new]).await?;
-        Ok(watch.until(job, Until::Done, wait, shared).await)
+        Ok(Submitted {
+            job,
+            watch,
+            shared: shared.clone(),
+        })
+    }
+}
+
+/// A job that was submitted, and is watched.
+#[derive(Debug)]
+pub struct Submitted {
+    /// The job as it was submitted.
+    pub job: Job,
+    watch: Watch,
+    shared: Arc<Shared>,
+}
+
+impl Submitted {
+    /// Waits for the job's end, at most `wait`, and returns it as it stands then.
+    pub async fn done(self, wait: Duration) -> Job {
+        self.watch
+            .until(self.job, Until::Done, wait, &self.shared)
+            .await
     }
 }
 

@@ -16,13 +16,12 @@ use anteroom::core::{
     FailureKind, Job, Label, Name, Payload, Priority, PriorityOutOfRange, State, Timestamp,
 };
 use anteroom::store::Found;
-use anteroom::{Phase, StartAt, Submission, Until};
+use anteroom::{Phase, StartAt, Submission};
 use axum::extract::State as Shared;
 use axum::response::Response;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use std::ops::RangeInclusive;
 use std::time::Duration;
-use tracing::debug;
 
 /// Names the job in the answers of `…/call`.
 const JOB_HEADER: HeaderName = HeaderName::from_static("anteroom-job");
@@ -94,22 +93,14 @@ async fn hand_in(
     room: &Room,
     wait: Duration,
 ) -> Result<Job, Problem> {
-    let submitted = app.engine.submit(submission).await;
-    room.release();
-    let job = submitted?;
     if wait.is_zero() {
-        return Ok(job);
+        let submitted = app.engine.submit(submission).await;
+        room.release();
+        return Ok(submitted?);
     }
-    match app.engine.wait(job.spec.id, Until::Done, wait).await {
-        Ok(Found::Here(job)) => Ok(job),
-        // Deleted meanwhile: what was submitted is what there is to tell.
-        Ok(Found::Gone | Found::Unknown) => Ok(job),
-        Err(error) => {
-            let id = job.spec.id;
-            debug!(job.id = %id, %error, "cannot wait for job {id}: {error}");
-            Ok(job)
-        }
-    }
+    let submitted = app.engine.submit_and_watch(submission).await;
+    room.release();
+    Ok(submitted?.done(wait).await)
 }
 
 /// Makes a submission of a request. What is wrong with its head is found before its body is read.
