@@ -24,8 +24,6 @@ pub const TAGS_MAX: usize = 32;
 pub const TAG_VALUE_BYTES_MAX: usize = 255;
 /// Bytes of a content type: longer ones are no media types that anybody uses.
 pub const CONTENT_TYPE_BYTES_MAX: usize = 255;
-/// Bytes of a callback URL: what browsers and proxies agree to carry.
-pub const URL_BYTES_MAX: usize = 2_048;
 
 /// Attempts that a job may be given.
 pub const MAX_ATTEMPTS_MAX: u32 = 100;
