@@ -32,20 +32,33 @@ pub(crate) async fn within<T>(future: impl Future<Output = T>) -> T {
 
 /// Holds back jobs of the task `hold` until it is opened.
 #[derive(Clone)]
-pub(crate) struct Gate(Arc<Semaphore>);
+pub(crate) struct Gate {
+    arrived: Arc<Semaphore>,
+    open: Arc<Semaphore>,
+}
 
 impl Gate {
     fn new() -> Self {
-        Self(Arc::new(Semaphore::new(0)))
+        Self {
+            arrived: Arc::new(Semaphore::new(0)),
+            open: Arc::new(Semaphore::new(0)),
+        }
+    }
+
+    /// Waits until an attempt stands before it. A job is shown as running a moment earlier: as soon
+    /// as its claim is committed.
+    pub(crate) async fn arrived(&self) {
+        within(self.arrived.acquire()).await.unwrap().forget();
     }
 
     /// Lets one job through.
     pub(crate) fn open(&self) {
-        self.0.add_permits(1);
+        self.open.add_permits(1);
     }
 
     async fn pass(&self) {
-        self.0.acquire().await.unwrap().forget();
+        self.arrived.add_permits(1);
+        self.open.acquire().await.unwrap().forget();
     }
 }
 

@@ -556,11 +556,13 @@ async fn an_input_has_a_limit() {
     );
 }
 
+/// It once drained when the job's claim was committed and its attempt not begun: such a job is handed
+/// back, and its result was waited for in vain.
 #[tokio::test]
 async fn a_draining_server_takes_no_jobs_and_answers_reads() {
     let server = Server::start().await;
     let id = server.submit("hold", "").await;
-    server.reach(&id, ShownState::Running).await;
+    server.gate.arrived().await;
     let mut waiting = server.connect().await;
     waiting
         .request(
