@@ -23,6 +23,10 @@ use rounds::Part;
 use server::Kind;
 use std::path::PathBuf;
 
+/// What the binary `anteroom` allocates with. The bare handler has it, too.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Measures what Anteroom does in a second, beside a bare handler, in one run.
 ///
 /// A Markdown table goes to standard output, what is being done to standard error.
