@@ -6,8 +6,7 @@ mod cli;
 mod config;
 mod logging;
 
-// A submit allocates some dozens of small pieces on one thread and frees some of them on another,
-// which costs the system's allocator a fifth of what it takes. The binary's alone: the library
+// The system's allocator led the profile of submits. Only the binary chooses another: the library
 // leaves the choice to whoever embeds it.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
