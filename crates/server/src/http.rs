@@ -16,6 +16,7 @@ mod conditional;
 mod connection;
 mod control;
 mod edge;
+mod framing;
 mod health;
 mod list;
 mod outage;

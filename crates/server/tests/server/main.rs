@@ -12,6 +12,7 @@ mod http_errors;
 mod http_read;
 mod http_submit;
 mod mount;
+mod smuggling;
 mod trouble;
 
 mod store {

@@ -20,6 +20,8 @@ mod http_read;
 mod http_submit;
 #[path = "../server/mount.rs"]
 mod mount;
+#[path = "../server/smuggling.rs"]
+mod smuggling;
 #[path = "../server/trouble.rs"]
 mod trouble;
 
