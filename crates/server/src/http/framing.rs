@@ -378,6 +378,38 @@ mod tests {
         assert_eq!((violation.sound, violation.is_in_body), (0, true));
     }
 
+    /// However the bytes are cut into pieces, they come to the same.
+    #[test]
+    fn pieces_make_no_difference() {
+        const WORDS: [&str; 14] = [
+            "GET / HTTP/1.1",
+            "content-length:",
+            "transfer-encoding:",
+            "chunked",
+            "\r\n",
+            "\n",
+            "\r\n\r\n",
+            " ",
+            "0",
+            "1",
+            "a",
+            ";",
+            "x: y",
+            "POST / HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n",
+        ];
+        bolero::check!()
+            .with_type::<(Vec<u8>, u8)>()
+            .for_each(|(choices, piece)| {
+                let words = choices
+                    .iter()
+                    .map(|choice| WORDS[usize::from(*choice) % WORDS.len()]);
+                let bytes: String = words.collect();
+                let whole = followed(bytes.as_bytes(), bytes.len().max(1));
+                let pieces = followed(bytes.as_bytes(), usize::from(*piece).max(1));
+                assert_eq!(pieces, whole, "{bytes:?}");
+            });
+    }
+
     #[test]
     fn a_head_beyond_all_bounds_is_left_to_the_library() {
         for head in [
