@@ -295,6 +295,8 @@ pub enum OverdueReason {
 /// Which jobs to list. The default is all of them.
 #[derive(Clone, Debug, Default)]
 pub struct Filter {
+    /// Of one of these tasks, whatever else is asked for; none: of any. What the asker may see.
+    pub tasks_allowed: Option<Vec<Name>>,
     /// Of this task.
     pub task: Option<Name>,
     /// In this queue.
@@ -314,7 +316,10 @@ pub struct Filter {
 impl Filter {
     /// Tells whether a job is one of those to list.
     pub fn matches(&self, spec: &Spec, status: &Status, now: Timestamp) -> bool {
-        self.task.as_ref().is_none_or(|task| *task == spec.task)
+        self.tasks_allowed
+            .as_ref()
+            .is_none_or(|tasks| tasks.contains(&spec.task))
+            && self.task.as_ref().is_none_or(|task| *task == spec.task)
             && self.queue.as_ref().is_none_or(|queue| *queue == spec.queue)
             && self
                 .group

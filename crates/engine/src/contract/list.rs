@@ -68,6 +68,7 @@ pub async fn a_list_shows_what_its_filter_names(trial: &mut Trial) {
     let ends = [ShownState::Succeeded, ShownState::Ready];
     cases.push((in_states(&ends), of(&[1, 3])));
     let task = Some(name("even"));
+    let allowed = |tasks: &[&str]| Some(tasks.iter().map(|task| name(task)).collect::<Vec<_>>());
     let queue = Some(name("high"));
     let group = Label::new("g").ok();
     let tags = |pairs: &[(&str, &str)]| -> Vec<_> {
@@ -77,6 +78,10 @@ pub async fn a_list_shows_what_its_filter_names(trial: &mut Trial) {
     #[rustfmt::skip]
     cases.extend([
         (Filter { task: task.clone(), ..Filter::default() }, of(&[0, 2, 4])),
+        (Filter { tasks_allowed: allowed(&["even"]), ..Filter::default() }, of(&[0, 2, 4])),
+        (Filter { tasks_allowed: allowed(&["odd", "x", "even"]), ..Filter::default() }, of(&[0, 1, 2, 3, 4, 5])),
+        (Filter { tasks_allowed: allowed(&[]), ..Filter::default() }, of(&[])),
+        (Filter { tasks_allowed: allowed(&["odd"]), task: task.clone(), ..Filter::default() }, of(&[])),
         (Filter { task: Some(name("none")), ..Filter::default() }, of(&[])),
         (Filter { queue: queue.clone(), ..Filter::default() }, of(&[3, 4, 5])),
         (Filter { group: group.clone(), ..Filter::default() }, of(&[0])),

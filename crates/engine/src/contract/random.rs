@@ -316,8 +316,12 @@ impl Life {
 
     async fn list(&mut self, trial: &Trial) {
         let random = &mut self.random;
+        let allowed = self.tasks.iter().filter(|_| random.bool()).cloned();
+        let allowed: Vec<_> = allowed.collect();
+        let allowed = random.bool().then_some(allowed);
         let states = ShownState::ALL.into_iter().filter(|_| random.u8(0..3) == 0);
         let filter = Filter {
+            tasks_allowed: allowed,
             states: states.collect(),
             // Always of one task, so that other lives in the store are not listed.
             task: Some(self.tasks[random.usize(0..3)].clone()),

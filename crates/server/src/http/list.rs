@@ -78,6 +78,7 @@ fn read_filter(mut query: Query) -> Result<(Filter, Page), Problem> {
     let after = query.value("page_token", cursor);
     query.finish()?;
     let filter = Filter {
+        tasks_allowed: None,
         task,
         queue,
         group,
