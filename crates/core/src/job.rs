@@ -1,7 +1,7 @@
 //! A job: what was submitted, where it stands, and what its attempts said.
 
 use crate::limits::{ERROR_MESSAGE_BYTES_MAX, ERRORS_MAX, PRIORITY_DEFAULT, PRIORITY_MAX};
-use crate::{JobId, Label, Name, Status, Timestamp};
+use crate::{JobId, Label, Name, Progress, Status, Timestamp};
 use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -20,6 +20,8 @@ pub struct Job {
     pub errors: Vec<AttemptError>,
     /// What it returned: there once it succeeded, and the same for ever.
     pub result: Option<PayloadInfo>,
+    /// How far the latest attempt said last that it has come.
+    pub progress: Option<Progress>,
 }
 
 impl Job {

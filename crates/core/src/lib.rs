@@ -23,14 +23,17 @@
 //! ([`Status::shown`]): the passage of time is not a change that anybody has to store.
 #![warn(clippy::wildcard_enum_match_arm)]
 
+pub mod history;
 mod id;
 mod job;
 mod lifecycle;
 pub mod limits;
 mod name;
+mod report;
 mod retry;
 mod time;
 
+pub use history::{EventId, EventPart, Happened, JobEvent, MalformedEventId, StateEvent};
 pub use id::{ClaimNumber, JobId, MalformedId};
 pub use job::{
     AttemptError, Failure, FailureKind, Job, Payload, PayloadInfo, Priority, PriorityOutOfRange,
@@ -40,5 +43,6 @@ pub use lifecycle::{
     Event, HandBack, Lease, Next, Rejected, Retry, ShownState, State, Status, transition,
 };
 pub use name::{Label, Name, NameError};
+pub use report::{LogStream, Progress, Report, Reports};
 pub use retry::{Jitter, RetryPolicy};
 pub use time::Timestamp;

@@ -2,7 +2,7 @@
 //!
 //! [`transition`] takes where a job stands, an [`Event`] and the time, and gives where it stands
 //! then, or why the event is refused. Stores write what it returns. It knows nothing of inputs,
-//! results and waiting clients.
+//! results, what attempts say and waiting clients.
 //!
 //! The fence: every event that comes from a worker names the claim it holds. It is refused with
 //! [`Rejected::LeaseLost`] unless that claim is the job's current one, so that a worker that
@@ -203,6 +203,11 @@ pub enum Event {
         /// Until when it now holds it.
         lease_expires_at: Timestamp,
     },
+    /// The attempt says something, and goes on.
+    Reported {
+        /// What the worker holds.
+        claim: ClaimNumber,
+    },
     /// The attempt has a result.
     Succeeded {
         /// What the worker holds.
@@ -334,6 +339,10 @@ pub fn transition(status: &Status, event: &Event, now: Timestamp) -> Result<Next
                 },
                 error: None,
             })
+        }
+        Event::Reported { claim } => {
+            step.check_fence(*claim)?;
+            Ok(step.to(*status))
         }
         Event::Succeeded { claim } => {
             step.check_fence(*claim)?;

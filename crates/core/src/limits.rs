@@ -59,6 +59,25 @@ pub const ERRORS_MAX: usize = 20;
 /// Bytes of an error's message, cut at a character.
 pub const ERROR_MESSAGE_BYTES_MAX: usize = 8 * 1024;
 
+/// Reports of attempts (progress, lines of logs) kept of a job, the latest: enough to see what it
+/// was at.
+pub const REPORTS_KEPT_MAX: usize = 1_000;
+/// Bytes of their texts.
+pub const REPORTS_KEPT_BYTES_MAX: usize = 256 * 1024;
+/// Bytes of a line or a message of progress, cut at a character.
+pub const REPORT_BYTES_MAX: usize = 8 * 1024;
+/// How often at most what attempts report is written down: a chatty one must not fill the disk.
+pub const REPORT_INTERVAL: Duration = Duration::from_millis(200);
+/// States kept of a job that did not go straight on. Its attempts and hand-backs make a few
+/// hundred; beyond it lie only drains and retries that people ask for, thousands of times.
+pub const STATES_KEPT_MAX: usize = 10_000;
+/// Events of a job that are read at once: with the longest lines not a megabyte.
+pub const EVENTS_PAGE_MAX: usize = 100;
+/// Events of all jobs that a node keeps for those who follow them: a slow one misses what is older.
+pub const FEED_EVENTS_MAX: usize = 4_096;
+/// Bytes of the texts in them.
+pub const FEED_BYTES_MAX: usize = 4 * 1024 * 1024;
+
 /// Bytes of an input.
 pub const INPUT_BYTES_MAX_DEFAULT: usize = 1024 * 1024;
 /// Bytes of a result.

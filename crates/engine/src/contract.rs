@@ -46,6 +46,7 @@ use std::time::Duration;
 pub mod claim;
 pub mod fence;
 pub mod forget;
+pub mod history;
 pub mod insert;
 pub mod list;
 pub mod overdue;
@@ -173,6 +174,18 @@ macro_rules! store_contract {
             forget::pruning_stops_at_its_limit,
             forget::gone_ids_are_remembered_for_a_day,
 
+            history::a_straight_life_is_told_as_it_happened,
+            history::every_state_is_told_of_a_life_that_is_not_straight,
+            history::a_job_becomes_ready_without_a_change,
+            history::what_an_attempt_says_is_kept_in_its_order,
+            history::what_a_late_worker_says_is_not_kept,
+            history::progress_is_what_the_latest_attempt_said_last,
+            history::the_latest_reports_are_kept,
+            history::what_was_skipped_leaves_a_gap,
+            history::a_page_of_a_history_goes_on_where_the_last_ended,
+            history::a_history_goes_with_its_job,
+            history::a_history_survives_a_reopen,
+
             list::a_list_is_newest_first_and_without_errors,
             list::a_list_shows_what_its_filter_names,
             list::pages_are_stable_while_jobs_come_and_go,
@@ -209,6 +222,7 @@ mod tests {
             ("claim", include_str!("contract/claim.rs")),
             ("fence", include_str!("contract/fence.rs")),
             ("forget", include_str!("contract/forget.rs")),
+            ("history", include_str!("contract/history.rs")),
             ("insert", include_str!("contract/insert.rs")),
             ("list", include_str!("contract/list.rs")),
             ("overdue", include_str!("contract/overdue.rs")),

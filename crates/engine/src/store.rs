@@ -15,8 +15,8 @@
 
 use crate::clock::Clock;
 use anteroom_core::{
-    ClaimNumber, Event, Job, JobId, Label, Lease, Name, Payload, Rejected, ShownState, Spec,
-    Status, Timestamp,
+    ClaimNumber, Event, EventId, Job, JobEvent, JobId, Label, Lease, Name, Payload, Rejected,
+    Reports, ShownState, Spec, Status, Timestamp,
 };
 use async_trait::async_trait;
 use std::fmt;
@@ -119,6 +119,25 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     /// [`StoreError`].
     async fn result(&self, id: JobId) -> Result<Found<(Job, Option<Payload>)>, StoreError>;
 
+    /// Returns a job and up to `limit` of its events after `after`, oldest first: the states that
+    /// it entered, and what its attempts said.
+    ///
+    /// Every state is kept, up to [`STATES_KEPT_MAX`](anteroom_core::limits::STATES_KEPT_MAX), and
+    /// of what was said the latest, up to
+    /// [`REPORTS_KEPT_MAX`](anteroom_core::limits::REPORTS_KEPT_MAX) and
+    /// [`REPORTS_KEPT_BYTES_MAX`](anteroom_core::limits::REPORTS_KEPT_BYTES_MAX). What is missing
+    /// can be told from the ids. An event has its id for ever, and later ones have greater ids.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`].
+    async fn events(
+        &self,
+        id: JobId,
+        after: EventId,
+        limit: usize,
+    ) -> Result<Found<History>, StoreError>;
+
     /// Returns a page of jobs, newest first, without their errors.
     ///
     /// Looks at no more than [`PAGE_LOOKED_AT_MAX`](anteroom_core::limits::PAGE_LOOKED_AT_MAX)
@@ -193,6 +212,10 @@ pub struct Change {
     pub result: Option<Payload>,
     /// Refuse it unless the job has this version.
     pub if_version: Option<u64>,
+    /// What the attempt said since it was last asked: with [`Event::Reported`], and with the
+    /// events by which its holder ends it. They are kept if the event is not refused, and come
+    /// before it.
+    pub reports: Reports,
 }
 
 impl Change {
@@ -203,6 +226,10 @@ impl Change {
             event,
             result: None,
             if_version: None,
+            reports: Reports {
+                skipped: 0,
+                list: Vec::new(),
+            },
         }
     }
 }
@@ -266,6 +293,19 @@ impl<T> Found<T> {
             Self::Unknown => Found::Unknown,
         }
     }
+}
+
+/// A part of what happened to a job.
+#[derive(Clone, Debug, PartialEq)]
+pub struct History {
+    /// The job as it stands after all that ever happened to it.
+    pub job: Job,
+    /// The events, oldest first.
+    pub events: Vec<JobEvent>,
+    /// How many states are missing before the first of them: kept no longer.
+    pub states_missing: u64,
+    /// Whether there are no later events yet.
+    pub is_all: bool,
 }
 
 /// A job that something ran out for.

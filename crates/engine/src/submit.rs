@@ -234,6 +234,7 @@ fn job_of(new: &NewJob) -> Job {
         status: new.status,
         errors: Vec::new(),
         result: None,
+        progress: None,
     }
 }
 

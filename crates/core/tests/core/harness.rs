@@ -47,6 +47,10 @@ pub(crate) fn extended(claim: ClaimNumber, expires: i64) -> Event {
     }
 }
 
+pub(crate) const fn reported(claim: ClaimNumber) -> Event {
+    Event::Reported { claim }
+}
+
 pub(crate) const fn succeeded(claim: ClaimNumber) -> Event {
     Event::Succeeded { claim }
 }

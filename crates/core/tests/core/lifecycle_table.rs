@@ -2,7 +2,7 @@
 
 use crate::harness::{
     CLAIM, EARLIER_CLAIM, LATER_CLAIM, after_all, at, claimed, extended, failed, lease_expired,
-    released, succeeded, ticks, worker_crashed,
+    released, reported, succeeded, ticks, worker_crashed,
 };
 use anteroom_core::limits::HAND_BACKS_FREE;
 use anteroom_core::{
@@ -89,6 +89,12 @@ fn table() -> Vec<Row> {
             Ok(Running), Ok(Running), lost,
             lost, lost, lost,
         ]),
+        (reported(CLAIM), [
+            lost, lost, lost, lost,
+            Ok(Running), Ok(Running), Ok(Running), lost,
+            Ok(Running), Ok(Running), lost,
+            lost, lost, lost,
+        ]),
         (succeeded(CLAIM), [
             lost, lost, lost, lost,
             Ok(Succeeded), Ok(Succeeded), Ok(Succeeded), lost,
@@ -168,6 +174,7 @@ fn a_worker_without_the_current_claim_changes_nothing() {
     for claim in [ClaimNumber::NONE, EARLIER_CLAIM, LATER_CLAIM] {
         for event in [
             extended(claim, 300),
+            reported(claim),
             succeeded(claim),
             failed(claim, Retry::Never),
             failed(claim, Retry::In(ticks(0))),

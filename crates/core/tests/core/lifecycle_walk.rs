@@ -1,6 +1,6 @@
 //! A walk over every job that can come about within a bound, with what must hold at each step.
 
-use crate::harness::{at, claimed, extended, failed, ticks};
+use crate::harness::{at, claimed, extended, failed, reported, ticks};
 use anteroom_core::limits::HAND_BACKS_FREE;
 use anteroom_core::{
     ClaimNumber, Event, FailureKind, HandBack, Lease, Next, Rejected, Retry, State, Status,
@@ -53,7 +53,7 @@ fn every_step_of_every_job_keeps_the_rules() {
     // The walk is worth nothing where it does not get to.
     assert_eq!(
         accepted.len(),
-        10,
+        11,
         "every event was accepted somewhere: {accepted:?}"
     );
     assert_eq!(
@@ -112,6 +112,7 @@ fn events(status: &Status, tick: i64) -> Vec<Event> {
     ];
     for claim in [earlier, status.claim, later] {
         events.push(extended(claim, tick + 2));
+        events.push(reported(claim));
         events.push(Event::Succeeded { claim });
         events.push(failed(claim, Retry::Never));
         for wait in [Duration::ZERO, ticks(1)] {
@@ -208,6 +209,11 @@ fn check_step(before: &Status, event: &Event, tick: i64, next: &Next) {
     } else {
         assert_eq!(after.version, before.version + 1, "{}", step());
     }
+    if matches!(event, Event::Reported { .. }) {
+        let version = after.version;
+        let heard = Status { version, ..*before };
+        assert_eq!(*after, heard, "a report changes no more: {}", step());
+    }
     assert_ne!(
         before.state,
         State::Succeeded,
@@ -264,6 +270,7 @@ fn check_error(before: &Status, event: &Event, tick: i64, next: &Next) {
         Event::Released { .. } => is_costly_hand_back.then_some(FailureKind::Error),
         Event::Claimed { .. }
         | Event::Extended { .. }
+        | Event::Reported { .. }
         | Event::Succeeded { .. }
         | Event::CancelRequested
         | Event::RetryRequested => None,
@@ -285,6 +292,7 @@ fn check_error(before: &Status, event: &Event, tick: i64, next: &Next) {
 fn check_refusal(status: &Status, event: &Event, rejected: Rejected) {
     let from_holder = match event {
         Event::Extended { claim, .. }
+        | Event::Reported { claim }
         | Event::Succeeded { claim }
         | Event::Failed { claim, .. }
         | Event::Released { claim, .. } => Some((*claim, false)),
@@ -312,6 +320,7 @@ fn kind_of(event: &Event) -> &'static str {
     match event {
         Event::Claimed { .. } => "claimed",
         Event::Extended { .. } => "extended",
+        Event::Reported { .. } => "reported",
         Event::Succeeded { .. } => "succeeded",
         Event::Failed { .. } => "failed",
         Event::Released { .. } => "released",

@@ -66,6 +66,7 @@ enum End {
 enum Action {
     Claim(usize),
     Extend(usize),
+    Report(usize),
     Say(usize, End),
     Arrive(usize),
     Crash(usize),
@@ -82,6 +83,7 @@ impl fmt::Display for Action {
         match self {
             Self::Claim(worker) => write!(f, "worker {worker} claims"),
             Self::Extend(worker) => write!(f, "worker {worker} extends"),
+            Self::Report(worker) => write!(f, "worker {worker} reports"),
             Self::Say(worker, end) => write!(f, "worker {worker} says {end:?}"),
             Self::Arrive(worker) => write!(f, "what worker {worker} said arrives"),
             Self::Crash(worker) => write!(f, "worker {worker} dies"),
@@ -132,7 +134,11 @@ impl World {
                 actions.push(Action::Claim(number));
                 continue;
             }
-            actions.extend([Action::Extend(number), Action::Crash(number)]);
+            actions.extend([
+                Action::Extend(number),
+                Action::Report(number),
+                Action::Crash(number),
+            ]);
             for end in [
                 End::Succeeded,
                 End::Failed,
@@ -164,6 +170,7 @@ impl World {
             Action::ComeDue => world.status.run_at = at(0),
             Action::Claim(_)
             | Action::Extend(_)
+            | Action::Report(_)
             | Action::Arrive(_)
             | Action::TakeBack
             | Action::TakeForDead
@@ -201,6 +208,9 @@ impl World {
             Action::Extend(number) => Event::Extended {
                 claim: self.workers[number].held?,
                 lease_expires_at,
+            },
+            Action::Report(number) => Event::Reported {
+                claim: self.workers[number].held?,
             },
             Action::Arrive(number) => {
                 let (claim, end) = self.workers[number].said?;
@@ -244,6 +254,11 @@ impl World {
                 }
                 self.open = None;
             }
+            Event::Reported { claim } => {
+                if self.open != Some(*claim) {
+                    return Err("a worker without the claim is heard");
+                }
+            }
             Event::RetryRequested => self.begun = 0,
             Event::Extended { .. } | Event::CancelRequested | Event::DeadlinePassed => {}
         }
@@ -256,6 +271,7 @@ impl World {
             }
             Event::Claimed { .. }
             | Event::Extended { .. }
+            | Event::Reported { .. }
             | Event::Failed { .. }
             | Event::LeaseExpired { .. }
             | Event::WorkerCrashed { .. }
@@ -407,6 +423,29 @@ fn a_fence_that_only_asks_whether_the_job_runs_is_caught() {
             "worker 0 says Succeeded",
             "worker 0 claims",
             "what worker 0 said arrives",
+        ],
+    );
+}
+
+/// The twin takes what a worker reports from anybody, while the job runs.
+#[test]
+fn reports_without_a_fence_are_caught() {
+    fn twin(status: &Status, event: &Event, now: Timestamp) -> Result<Next, Rejected> {
+        let mut event = event.clone();
+        if let Event::Reported { claim } = &mut event {
+            *claim = status.claim;
+        }
+        transition(status, &event, now)
+    }
+    assert_caught(
+        twin,
+        "a worker without the claim is heard",
+        &[
+            "worker 0 claims",
+            "the holder is taken for dead",
+            "a person retries",
+            "worker 1 claims",
+            "worker 0 reports",
         ],
     );
 }

@@ -14,13 +14,16 @@ use super::Trial;
 use super::trial::{done, name, payload, priority};
 use crate::store::memory::MemoryStore;
 use crate::store::{
-    Applied, Claimed, Counts, Cursor, Filter, Found, NewJob, Overdue, OverdueReason, Page, Store,
-    Want,
+    Applied, Claimed, Counts, Cursor, Filter, Found, History, NewJob, Overdue, OverdueReason, Page,
+    Store, Want,
 };
-use anteroom_core::{Event, Job, JobId, Label, Lease, Payload, ShownState, Status};
+use anteroom_core::limits::EVENTS_PAGE_MAX;
+use anteroom_core::{
+    Event, EventId, Job, JobId, Label, Lease, Payload, Reports, ShownState, Status,
+};
 use fastrand::Rng;
 use numbers::Numbers;
-use plan::{Plan, give_up, random_event, random_span, rescue};
+use plan::{Plan, give_up, random_event, random_reports, random_span, rescue};
 use std::fmt;
 use std::time::Duration;
 
@@ -211,12 +214,17 @@ impl Life {
         let (mut id, when) = held.copied().unwrap_or((trial.new_job().spec.id, 0));
         let span = random_span(random);
         let until = trial.now().after(span);
-        let kind = random.u8(0..12);
-        if kind >= 9 {
+        let kind = random.u8(0..15);
+        if (9..12).contains(&kind) {
             id = random.choice(&self.jobs).copied().unwrap_or(id);
         }
         let result = (kind < 3).then(|| payload("text/plain", format!("step {}", self.step)));
         let event = random_event(random, kind, span, until);
+        // Only holders say something.
+        let reports = match kind {
+            0..6 | 12.. => random_reports(random),
+            _ => Reports::default(),
+        };
         let if_version = match self.random.u8(0..8) {
             0 => Some(self.random.u64(1..8)),
             1 => self.version_of(id).await,
@@ -228,6 +236,7 @@ impl Life {
             event,
             result,
             if_version,
+            reports,
         }
     }
 
@@ -306,6 +315,36 @@ impl Life {
         let theirs = plain(&self.theirs, done("result", trial.store().result(id).await));
         let ours = plain(&self.ours, done("result", self.reference.result(id).await));
         self.agree(&format!("the result of {what}"), &theirs, &ours);
+        self.compare_history(trial, id).await;
+    }
+
+    /// Compares all that happened to a job, page by page.
+    async fn compare_history(&self, trial: &Trial, id: JobId) {
+        let mut after = EventId::START;
+        // Lengths of pages that are always the same, and odd.
+        for limit in [1, 7, EVENTS_PAGE_MAX].into_iter().cycle() {
+            let theirs = done("events", trial.store().events(id, after, limit).await);
+            let ours = done("events", self.reference.events(id, after, limit).await);
+            let plain = |numbers: &Numbers, found: Found<History>| {
+                found.map(|history| History {
+                    job: numbers.plain_job(history.job),
+                    ..history
+                })
+            };
+            let theirs = plain(&self.theirs, theirs);
+            let ours = plain(&self.ours, ours);
+            self.agree(
+                &format!("what happened to {id} after {after}"),
+                &theirs,
+                &ours,
+            );
+            match ours.here() {
+                Some(history) if !history.is_all => {
+                    after = history.events.last().map_or(after, |event| event.id);
+                }
+                Some(_) | None => return,
+            }
+        }
     }
 
     async fn compare_everything(&self, trial: &Trial) {

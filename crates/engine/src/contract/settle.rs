@@ -117,6 +117,7 @@ fn every_event(claim: ClaimNumber, trial: &Trial) -> Vec<Event> {
             claim,
             lease_expires_at: trial.now().after(LEASE_FOR * 3),
         },
+        Event::Reported { claim },
         Event::Succeeded { claim },
         failed(Retry::In(SECOND)),
         failed(Retry::Never),

@@ -7,13 +7,14 @@
 //! does not want too: that is plain, and slow where a million of those lie in front.
 
 mod jobs;
+mod told;
 
 use super::{
-    Applied, Change, Claimed, Counts, Deleted, Filter, Found, Listing, NewJob, Overdue, Page,
-    Store, StoreError, Want,
+    Applied, Change, Claimed, Counts, Deleted, Filter, Found, History, Listing, NewJob, Overdue,
+    Page, Store, StoreError, Want,
 };
 use crate::clock::Clock;
-use anteroom_core::{Job, JobId, Payload};
+use anteroom_core::{EventId, Job, JobId, Payload};
 use async_trait::async_trait;
 use jobs::Jobs;
 use std::sync::{Mutex, MutexGuard};
@@ -124,6 +125,19 @@ impl Store for MemoryStore {
         self.with(|jobs| {
             jobs.find(id)
                 .map(|entry| (entry.job.clone(), entry.result.clone()))
+        })
+    }
+
+    async fn events(
+        &self,
+        id: JobId,
+        after: EventId,
+        limit: usize,
+    ) -> Result<Found<History>, StoreError> {
+        let now = self.clock.now();
+        self.with(|jobs| {
+            jobs.find(id)
+                .map(|entry| entry.told.page(&entry.job, after, limit, now))
         })
     }
 

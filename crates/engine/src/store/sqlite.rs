@@ -12,6 +12,7 @@
 //! was the commit that failed, its callers get [`StoreError::Unknown`]: it may be on the disk.
 
 mod change;
+mod events;
 mod fault;
 mod lock;
 mod open;
@@ -30,10 +31,10 @@ pub use fault::OpenError;
 
 use crate::clock::Clock;
 use crate::store::{
-    Applied, Change, Claimed, Counts, Deleted, Filter, Found, Listing, NewJob, Overdue, Page,
-    Store, StoreError, Want,
+    Applied, Change, Claimed, Counts, Deleted, Filter, Found, History, Listing, NewJob, Overdue,
+    Page, Store, StoreError, Want,
 };
-use anteroom_core::{Job, JobId, Payload};
+use anteroom_core::{EventId, Job, JobId, Payload};
 use async_trait::async_trait;
 use operation::{Delivery, Operation, Parked, Reply};
 use read::Question;
@@ -222,6 +223,18 @@ impl Store for SqliteStore {
     async fn result(&self, id: JobId) -> Result<Found<(Job, Option<Payload>)>, StoreError> {
         self.read(self.reader(), |reply| Question::Result(id, reply))
             .await
+    }
+
+    async fn events(
+        &self,
+        id: JobId,
+        after: EventId,
+        limit: usize,
+    ) -> Result<Found<History>, StoreError> {
+        self.read(self.reader(), |reply| {
+            Question::Events(id, after, limit, reply)
+        })
+        .await
     }
 
     async fn list(&self, filter: &Filter, page: Page) -> Result<Listing, StoreError> {

@@ -5,12 +5,12 @@
 
 use anteroom::clock::Clock;
 use anteroom::contract::{self, StoreUnderTest, Trial};
-use anteroom::core::{Event, HandBack, Job, JobId, Payload, Retry};
+use anteroom::core::{Event, EventId, HandBack, Happened, Job, JobId, Payload, Reports, Retry};
 use anteroom::core::{Failure, FailureKind};
 use anteroom::store::memory::MemoryStore;
 use anteroom::store::{
-    Applied, Change, Claimed, Counts, Deleted, Filter, Found, Listing, NewJob, Overdue, Page,
-    Refused, Store, StoreError, Want,
+    Applied, Change, Claimed, Counts, Deleted, Filter, Found, History, Listing, NewJob, Overdue,
+    Page, Refused, Store, StoreError, Want,
 };
 use async_trait::async_trait;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -32,6 +32,10 @@ enum Fault {
     ResultCut,
     ErrorsListed,
     OverdueForgotten,
+    ReportsUnfenced,
+    LastWordsLost,
+    StatesForgotten,
+    HistoryCutShort,
     DeletedIsUnknown,
     OpenAfterClose,
 }
@@ -124,6 +128,30 @@ fn a_store_that_forgets_what_ran_out_is_caught() {
 }
 
 #[test]
+fn a_store_that_hears_late_workers_is_caught() {
+    let case = contract::history::what_a_late_worker_says_is_not_kept;
+    is_caught(Fault::ReportsUnfenced, &case);
+}
+
+#[test]
+fn a_store_that_loses_what_comes_with_a_settle_is_caught() {
+    let case = contract::history::what_an_attempt_says_is_kept_in_its_order;
+    is_caught(Fault::LastWordsLost, &case);
+}
+
+#[test]
+fn a_store_that_tells_of_the_latest_attempt_only_is_caught() {
+    let case = contract::history::every_state_is_told_of_a_life_that_is_not_straight;
+    is_caught(Fault::StatesForgotten, &case);
+}
+
+#[test]
+fn a_store_that_ends_a_history_early_is_caught() {
+    let case = contract::history::a_page_of_a_history_goes_on_where_the_last_ended;
+    is_caught(Fault::HistoryCutShort, &case);
+}
+
+#[test]
 fn a_store_that_does_not_remember_the_deleted_is_caught() {
     let case = contract::forget::only_a_finished_job_can_be_deleted;
     is_caught(Fault::DeletedIsUnknown, &case);
@@ -148,6 +176,10 @@ fn random_lives_catch_what_they_are_not_about() {
         Fault::ResultCut,
         Fault::ErrorsListed,
         Fault::OverdueForgotten,
+        Fault::ReportsUnfenced,
+        Fault::LastWordsLost,
+        Fault::StatesForgotten,
+        Fault::HistoryCutShort,
         Fault::DeletedIsUnknown,
     ] {
         is_caught(
@@ -188,6 +220,14 @@ impl BrokenStore {
             change.if_version = None;
         }
         match &mut change.event {
+            Event::Succeeded { .. } if self.has(Fault::LastWordsLost) => {
+                change.reports = Reports::default();
+            }
+            Event::Reported { claim } if self.has(Fault::ReportsUnfenced) => {
+                if let Found::Here(job) = self.store.get(change.id).await? {
+                    *claim = job.status.claim;
+                }
+            }
             Event::Succeeded { claim } if self.has(Fault::FenceIgnored) => {
                 if let Found::Here(job) = self.store.get(change.id).await? {
                     *claim = job.status.claim;
@@ -312,6 +352,28 @@ impl Store for BrokenStore {
 
     async fn result(&self, id: JobId) -> Result<Found<(Job, Option<Payload>)>, StoreError> {
         Ok(self.without_gone(self.store.result(id).await?))
+    }
+
+    async fn events(
+        &self,
+        id: JobId,
+        after: EventId,
+        limit: usize,
+    ) -> Result<Found<History>, StoreError> {
+        let found = self.store.events(id, after, limit).await?;
+        Ok(self.without_gone(found.map(|mut history| {
+            let attempt = history.job.status.attempt;
+            if self.has(Fault::StatesForgotten) {
+                history.events.retain(|event| match event.happened {
+                    Happened::Entered { attempt: of, .. } => of == attempt,
+                    Happened::Reported { .. } => true,
+                });
+            }
+            if self.has(Fault::HistoryCutShort) {
+                history.is_all = true;
+            }
+            history
+        })))
     }
 
     async fn list(&self, filter: &Filter, page: Page) -> Result<Listing, StoreError> {

@@ -2,11 +2,11 @@
 
 use crate::harness::START;
 use anteroom::clock::Clock;
-use anteroom::core::{Job, JobId, Payload};
+use anteroom::core::{EventId, Job, JobId, Payload};
 use anteroom::store::memory::MemoryStore;
 use anteroom::store::{
-    Applied, Change, Claimed, Counts, Deleted, Filter, Found, Listing, NewJob, Overdue, Page,
-    Store, StoreError, Want,
+    Applied, Change, Claimed, Counts, Deleted, Filter, Found, History, Listing, NewJob, Overdue,
+    Page, Store, StoreError, Want,
 };
 use async_trait::async_trait;
 use std::sync::Arc;
@@ -95,6 +95,15 @@ impl Store for FailingStore {
 
     async fn result(&self, id: JobId) -> Result<Found<(Job, Option<Payload>)>, StoreError> {
         self.inner.result(id).await
+    }
+
+    async fn events(
+        &self,
+        id: JobId,
+        after: EventId,
+        limit: usize,
+    ) -> Result<Found<History>, StoreError> {
+        self.inner.events(id, after, limit).await
     }
 
     async fn list(&self, filter: &Filter, page: Page) -> Result<Listing, StoreError> {

@@ -1,10 +1,10 @@
 //! A store that a test can stall, and whose results it can make unreadable.
 
 use anteroom::clock::Clock;
-use anteroom::core::{Job, JobId, Payload};
+use anteroom::core::{EventId, Job, JobId, Payload};
 use anteroom::store::{
-    Applied, Change, Claimed, Counts, Deleted, Filter, Found, Listing, NewJob, Overdue, Page,
-    Store, StoreError, Want,
+    Applied, Change, Claimed, Counts, Deleted, Filter, Found, History, Listing, NewJob, Overdue,
+    Page, Store, StoreError, Want,
 };
 use async_trait::async_trait;
 use std::sync::Arc;
@@ -120,6 +120,15 @@ impl Store for TroubledStore {
             return Err(StoreError::Unavailable { reason });
         }
         self.inner.result(id).await
+    }
+
+    async fn events(
+        &self,
+        id: JobId,
+        after: EventId,
+        limit: usize,
+    ) -> Result<Found<History>, StoreError> {
+        self.inner.events(id, after, limit).await
     }
 
     async fn list(&self, filter: &Filter, page: Page) -> Result<Listing, StoreError> {

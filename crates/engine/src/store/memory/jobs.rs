@@ -7,6 +7,7 @@ use super::super::{
     Applied, Change, Claimed, Counts, Cursor, Deleted, Filter, Found, Listing, NewJob, Overdue,
     OverdueReason, Page, Refused, StoreError, Want,
 };
+use super::told::Told;
 use anteroom_core::limits::{GONE_JOBS_MAX, GONE_KEPT, PAGE_LOOKED_AT_MAX, PRIORITY_MAX};
 use anteroom_core::{
     ClaimNumber, Event, Job, JobId, Payload, ShownState, State, Timestamp, transition,
@@ -21,6 +22,8 @@ pub(super) struct Entry {
     pub(super) job: Job,
     pub(super) input: Payload,
     pub(super) result: Option<Payload>,
+    /// What happened to it.
+    pub(super) told: Told,
     /// Its place in the order of submission.
     key: i64,
 }
@@ -80,8 +83,10 @@ impl Jobs {
                 status,
                 errors: Vec::new(),
                 result: None,
+                progress: None,
             };
             let entry = Entry {
+                told: Told::of_submitted(&job),
                 job,
                 input,
                 result: None,
@@ -326,6 +331,7 @@ impl Entry {
         }
         let next = transition(&job.status, &change.event, now)
             .map_err(|rejected| Refused::Rejected(rejected, Box::new(job.clone())))?;
+        self.told.change(job, &next.status, change.reports, now);
         job.status = next.status;
         if let Some(error) = next.error {
             job.push_error(error);

@@ -2,6 +2,7 @@
 //!
 //! What becomes of a job is what [`transition`] says; here it is written down.
 
+use super::events::Told;
 use super::fault::Fault;
 use super::operation::Pruned;
 use super::order::{RanOut, Running, Waiting};
@@ -13,8 +14,10 @@ use crate::store::{
     Applied, Change, Claimed, Counts, Deleted, Found, NewJob, Overdue, OverdueReason, Refused,
     StoreError, Want,
 };
-use anteroom_core::limits::{ERRORS_MAX, GONE_JOBS_MAX, GONE_KEPT};
-use anteroom_core::{Event, Job, JobId, Next, Payload, Spec, State, Status, Timestamp, transition};
+use anteroom_core::limits::{ERRORS_MAX, GONE_JOBS_MAX, GONE_KEPT, REPORTS_KEPT_BYTES_MAX};
+use anteroom_core::{
+    Event, Job, JobId, Next, Payload, Reports, Spec, State, Status, Timestamp, transition,
+};
 use rusqlite::{ErrorCode, OptionalExtension, params};
 use std::sync::Arc;
 
@@ -157,14 +160,23 @@ impl Writer<'_> {
         } else {
             self.sql.update_live(seq, &status, job.errors, self.now)?;
         }
+        let told = self.record(&job, &status, &Reports::default())?;
+        if told != job.told {
+            self.sql.events.set(seq, &told, false)?;
+        }
         let running = Running {
             spec: job.spec.clone(),
             status,
             line,
             errors: job.errors,
+            told: told.clone(),
         };
         self.order.begin(seq, running);
-        let job = self.whole(Stored { status, ..job })?;
+        let job = self.whole(Stored {
+            status,
+            told,
+            ..job
+        })?;
         Ok(Claimed { job, input })
     }
 
@@ -182,7 +194,7 @@ impl Writer<'_> {
             return Ok(Err(Refused::VersionDiffers(Box::new(self.whole(job)?))));
         }
         match transition(&job.status, &change.event, self.now) {
-            Ok(next) => Ok(Ok(self.write(job, next, change.result.as_ref())?)),
+            Ok(next) => Ok(Ok(self.write(job, next, change)?)),
             Err(rejected) => {
                 let job = Box::new(self.whole(job)?);
                 Ok(Err(Refused::Rejected(rejected, job)))
@@ -191,8 +203,9 @@ impl Writer<'_> {
     }
 
     /// Writes what became of a job.
-    fn write(&mut self, job: Stored, next: Next, result: Option<&Payload>) -> Result<Job, Fault> {
+    fn write(&mut self, job: Stored, next: Next, change: &Change) -> Result<Job, Fault> {
         self.begin()?;
+        let told = self.record(&job, &next.status, &change.reports)?;
         let (seq, before) = (job.seq, job.status);
         let after = next.status;
         let mut errors = job.errors;
@@ -206,6 +219,7 @@ impl Writer<'_> {
                 self.sql.trim_errors(seq, first)?;
             }
         }
+        let result = change.result.as_ref();
         let result = result.filter(|_| after.state == State::Succeeded);
         match (before.state.is_final(), after.state.is_final()) {
             (false, false) => {
@@ -225,14 +239,19 @@ impl Writer<'_> {
                 self.write_done(&job.spec, seq, &after, errors, result)?;
             }
         }
+        let is_moved = before.state.is_final() || after.state.is_final();
+        if told != job.told || (is_moved && told != Told::default()) {
+            self.sql.events.set(seq, &told, after.state.is_final())?;
+        }
         if before.start_before != after.start_before {
             let start_before = after.start_before.map(Timestamp::as_millis);
             self.sql.set_start_before(seq, start_before)?;
         }
-        self.remember(&job, &after, errors);
+        self.remember(&job, &after, errors, &told);
         self.whole(Stored {
             status: after,
             errors,
+            told,
             result: result.map(Payload::info),
             ..job
         })
@@ -254,10 +273,12 @@ impl Writer<'_> {
     }
 
     /// Moves a job in memory as it moved in the database.
-    fn remember(&mut self, job: &Stored, after: &Status, errors: u32) {
+    fn remember(&mut self, job: &Stored, after: &Status, errors: u32, told: &Told) {
         let (seq, before) = (job.seq, &job.status);
         match (before.state, after.state) {
-            (State::Running, State::Running) => return self.order.change(seq, *after, errors),
+            (State::Running, State::Running) => {
+                return self.order.change(seq, *after, errors, told.clone());
+            }
             (State::Running, _) => self.order.end(seq),
             (State::Waiting, _) => {
                 let job = waiting(self, seq, &job.spec, before);
@@ -278,6 +299,7 @@ impl Writer<'_> {
                     status: *after,
                     line,
                     errors,
+                    told: told.clone(),
                 };
                 self.order.begin(seq, running);
             }
@@ -354,13 +376,20 @@ impl Writer<'_> {
         while room.is_left()
             && let Some(row) = found.next()?
         {
-            expired.push((row.get(0)?, id(row, 1)?));
+            let has_events = row.get::<_, i64>(3)? > 0 || row.get::<_, i64>(4)? > 0;
+            expired.push((row.get(0)?, id(row, 1)?, has_events));
             let bytes: i64 = row.get(2)?;
-            room = room.less(1, usize::try_from(bytes).unwrap_or(usize::MAX));
+            let events = if has_events {
+                REPORTS_KEPT_BYTES_MAX
+            } else {
+                0
+            };
+            let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
+            room = room.less(1, bytes.saturating_add(events));
         }
         drop(found);
-        for &(seq, id) in &expired {
-            self.forget(seq, id)?;
+        for &(seq, id, has_events) in &expired {
+            self.forget(seq, id, has_events)?;
         }
         self.trim_gone(rows)?;
         Ok(Pruned {
@@ -398,13 +427,16 @@ impl Writer<'_> {
         if !job.status.state.is_final() {
             return Ok(Deleted::NotFinal(Box::new(self.whole(job)?)));
         }
-        self.forget(job.seq, id)?;
+        self.forget(job.seq, id, job.told.has_rows())?;
         Ok(Deleted::Done)
     }
 
     /// Deletes all there is of a finished job, and remembers its id.
-    fn forget(&mut self, seq: i64, id: JobId) -> Result<(), Fault> {
+    fn forget(&mut self, seq: i64, id: JobId, has_events: bool) -> Result<(), Fault> {
         self.begin()?;
+        if has_events {
+            self.sql.events.delete(seq)?;
+        }
         self.sql.delete_done.execute([seq])?;
         self.sql.delete_errors.execute([seq])?;
         self.sql.delete_job.execute([seq])?;
@@ -478,6 +510,7 @@ fn fresh_stored(seq: i64, job: Fresh) -> Stored {
         status: job.status,
         errors: 0,
         result: None,
+        told: Told::default(),
     }
 }
 
@@ -488,5 +521,6 @@ fn running_stored(seq: i64, job: &Running) -> Stored {
         status: job.status,
         errors: job.errors,
         result: None,
+        told: job.told.clone(),
     }
 }

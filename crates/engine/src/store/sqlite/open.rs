@@ -342,6 +342,7 @@ fn begin_running(
         status: job.status,
         line,
         errors: job.errors,
+        told: job.told,
     };
     order.begin(seq, running);
     Ok(())

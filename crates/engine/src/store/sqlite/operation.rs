@@ -58,11 +58,11 @@ impl Operation {
                 (jobs.len(), bytes)
             }
             Self::Apply(changes, _) => {
-                let results = changes.iter().filter_map(|change| change.result.as_ref());
-                (
-                    changes.len(),
-                    results.map(|result| result.bytes.len()).sum(),
-                )
+                let bytes = |change: &Change| {
+                    let result = change.result.as_ref().map_or(0, |it| it.bytes.len());
+                    result + change.reports.bytes()
+                };
+                (changes.len(), changes.iter().map(bytes).sum())
             }
             Self::HandBack(claims) => (claims.len(), 0),
             Self::Prune(limit, _) => (*limit, 0),

@@ -11,6 +11,7 @@
 //! nobody waits for all of them. A ready job costs 16 bytes and its share of a B-tree; nothing that is not
 //! needed to find the next one is kept.
 
+use super::events::Told;
 use anteroom_core::{ClaimNumber, Lease, Name, Priority, Spec, State, Status, Timestamp};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -55,6 +56,7 @@ pub(super) struct Running {
     pub(super) line: LineId,
     /// How many errors were ever written of it.
     pub(super) errors: u32,
+    pub(super) told: Told,
 }
 
 /// What ran out for a job.
@@ -227,13 +229,14 @@ impl Order {
     }
 
     /// Changes where a running job stands, while it goes on running.
-    pub(super) fn change(&mut self, seq: i64, status: Status, errors: u32) {
+    pub(super) fn change(&mut self, seq: i64, status: Status, errors: u32, told: Told) {
         let Some(before) = self.take_running(seq) else {
             return;
         };
         let after = Running {
             status,
             errors,
+            told,
             ..before.clone()
         };
         self.undo.push(Undo::Restore(seq, Box::new(before)));

@@ -9,9 +9,9 @@ use super::operation::Reply;
 use super::rows::{AFTER_DONE, DONE, LIVE_JOB, Stored, attempt_error, bytes, payload, stored};
 use super::shared::{FailOnPanic, Shared};
 use super::statements::{ERRORS, IS_GONE, find_sql};
-use crate::store::{Cursor, Filter, Found, Listing, Page};
+use crate::store::{Cursor, Filter, Found, History, Listing, Page};
 use anteroom_core::limits::PAGE_LOOKED_AT_MAX;
-use anteroom_core::{Job, JobId, Payload};
+use anteroom_core::{EventId, Job, JobId, Payload, Timestamp};
 use rusqlite::{CachedStatement, Connection, OptionalExtension, params};
 use std::sync::Arc;
 use std::sync::mpsc::Receiver;
@@ -26,6 +26,7 @@ pub(super) enum Question {
     Get(JobId, Reply<Found<Job>>),
     Input(JobId, Reply<Found<Payload>>),
     Result(JobId, Reply<Found<(Job, Option<Payload>)>>),
+    Events(JobId, EventId, usize, Reply<Found<History>>),
     List(Box<Filter>, Page, Reply<Listing>),
     /// End, and tell when that is done.
     Close(oneshot::Sender<()>),
@@ -60,6 +61,9 @@ fn work(reader: &Reader<'_>, questions: &Receiver<Question>) -> Option<oneshot::
                 Question::Get(id, reply) => reader.answer(reply, |reader| reader.get(id)),
                 Question::Input(id, reply) => reader.answer(reply, |reader| reader.input(id)),
                 Question::Result(id, reply) => reader.answer(reply, |reader| reader.result(id)),
+                Question::Events(id, after, limit, reply) => {
+                    reader.answer(reply, |reader| reader.events(id, after, limit));
+                }
                 Question::List(filter, page, reply) => {
                     reader.answer(reply, |reader| reader.list(&filter, page));
                 }
@@ -82,7 +86,7 @@ fn work(reader: &Reader<'_>, questions: &Receiver<Question>) -> Option<oneshot::
     }
 }
 
-struct Reader<'a> {
+pub(super) struct Reader<'a> {
     db: &'a Connection,
     shared: &'a Arc<Shared>,
 }
@@ -97,8 +101,17 @@ impl Reader<'_> {
         let _unheard = reply.send(answer).is_err();
     }
 
+    pub(super) fn now(&self) -> Timestamp {
+        self.shared.clock.now()
+    }
+
+    /// Finds a job, without what its attempts said.
+    pub(super) fn stored(&self, id: JobId) -> Result<Found<Stored>, Fault> {
+        self.find(id, "", stored)
+    }
+
     fn get(&self, id: JobId) -> Result<Found<Job>, Fault> {
-        let found = self.find(id, "", stored)?;
+        let found = self.stored(id)?;
         self.with_errors(found, |job| job)
     }
 
@@ -195,16 +208,21 @@ impl Reader<'_> {
             Found::Gone => return Ok(Found::Gone),
             Found::Unknown => return Ok(Found::Unknown),
         };
+        Ok(Found::Here(then(self.whole(job)?)))
+    }
+
+    /// Adds what the attempts of a job said.
+    pub(super) fn whole(&self, job: Stored) -> Result<Job, Fault> {
         let mut errors = Vec::new();
         if job.errors > 0 {
             let mut statement = self.prepared(ERRORS)?;
             let rows = statement.query_map([job.seq], attempt_error)?;
             errors = rows.collect::<Result<_, _>>()?;
         }
-        Ok(Found::Here(then(job.into_job(errors))))
+        Ok(job.into_job(errors))
     }
 
-    fn prepared(&self, sql: &str) -> Result<CachedStatement<'_>, Fault> {
+    pub(super) fn prepared(&self, sql: &str) -> Result<CachedStatement<'_>, Fault> {
         Ok(self.db.prepare_cached(sql)?)
     }
 }

@@ -1,5 +1,6 @@
 //! The writer's statements, each prepared once, and the meaning of their parameters.
 
+use super::events::EventStatements;
 use super::rows::{
     DONE, LIVE_JOB, WHERE_ID, lease_number, millis, signed, state_number, tags_text,
 };
@@ -40,6 +41,7 @@ pub(super) struct Statements<'c> {
     pub(super) log_frames: Statement<'c>,
     pub(super) checkpoint: Statement<'c>,
     pub(super) restart_log: Statement<'c>,
+    pub(super) events: EventStatements<'c>,
 }
 
 impl<'c> Statements<'c> {
@@ -57,7 +59,9 @@ impl<'c> Statements<'c> {
                  (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)",
             )?,
             insert_live: db.prepare(
-                "INSERT INTO live VALUES \
+                "INSERT INTO live (seq, task, queue, priority, start_before, state, version, \
+                 run_at, attempt, claim, lease, lease_expires_at, started_at, cancel_requested, \
+                 hand_backs, errors, lease_ms) VALUES \
                  (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17)",
             )?,
             update_live: db.prepare(
@@ -67,7 +71,9 @@ impl<'c> Statements<'c> {
                  WHERE seq = ?1",
             )?,
             insert_done: db.prepare(
-                "INSERT INTO done VALUES \
+                "INSERT INTO done (seq, state, version, run_at, attempt, claim, lease, \
+                 lease_expires_at, started_at, cancel_requested, hand_backs, errors, \
+                 finished_at, expires_at, result_content_type, result) VALUES \
                  (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)",
             )?,
             insert_error: db.prepare("INSERT INTO error VALUES (?1, ?2, ?3, ?4, ?5, ?6)")?,
@@ -87,8 +93,8 @@ impl<'c> Statements<'c> {
             errors: db.prepare(ERRORS)?,
             // The lengths are in the heads of their rows, which are read alone.
             expired: db.prepare(
-                "SELECT done.seq, job.id, length(job.input) + ifnull(length(done.result), 0) \
-                 FROM done JOIN job ON job.seq = done.seq \
+                "SELECT done.seq, job.id, length(job.input) + ifnull(length(done.result), 0), \
+                 done.reports, done.states FROM done JOIN job ON job.seq = done.seq \
                  WHERE done.expires_at <= ?1 ORDER BY done.expires_at LIMIT ?2",
             )?,
             forget_gone_until: db.prepare(
@@ -101,6 +107,7 @@ impl<'c> Statements<'c> {
             log_frames: db.prepare("PRAGMA wal_checkpoint(NOOP)")?,
             checkpoint: db.prepare("PRAGMA wal_checkpoint(PASSIVE)")?,
             restart_log: db.prepare("PRAGMA wal_checkpoint(TRUNCATE)")?,
+            events: EventStatements::prepare(db)?,
         })
     }
 

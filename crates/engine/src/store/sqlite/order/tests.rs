@@ -77,6 +77,7 @@ fn running(order: &mut Order, seq: i64) -> Running {
         status: transition(&status, &claimed, at(1_000)).unwrap().status,
         line,
         errors: 0,
+        told: Told::default(),
     }
 }
 
@@ -126,7 +127,7 @@ fn a_failed_transaction_leaves_no_trace() {
         lease_expires_at: at(12_000),
         ..order.running(70).unwrap().status
     };
-    order.change(70, changed, 1);
+    order.change(70, changed, 1, Told::default());
     order.end(70);
     let job = running(&mut order, 71);
     order.begin(71, job);
