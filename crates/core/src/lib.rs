@@ -28,6 +28,7 @@ mod job;
 mod lifecycle;
 pub mod limits;
 mod name;
+mod queue;
 mod retry;
 mod time;
 
@@ -40,5 +41,6 @@ pub use lifecycle::{
     Event, HandBack, Lease, Next, Rejected, Retry, ShownState, State, Status, transition,
 };
 pub use name::{Label, Name, NameError};
+pub use queue::{Patch, QueueDefaults, QueuePatch, QueueRule, QueueSettings};
 pub use retry::{Jitter, RetryPolicy};
 pub use time::Timestamp;

@@ -281,7 +281,10 @@ fn parse_tags(
 }
 
 /// What a column holds is not what it should.
-fn damaged(at: usize, why: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
+pub(super) fn damaged(
+    at: usize,
+    why: impl Into<Box<dyn std::error::Error + Send + Sync>>,
+) -> Error {
     Error::FromSqlConversionFailure(at, Type::Null, why.into())
 }
 
