@@ -29,6 +29,7 @@ mod job;
 mod lifecycle;
 pub mod limits;
 mod name;
+mod queue;
 mod report;
 mod retry;
 mod time;
@@ -43,6 +44,7 @@ pub use lifecycle::{
     Event, HandBack, Lease, Next, Rejected, Retry, ShownState, State, Status, transition,
 };
 pub use name::{Label, Name, NameError};
+pub use queue::{Patch, QueueDefaults, QueuePatch, QueueRule, QueueSettings};
 pub use report::{LogStream, Progress, Report, Reports};
 pub use retry::{Jitter, RetryPolicy};
 pub use time::Timestamp;

@@ -12,6 +12,17 @@ pub const LABEL_BYTES_MAX: usize = 255;
 pub const RESERVED_NAME_PREFIX: &str = "anteroom.";
 /// The queue of a job that names none.
 pub const DEFAULT_QUEUE: &str = "default";
+/// Queues made on first use, those apart that the configuration or a task names: a client that
+/// makes up a name for each submit is stopped before the lists of queues are of no use.
+pub const QUEUES_MADE_MAX: usize = 1_000;
+/// Queues that a store keeps settings of: the made ones, and named ones that were changed.
+pub const QUEUES_KEPT_MAX: usize = 10_000;
+/// The greatest `max_depth`: beyond it, it is no limit.
+pub const QUEUE_DEPTH_MAX: u64 = 1_000_000_000;
+/// Times that a change of a queue is made anew because somebody else changed it meanwhile.
+pub const QUEUE_CHANGE_TRIES_MAX: usize = 16;
+/// Seconds that the rates of a queue look back.
+pub const QUEUE_RATE_SECONDS: usize = 60;
 
 /// The least urgent priority; 0 is the most urgent.
 pub const PRIORITY_MAX: u8 = 9;

@@ -50,6 +50,7 @@ pub mod history;
 pub mod insert;
 pub mod list;
 pub mod overdue;
+pub mod queues;
 pub mod random;
 pub mod reopen;
 pub mod settle;
@@ -192,6 +193,21 @@ macro_rules! store_contract {
             list::a_page_looks_at_no_more_jobs_than_its_bound,
             list::counts_follow_the_jobs,
 
+            queues::a_paused_queue_takes_jobs_and_gives_none,
+            queues::a_waiting_claim_gets_nothing_paused_and_is_woken_by_a_resume,
+            queues::a_pause_leaves_other_queues_alone,
+            queues::running_jobs_of_a_paused_queue_go_on,
+            queues::what_was_set_for_queues_survives_a_reopen,
+            queues::a_change_of_another_version_of_a_queue_is_refused,
+            queues::of_several_changes_of_a_queue_at_once_one_is_made,
+            queues::settings_are_kept_of_so_many_queues_only,
+            queues::what_the_process_says_of_queues_holds_where_nothing_was_set,
+            queues::a_hold_pauses_every_queue_until_it_is_released,
+            queues::a_full_queue_takes_no_more_jobs,
+            queues::a_limit_counts_what_waits_already,
+            queues::a_limit_holds_under_submits_at_once,
+            queues::counts_tell_of_the_oldest_ready_job,
+
             reopen::jobs_in_every_state_survive_a_reopen,
             reopen::what_runs_out_runs_out_after_a_reopen_too,
             reopen::claim_numbers_rise_over_a_reopen,
@@ -226,6 +242,7 @@ mod tests {
             ("insert", include_str!("contract/insert.rs")),
             ("list", include_str!("contract/list.rs")),
             ("overdue", include_str!("contract/overdue.rs")),
+            ("queues", include_str!("contract/queues.rs")),
             ("random", include_str!("contract/random.rs")),
             ("reopen", include_str!("contract/reopen.rs")),
             ("settle", include_str!("contract/settle.rs")),

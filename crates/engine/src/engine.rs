@@ -2,6 +2,7 @@
 
 use crate::clock::Clock;
 use crate::notify::Notices;
+use crate::queues::Queues;
 use crate::run::StopReason;
 use crate::running::Running;
 use crate::shutdown::Phases;
@@ -13,7 +14,7 @@ use anteroom_core::limits::{
     INPUT_BYTES_MAX_DEFAULT, LEASE_DEFAULT, LEASE_MAX, LEASE_MIN, RESULT_BYTES_MAX_DEFAULT,
     RETAIN_DEFAULT,
 };
-use anteroom_core::{Event, Job, JobId, Lease, Name, ShownState, State};
+use anteroom_core::{Event, Job, JobId, Lease, Name, QueueSettings, ShownState, State};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,6 +33,14 @@ pub struct Options {
     pub input_bytes_max: usize,
     /// The largest result, in bytes. Default 16 MiB.
     pub result_bytes_max: usize,
+    /// What holds for queues where nothing was set while the engine ran. Default: nothing.
+    pub queues: BTreeMap<Name, QueueSettings>,
+    /// Whether to refuse queues that are neither among `queues`, nor a task's own, nor `default`.
+    /// Default false: they are made on first use, up to 1,000.
+    pub strict_queues: bool,
+    /// Whether to begin with every queue paused, those that come later too, each until it is
+    /// resumed. Default false.
+    pub hold: bool,
 }
 
 impl Default for Options {
@@ -41,6 +50,9 @@ impl Default for Options {
             lease: LEASE_DEFAULT,
             input_bytes_max: INPUT_BYTES_MAX_DEFAULT,
             result_bytes_max: RESULT_BYTES_MAX_DEFAULT,
+            queues: BTreeMap::new(),
+            strict_queues: false,
+            hold: false,
         }
     }
 }
@@ -98,6 +110,7 @@ pub(crate) struct Shared {
     pub(crate) clock: Clock,
     pub(crate) options: Options,
     pub(crate) tasks: BTreeMap<Name, Arc<Registered>>,
+    pub(crate) queues: Queues,
     pub(crate) ids: IdSource,
     pub(crate) notices: Arc<Notices>,
     pub(crate) running: Arc<Running>,
@@ -146,10 +159,12 @@ impl Engine {
         if !(LEASE_MIN..=LEASE_MAX).contains(&lease) {
             return Err(StartError::Lease { lease });
         }
+        let tasks = register(tasks)?;
         let shared = Arc::new(Shared {
             clock: store.clock(),
+            queues: Queues::new(&options, tasks.values().map(|registered| &registered.task)),
             options,
-            tasks: register(tasks)?,
+            tasks,
             ids: IdSource::after(newest_key(&*store).await?),
             notices: Arc::default(),
             running: Arc::default(),
@@ -159,6 +174,7 @@ impl Engine {
             loops: TaskTracker::new(),
             store,
         });
+        shared.queues.begin(&*shared.store).await?;
         maintain::rescue(&shared).await?;
         for registered in shared.tasks.values() {
             if let TaskRunner::Here(runner) = &registered.task.runner {
@@ -310,6 +326,7 @@ impl Shared {
     pub(crate) async fn apply(&self, changes: Vec<Change>) -> Result<Vec<Applied>, StoreError> {
         let applied = self.store.apply(changes).await?;
         for job in applied.iter().flatten() {
+            self.queues.meters.changed(job);
             self.notices.changed(job);
         }
         Ok(applied)

@@ -12,6 +12,8 @@ mod dispatch;
 mod engine;
 mod maintain;
 mod notify;
+mod queues;
+mod rates;
 pub mod run;
 mod running;
 mod settle;
@@ -22,6 +24,8 @@ mod task;
 
 pub use anteroom_core as core;
 pub use engine::{Engine, Options, StartError, Until};
+pub use queues::{Queue, QueueError};
+pub use rates::Rates;
 pub use shutdown::Phase;
 pub use submit::{StartAt, Submission, SubmitError, Submitted};
 pub use task::{Task, TaskRunner};

@@ -15,16 +15,19 @@
 
 use crate::clock::Clock;
 use anteroom_core::{
-    ClaimNumber, Event, EventId, Job, JobEvent, JobId, Label, Lease, Name, Payload, Rejected,
-    Reports, ShownState, Spec, Status, Timestamp,
+    ClaimNumber, Event, EventId, Job, JobEvent, JobId, Label, Lease, Name, Payload, QueueDefaults,
+    Rejected, Reports, ShownState, Spec, Status, Timestamp,
 };
 use async_trait::async_trait;
 use std::fmt;
 use std::time::Duration;
 
 pub mod memory;
+mod queue;
 #[cfg(feature = "sqlite")]
 pub mod sqlite;
+
+pub use queue::{KeptQueue, QueueChange, QueueSet};
 
 /// Keeps jobs.
 ///
@@ -35,6 +38,9 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     fn clock(&self) -> Clock;
 
     /// Inserts jobs, all or none, and returns once they are durable.
+    ///
+    /// None is stored where more would wait in a queue than its `max_depth` lets, however many
+    /// inserts are under way.
     ///
     /// # Errors
     ///
@@ -50,7 +56,8 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     ///
     /// Where no job is due it waits for one, at most `want.wait`, and then returns none. A job
     /// that comes due or is inserted meanwhile is claimed at once, an inserted one in the commit
-    /// that inserts it: a waiting claim cannot miss a wake-up.
+    /// that inserts it: a waiting claim cannot miss a wake-up. Jobs of a paused queue are not
+    /// claimed, and a waiting claim gets them when it is resumed.
     ///
     /// # Errors
     ///
@@ -154,6 +161,31 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     ///
     /// [`StoreError`].
     async fn counts(&self) -> Result<Vec<Counts>, StoreError>;
+
+    /// Returns what was set for queues, by name.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`].
+    async fn queues(&self) -> Result<Vec<KeptQueue>, StoreError>;
+
+    /// Sets what holds for queues, each on its own, in this order, and returns once it is durable.
+    ///
+    /// It holds from that very commit on, and in a store that is opened again before the first
+    /// claim. The queue need not have jobs.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`]: nothing was set, unless it is [`StoreError::Unknown`].
+    async fn set_queues(&self, changes: Vec<QueueChange>) -> Result<Vec<QueueSet>, StoreError>;
+
+    /// Tells the store what holds for queues where nothing was set. It replaces what it was told
+    /// before, and is forgotten with the process; before the first call there are no defaults.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`]: what held before may still hold.
+    async fn configure_queues(&self, defaults: QueueDefaults) -> Result<(), StoreError>;
 
     /// Waits until the store has failed for good, and returns why. After that it acknowledges
     /// nothing, and the process should end.
@@ -414,6 +446,8 @@ pub struct Counts {
     pub ready: u64,
     /// Jobs with a current claim.
     pub running: u64,
+    /// The earliest `run_at` of its ready jobs; none if it has none.
+    pub oldest_ready: Option<Timestamp>,
 }
 
 /// Why a store could not do what it was asked for.
@@ -446,6 +480,16 @@ pub enum StoreError {
         /// The id.
         id: JobId,
     },
+    /// As many jobs wait in a queue as may. Worth a retry, later.
+    #[error("{waiting} jobs wait in queue {queue}; the limit is {limit}")]
+    QueueFull {
+        /// The queue.
+        queue: Name,
+        /// How many wait.
+        waiting: u64,
+        /// How many may.
+        limit: u64,
+    },
     /// It was closed. Not worth a retry.
     #[error("the store is closed")]
     Closed,
@@ -462,7 +506,10 @@ impl StoreError {
     pub const fn is_retryable(&self) -> bool {
         matches!(
             self,
-            Self::Unavailable { .. } | Self::Overloaded { .. } | Self::Unknown { .. }
+            Self::Unavailable { .. }
+                | Self::Overloaded { .. }
+                | Self::Unknown { .. }
+                | Self::QueueFull { .. }
         )
     }
 }

@@ -115,6 +115,32 @@ pub enum SubmitError {
         /// How many there may be.
         limit: usize,
     },
+    /// Only named queues are taken, and this is none.
+    #[error("there is no queue {queue}, and none is made on first use here")]
+    UnknownQueue {
+        /// The name.
+        queue: Name,
+    },
+    /// A queue would have to be made, and as many were made as may.
+    #[error(
+        "{limit} queues were made on first use, which is the limit; {queue} is not one of them"
+    )]
+    TooManyQueues {
+        /// The name.
+        queue: Name,
+        /// How many there may be.
+        limit: usize,
+    },
+    /// As many jobs wait in the queue as may. Worth a retry, later.
+    #[error("{waiting} jobs wait in queue {queue}; the limit is {limit}")]
+    QueueFull {
+        /// The queue.
+        queue: Name,
+        /// How many wait.
+        waiting: u64,
+        /// How many may.
+        limit: u64,
+    },
     /// The engine is shutting down. Worth a retry, elsewhere or later.
     #[error("the server is shutting down")]
     Draining,
@@ -136,7 +162,7 @@ impl Engine {
     pub async fn submit(&self, submission: Submission) -> Result<Job, SubmitError> {
         let new = self.shared.check(submission)?;
         let job = job_of(&new);
-        self.shared.store.insert(vec![new]).await?;
+        self.shared.insert(vec![new]).await?;
         Ok(job)
     }
 
@@ -164,7 +190,7 @@ impl Engine {
             .map(check)
             .collect::<Result<_, _>>()?;
         let submitted = new.iter().map(job_of).collect();
-        shared.store.insert(new).await?;
+        shared.insert(new).await?;
         Ok(submitted)
     }
 
@@ -200,7 +226,7 @@ impl Engine {
         let job = job_of(&new);
         // Before it is inserted, so that no end comes too early to be seen.
         let watch = shared.notices.subscribe(job.spec.id);
-        shared.store.insert(vec![new]).await?;
+        shared.insert(vec![new]).await?;
         Ok(Submitted {
             job,
             watch,

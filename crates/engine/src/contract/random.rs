@@ -15,11 +15,11 @@ use super::trial::{done, name, payload, priority};
 use crate::store::memory::MemoryStore;
 use crate::store::{
     Applied, Claimed, Counts, Cursor, Filter, Found, History, NewJob, Overdue, OverdueReason, Page,
-    Store, Want,
+    QueueChange, Store, Want,
 };
 use anteroom_core::limits::EVENTS_PAGE_MAX;
 use anteroom_core::{
-    Event, EventId, Job, JobId, Label, Lease, Payload, Reports, ShownState, Status,
+    Event, EventId, Job, JobId, Label, Lease, Payload, QueueSettings, Reports, ShownState, Status,
 };
 use fastrand::Rng;
 use numbers::Numbers;
@@ -98,8 +98,9 @@ impl Life {
             78..82 => self.prune(trial).await,
             82..87 => self.delete(trial).await,
             87..91 => self.read(trial).await,
-            91..95 => self.list(trial).await,
-            95..98 => self.count(trial).await,
+            91..94 => self.list(trial).await,
+            94..96 => self.count(trial).await,
+            96..98 => self.pause_or_resume(trial).await,
             _ => self.reopen(trial).await,
         }
     }
@@ -391,6 +392,27 @@ impl Life {
         self.agree("the counts", &theirs, &ours);
     }
 
+    async fn pause_or_resume(&mut self, trial: &Trial) {
+        let queue = ["q", "r"][self.random.usize(0..2)];
+        let paused = [None, Some(false), Some(true)][self.random.usize(0..3)];
+        self.set_paused(trial, queue, paused).await;
+    }
+
+    async fn set_paused(&self, trial: &Trial, queue: &str, paused: Option<bool>) {
+        let change = QueueChange {
+            name: name(queue),
+            settings: QueueSettings {
+                paused,
+                ..QueueSettings::default()
+            },
+            if_version: None,
+        };
+        // Of other versions, since lives share a store.
+        let theirs = trial.store().set_queues(vec![change.clone()]).await;
+        done("set_queues", theirs);
+        done("set_queues", self.reference.set_queues(vec![change]).await);
+    }
+
     /// Closes and opens the store on trial. Its node's attempts die with it; pulled ones are
     /// handed back before, since a store may honour their leases longer after a start.
     async fn reopen(&mut self, trial: &mut Trial) {
@@ -448,6 +470,9 @@ impl Life {
             };
             self.apply(trial, &[cancel, give_up(&job, trial.now())])
                 .await;
+        }
+        for queue in ["q", "r"] {
+            self.set_paused(trial, queue, None).await;
         }
         trial.advance(Duration::from_hours(1));
         self.prune(trial).await;

@@ -8,13 +8,13 @@
 
 mod jobs;
 mod told;
-
 use super::{
-    Applied, Change, Claimed, Counts, Deleted, Filter, Found, History, Listing, NewJob, Overdue,
-    Page, Store, StoreError, Want,
+    Applied, Change, Claimed, Counts, Deleted, Filter, Found, History, KeptQueue, Listing, NewJob,
+    Overdue, Page, QueueChange, QueueSet, Store, StoreError, Want,
 };
 use crate::clock::Clock;
-use anteroom_core::{EventId, Job, JobId, Payload};
+use anteroom_core::{EventId, Job, JobId, Payload, QueueDefaults};
+mod queues;
 use async_trait::async_trait;
 use jobs::Jobs;
 use std::sync::{Mutex, MutexGuard};
@@ -149,6 +149,25 @@ impl Store for MemoryStore {
     async fn counts(&self) -> Result<Vec<Counts>, StoreError> {
         let now = self.clock.now();
         self.with(|jobs| jobs.counts(now))
+    }
+
+    async fn queues(&self) -> Result<Vec<KeptQueue>, StoreError> {
+        self.with(|jobs| jobs.queues.all())
+    }
+
+    async fn set_queues(&self, changes: Vec<QueueChange>) -> Result<Vec<QueueSet>, StoreError> {
+        let set = self.with(|jobs| {
+            let each = changes.into_iter();
+            each.map(|change| jobs.queues.set(change)).collect()
+        })?;
+        self.changed.notify_waiters();
+        Ok(set)
+    }
+
+    async fn configure_queues(&self, defaults: QueueDefaults) -> Result<(), StoreError> {
+        self.with(|jobs| jobs.queues.defaults = defaults)?;
+        self.changed.notify_waiters();
+        Ok(())
     }
 
     /// Waits for ever: memory does not fail.

@@ -18,6 +18,7 @@ mod lock;
 mod open;
 mod operation;
 mod order;
+mod queues;
 mod read;
 mod rows;
 mod schema;
@@ -31,10 +32,10 @@ pub use fault::OpenError;
 
 use crate::clock::Clock;
 use crate::store::{
-    Applied, Change, Claimed, Counts, Deleted, Filter, Found, History, Listing, NewJob, Overdue,
-    Page, Store, StoreError, Want,
+    Applied, Change, Claimed, Counts, Deleted, Filter, Found, History, KeptQueue, Listing, NewJob,
+    Overdue, Page, QueueChange, QueueSet, Store, StoreError, Want,
 };
-use anteroom_core::{EventId, Job, JobId, Payload};
+use anteroom_core::{EventId, Job, JobId, Payload, QueueDefaults};
 use async_trait::async_trait;
 use operation::{Delivery, Operation, Parked, Reply};
 use read::Question;
@@ -247,6 +248,21 @@ impl Store for SqliteStore {
 
     async fn counts(&self) -> Result<Vec<Counts>, StoreError> {
         self.write(Operation::Counts).await
+    }
+
+    async fn queues(&self) -> Result<Vec<KeptQueue>, StoreError> {
+        self.write(Operation::Queues).await
+    }
+
+    async fn set_queues(&self, changes: Vec<QueueChange>) -> Result<Vec<QueueSet>, StoreError> {
+        self.write(|reply| Operation::SetQueues(changes, reply))
+            .await
+    }
+
+    async fn configure_queues(&self, defaults: QueueDefaults) -> Result<(), StoreError> {
+        let defaults = Box::new(defaults);
+        self.write(|reply| Operation::ConfigureQueues(defaults, reply))
+            .await
     }
 
     async fn failed(&self) -> StoreError {

@@ -5,16 +5,20 @@
 
 use anteroom::clock::Clock;
 use anteroom::contract::{self, StoreUnderTest, Trial};
-use anteroom::core::{Event, EventId, HandBack, Happened, Job, JobId, Payload, Reports, Retry};
-use anteroom::core::{Failure, FailureKind};
+use anteroom::core::{
+    Event, EventId, Failure, FailureKind, HandBack, Happened, Job, JobId, Name, Payload,
+    QueueDefaults, Reports, Retry,
+};
 use anteroom::store::memory::MemoryStore;
 use anteroom::store::{
-    Applied, Change, Claimed, Counts, Deleted, Filter, Found, History, Listing, NewJob, Overdue,
-    Page, Refused, Store, StoreError, Want,
+    Applied, Change, Claimed, Counts, Deleted, Filter, Found, History, KeptQueue, Listing, NewJob,
+    Overdue, Page, QueueChange, QueueSet, Refused, Store, StoreError, Want,
 };
 use async_trait::async_trait;
+use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 
 /// What is wrong with a store.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -38,6 +42,13 @@ enum Fault {
     HistoryCutShort,
     DeletedIsUnknown,
     OpenAfterClose,
+    PauseIgnored,
+    PauseMissesWaitingClaims,
+    HoldIgnored,
+    DepthIgnored,
+    DepthOfEachInsert,
+    QueueVersionIgnored,
+    OldestReadyUntold,
 }
 
 /// Fails unless `case` passes over a good store and not over one with `fault`.
@@ -164,6 +175,46 @@ fn a_store_that_goes_on_after_close_is_caught() {
 }
 
 #[test]
+fn a_store_that_ignores_a_pause_is_caught() {
+    let case = contract::queues::a_paused_queue_takes_jobs_and_gives_none;
+    is_caught(Fault::PauseIgnored, &case);
+    let case = contract::queues::running_jobs_of_a_paused_queue_go_on;
+    is_caught(Fault::PauseIgnored, &case);
+    let case = contract::queues::a_waiting_claim_gets_nothing_paused_and_is_woken_by_a_resume;
+    is_caught(Fault::PauseIgnored, &case);
+    is_caught(Fault::PauseMissesWaitingClaims, &case);
+}
+
+#[test]
+fn a_store_that_ignores_a_hold_is_caught() {
+    let case = contract::queues::a_hold_pauses_every_queue_until_it_is_released;
+    is_caught(Fault::HoldIgnored, &case);
+}
+
+#[test]
+fn a_store_that_ignores_the_depth_of_a_queue_is_caught() {
+    let case = contract::queues::a_full_queue_takes_no_more_jobs;
+    is_caught(Fault::DepthIgnored, &case);
+    let case = contract::queues::a_limit_holds_under_submits_at_once;
+    is_caught(Fault::DepthIgnored, &case);
+    is_caught(Fault::DepthOfEachInsert, &case);
+}
+
+#[test]
+fn a_store_that_ignores_the_version_of_a_queue_is_caught() {
+    let case = contract::queues::a_change_of_another_version_of_a_queue_is_refused;
+    is_caught(Fault::QueueVersionIgnored, &case);
+    let case = contract::queues::of_several_changes_of_a_queue_at_once_one_is_made;
+    is_caught(Fault::QueueVersionIgnored, &case);
+}
+
+#[test]
+fn a_store_that_does_not_tell_of_the_oldest_ready_job_is_caught() {
+    let case = contract::queues::counts_tell_of_the_oldest_ready_job;
+    is_caught(Fault::OldestReadyUntold, &case);
+}
+
+#[test]
 fn random_lives_catch_what_they_are_not_about() {
     for fault in [
         Fault::FenceIgnored,
@@ -181,6 +232,8 @@ fn random_lives_catch_what_they_are_not_about() {
         Fault::StatesForgotten,
         Fault::HistoryCutShort,
         Fault::DeletedIsUnknown,
+        Fault::PauseIgnored,
+        Fault::OldestReadyUntold,
     ] {
         is_caught(
             fault,
@@ -199,6 +252,9 @@ impl StoreUnderTest for Broken {
         Arc::new(BrokenStore {
             store: MemoryStore::new(clock),
             fault: self.0,
+            paused: Mutex::default(),
+            depth: Mutex::default(),
+            looked: AtomicUsize::new(0),
         })
     }
 }
@@ -207,6 +263,12 @@ impl StoreUnderTest for Broken {
 struct BrokenStore {
     store: MemoryStore,
     fault: Fault,
+    /// The queues that the store itself does not know are paused.
+    paused: Mutex<BTreeSet<Name>>,
+    /// The one limit of a depth that the store itself does not know.
+    depth: Mutex<Option<(Name, u64)>>,
+    /// Inserts that have looked whether there is room.
+    looked: AtomicUsize,
 }
 
 impl BrokenStore {
@@ -266,6 +328,54 @@ impl BrokenStore {
         })
     }
 
+    /// Alters what is set for a queue on its way to the store.
+    fn alter_queue(&self, change: &mut QueueChange) {
+        let settings = &mut change.settings;
+        if self.has(Fault::PauseIgnored) {
+            settings.paused = None;
+        }
+        if self.has(Fault::PauseMissesWaitingClaims) {
+            let mut paused = self.paused.lock().unwrap();
+            if settings.paused.take() == Some(true) {
+                paused.insert(change.name.clone());
+            } else {
+                paused.remove(&change.name);
+            }
+        }
+        if self.has(Fault::DepthIgnored) {
+            settings.max_depth = None;
+        }
+        if self.has(Fault::DepthOfEachInsert) {
+            let depth = settings.max_depth.take();
+            *self.depth.lock().unwrap() = depth.map(|depth| (change.name.clone(), depth));
+        }
+        if self.has(Fault::QueueVersionIgnored) {
+            change.if_version = None;
+        }
+    }
+
+    /// Looks whether there is room, as if nobody else would look before it is taken.
+    async fn check_depth(&self, jobs: &[NewJob]) -> Result<(), StoreError> {
+        let Some((queue, limit)) = self.depth.lock().unwrap().clone() else {
+            return Ok(());
+        };
+        let counts = self.store.counts().await?;
+        let waiting = counts.iter().map(|of| of.scheduled + of.ready).sum();
+        if waiting + jobs.len() as u64 > limit {
+            return Err(StoreError::QueueFull {
+                queue,
+                waiting,
+                limit,
+            });
+        }
+        // As many as overfill it, so that it is certain that they do.
+        self.looked.fetch_add(1, Ordering::SeqCst);
+        while self.looked.load(Ordering::SeqCst) as u64 <= limit {
+            tokio::task::yield_now().await;
+        }
+        Ok(())
+    }
+
     fn without_gone<T>(&self, found: Found<T>) -> Found<T> {
         match found {
             Found::Gone if self.has(Fault::DeletedIsUnknown) => Found::Unknown,
@@ -292,12 +402,16 @@ impl Store for BrokenStore {
             tokio::task::yield_now().await;
             return self.store.insert(rest).await;
         }
+        self.check_depth(&jobs).await?;
         self.store.insert(jobs).await
     }
 
     async fn claim(&self, mut want: Want) -> Result<Vec<Claimed>, StoreError> {
         if self.has(Fault::ClaimDoesNotWait) {
             want.wait = std::time::Duration::ZERO;
+        }
+        if want.wait.is_zero() && !self.paused.lock().unwrap().is_empty() {
+            return Ok(Vec::new());
         }
         if self.has(Fault::ClaimOverItsLimit) {
             want.limit += 1;
@@ -388,7 +502,31 @@ impl Store for BrokenStore {
     }
 
     async fn counts(&self) -> Result<Vec<Counts>, StoreError> {
-        self.store.counts().await
+        let mut counts = self.store.counts().await?;
+        if self.has(Fault::OldestReadyUntold) {
+            for of in &mut counts {
+                of.oldest_ready = None;
+            }
+        }
+        Ok(counts)
+    }
+
+    async fn queues(&self) -> Result<Vec<KeptQueue>, StoreError> {
+        self.store.queues().await
+    }
+
+    async fn set_queues(&self, mut changes: Vec<QueueChange>) -> Result<Vec<QueueSet>, StoreError> {
+        for change in &mut changes {
+            self.alter_queue(change);
+        }
+        self.store.set_queues(changes).await
+    }
+
+    async fn configure_queues(&self, mut defaults: QueueDefaults) -> Result<(), StoreError> {
+        if self.has(Fault::HoldIgnored) {
+            defaults.hold = false;
+        }
+        self.store.configure_queues(defaults).await
     }
 
     async fn failed(&self) -> StoreError {

@@ -2,11 +2,11 @@
 
 use crate::harness::START;
 use anteroom::clock::Clock;
-use anteroom::core::{EventId, Job, JobId, Payload};
+use anteroom::core::{EventId, Job, JobId, Payload, QueueDefaults};
 use anteroom::store::memory::MemoryStore;
 use anteroom::store::{
-    Applied, Change, Claimed, Counts, Deleted, Filter, Found, History, Listing, NewJob, Overdue,
-    Page, Store, StoreError, Want,
+    Applied, Change, Claimed, Counts, Deleted, Filter, Found, History, KeptQueue, Listing, NewJob,
+    Overdue, Page, QueueChange, QueueSet, Store, StoreError, Want,
 };
 use async_trait::async_trait;
 use std::sync::Arc;
@@ -112,6 +112,19 @@ impl Store for FailingStore {
 
     async fn counts(&self) -> Result<Vec<Counts>, StoreError> {
         self.inner.counts().await
+    }
+
+    async fn queues(&self) -> Result<Vec<KeptQueue>, StoreError> {
+        self.inner.queues().await
+    }
+
+    async fn set_queues(&self, changes: Vec<QueueChange>) -> Result<Vec<QueueSet>, StoreError> {
+        self.check()?;
+        self.inner.set_queues(changes).await
+    }
+
+    async fn configure_queues(&self, defaults: QueueDefaults) -> Result<(), StoreError> {
+        self.inner.configure_queues(defaults).await
     }
 
     async fn failed(&self) -> StoreError {

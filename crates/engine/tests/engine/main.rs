@@ -7,6 +7,7 @@ mod broken_stores;
 mod failing_store;
 mod harness;
 mod path;
+mod queues;
 mod stopping;
 #[cfg(feature = "contract")]
 mod store_contract;

@@ -7,10 +7,11 @@ use super::super::{
     Applied, Change, Claimed, Counts, Cursor, Deleted, Filter, Found, Listing, NewJob, Overdue,
     OverdueReason, Page, Refused, StoreError, Want,
 };
+use super::queues::Queues;
 use super::told::Told;
 use anteroom_core::limits::{GONE_JOBS_MAX, GONE_KEPT, PAGE_LOOKED_AT_MAX, PRIORITY_MAX};
 use anteroom_core::{
-    ClaimNumber, Event, Job, JobId, Payload, ShownState, State, Timestamp, transition,
+    ClaimNumber, Event, Job, JobId, Name, Payload, ShownState, State, Timestamp, transition,
 };
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
@@ -47,6 +48,7 @@ pub(super) struct Jobs {
     expiring: BTreeSet<Timer>,
     gone: Gone,
     last_claim: ClaimNumber,
+    pub(super) queues: Queues,
 }
 
 impl Jobs {
@@ -59,6 +61,7 @@ impl Jobs {
             expiring: BTreeSet::new(),
             gone: Gone::default(),
             last_claim: ClaimNumber::first_of_opening(1),
+            queues: Queues::default(),
         }
     }
 
@@ -70,6 +73,7 @@ impl Jobs {
                 return Err(StoreError::Exists { id });
             }
         }
+        self.check_depths(&jobs)?;
         for NewJob {
             spec,
             status,
@@ -99,6 +103,30 @@ impl Jobs {
         Ok(())
     }
 
+    /// Refuses jobs if more would wait in a queue than may.
+    fn check_depths(&self, jobs: &[NewJob]) -> Result<(), StoreError> {
+        let mut more: BTreeMap<&Name, u64> = BTreeMap::new();
+        for job in jobs {
+            *more.entry(&job.spec.queue).or_default() += 1;
+        }
+        for (queue, more) in more {
+            let Some(limit) = self.queues.rule(queue).max_depth else {
+                continue;
+            };
+            let in_queue = |id: &&JobId| self.entries[*id].job.spec.queue == *queue;
+            let waiting = self.waiting.values().filter(in_queue).count() as u64;
+            if waiting + more > limit {
+                let queue = queue.clone();
+                return Err(StoreError::QueueFull {
+                    queue,
+                    waiting,
+                    limit,
+                });
+            }
+        }
+        Ok(())
+    }
+
     fn free_key(&self, wanted: i64) -> i64 {
         let mut key = wanted;
         while self.by_key.contains_key(&key) {
@@ -117,6 +145,7 @@ impl Jobs {
             })
             .map(|(_, id)| *id)
             .filter(|id| self.entries[id].is_wanted(want) && !self.entries[id].is_too_late(now))
+            .filter(|id| !self.queues.rule(&self.entries[id].job.spec.queue).paused)
             .take(want.limit)
             .collect();
         for id in due {
@@ -251,10 +280,16 @@ impl Jobs {
                 scheduled: 0,
                 ready: 0,
                 running: 0,
+                oldest_ready: None,
             });
             match shown {
                 ShownState::Scheduled => of.scheduled += 1,
-                ShownState::Ready => of.ready += 1,
+                ShownState::Ready => {
+                    let run_at = job.status.run_at;
+                    let oldest = of.oldest_ready.unwrap_or(run_at);
+                    of.oldest_ready = Some(oldest.min(run_at));
+                    of.ready += 1;
+                }
                 ShownState::Running => of.running += 1,
                 ShownState::Succeeded | ShownState::Failed | ShownState::Cancelled => {}
             }

@@ -24,6 +24,9 @@ use std::sync::Arc;
 impl Writer<'_> {
     /// Inserts jobs, all or none. The inner error says why it will not take one of them.
     pub(super) fn insert(&mut self, jobs: Vec<NewJob>) -> Result<Result<(), StoreError>, Fault> {
+        if let Some(refusal) = self.order.full_queue(&jobs) {
+            return Ok(Err(refusal));
+        }
         self.begin()?;
         let mut inserted = Vec::with_capacity(jobs.len());
         for job in jobs {
@@ -349,14 +352,20 @@ impl Writer<'_> {
 
     /// Counts the unfinished jobs.
     pub(super) fn counts(&self) -> Vec<Counts> {
+        let mut oldest = self.order.oldest_ready();
         let tally = self.order.tally().into_iter();
         tally
-            .map(|((task, queue), [scheduled, ready, running])| Counts {
-                task,
-                queue,
-                scheduled,
-                ready,
-                running,
+            .map(|(key, [scheduled, ready, running])| {
+                let oldest_ready = oldest.remove(&key);
+                let (task, queue) = key;
+                Counts {
+                    task,
+                    queue,
+                    scheduled,
+                    ready,
+                    running,
+                    oldest_ready,
+                }
             })
             .collect()
     }

@@ -1,8 +1,11 @@
 //! What the writer is asked to do, and how it answers.
 
 use super::shared::{Entered, Shared};
-use crate::store::{Applied, Change, Claimed, Counts, Deleted, NewJob, Overdue, StoreError, Want};
-use anteroom_core::{ClaimNumber, JobId, Timestamp};
+use crate::store::{
+    Applied, Change, Claimed, Counts, Deleted, KeptQueue, NewJob, Overdue, QueueChange, QueueSet,
+    StoreError, Want,
+};
+use anteroom_core::{ClaimNumber, JobId, QueueDefaults, Timestamp};
 use std::fmt;
 use std::sync::Arc;
 use tokio::sync::oneshot;
@@ -22,6 +25,9 @@ pub(super) enum Operation {
     Prune(usize, Reply<Pruned>),
     Delete(JobId, Option<u64>, Reply<Deleted>),
     Counts(Reply<Vec<Counts>>),
+    Queues(Reply<Vec<KeptQueue>>),
+    SetQueues(Vec<QueueChange>, Reply<Vec<QueueSet>>),
+    ConfigureQueues(Box<QueueDefaults>, Reply<()>),
     /// The clock was moved, or the store failed.
     LookAgain,
     /// Lets a test do something with the connection.
@@ -66,7 +72,9 @@ impl Operation {
             }
             Self::HandBack(claims) => (claims.len(), 0),
             Self::Prune(limit, _) => (*limit, 0),
+            Self::SetQueues(changes, _) => (changes.len(), 0),
             Self::Claim(_) | Self::Overdue(..) | Self::Delete(..) | Self::Counts(_) => (1, 0),
+            Self::Queues(_) | Self::ConfigureQueues(..) => (1, 0),
             Self::LookAgain | Self::Close(..) => (0, 0),
             #[cfg(test)]
             Self::Meddle(..) => (0, 0),
@@ -84,6 +92,9 @@ impl Operation {
             Self::Prune(_, reply) => reply.send(Err(error)).is_err(),
             Self::Delete(_, _, reply) => reply.send(Err(error)).is_err(),
             Self::Counts(reply) => reply.send(Err(error)).is_err(),
+            Self::Queues(reply) => reply.send(Err(error)).is_err(),
+            Self::SetQueues(_, reply) => reply.send(Err(error)).is_err(),
+            Self::ConfigureQueues(_, reply) => reply.send(Err(error)).is_err(),
             Self::HandBack(_) | Self::LookAgain | Self::Close(..) => true,
             #[cfg(test)]
             Self::Meddle(..) => true,

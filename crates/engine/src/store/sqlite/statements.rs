@@ -38,6 +38,7 @@ pub(super) struct Statements<'c> {
     pub(super) expired: Statement<'c>,
     pub(super) forget_gone_until: Statement<'c>,
     pub(super) forget_oldest_gone: Statement<'c>,
+    pub(super) put_queue: Statement<'c>,
     pub(super) log_frames: Statement<'c>,
     pub(super) checkpoint: Statement<'c>,
     pub(super) restart_log: Statement<'c>,
@@ -103,6 +104,11 @@ impl<'c> Statements<'c> {
             )?,
             forget_oldest_gone: db.prepare(
                 "DELETE FROM gone WHERE id IN (SELECT id FROM gone ORDER BY at LIMIT ?1)",
+            )?,
+            put_queue: db.prepare(
+                "INSERT INTO queue (name, version, paused, max_depth) VALUES (?1, ?2, ?3, ?4) \
+                 ON CONFLICT (name) DO UPDATE SET version = excluded.version, \
+                 paused = excluded.paused, max_depth = excluded.max_depth",
             )?,
             log_frames: db.prepare("PRAGMA wal_checkpoint(NOOP)")?,
             checkpoint: db.prepare("PRAGMA wal_checkpoint(PASSIVE)")?,

@@ -2,6 +2,7 @@
 
 mod faults;
 mod opening;
+mod queues;
 mod returning;
 mod surviving;
 

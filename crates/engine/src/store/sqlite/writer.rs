@@ -405,6 +405,16 @@ impl Writer<'_> {
                     answers.keep(reply, deleted)?;
                 }
                 Operation::Counts(reply) => answers.keep(reply, Ok(self.counts()))?,
+                Operation::Queues(reply) => answers.keep(reply, Ok(self.queues()))?,
+                Operation::SetQueues(changes, reply) => {
+                    let set = changes.into_iter().map(|change| self.set_queue(change));
+                    let set = set.collect();
+                    answers.keep(reply, set)?;
+                }
+                Operation::ConfigureQueues(defaults, reply) => {
+                    self.order.configure_queues(*defaults);
+                    answers.keep(reply, Ok(()))?;
+                }
                 Operation::LookAgain | Operation::Close(..) => {}
                 #[cfg(test)]
                 Operation::Meddle(how, done) => {
