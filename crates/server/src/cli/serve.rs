@@ -210,6 +210,7 @@ impl Http {
     fn start(config: &Config, engine: Engine, listener: TcpListener, address: SocketAddr) -> Self {
         let options = RouterOptions {
             max_buffered: config.max_buffered,
+            ..RouterOptions::default()
         };
         let guard = Guard {
             is_loopback: address.ip().to_canonical().is_loopback(),

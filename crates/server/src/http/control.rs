@@ -15,7 +15,7 @@ use http::{HeaderMap, HeaderValue, StatusCode, header};
 
 /// `POST /v1/jobs/{id}/cancel`: 200 when that is final, 202 when an attempt is told to stop.
 pub(crate) async fn cancel(Shared(app): Shared<App>, call: Call) -> Result<Response, Problem> {
-    let id = call.job_id()?;
+    let id = call.job_id(&app).await?;
     call.no_query()?;
     let if_version = expected_version(&app, call.headers(), id).await?;
     let job = match app.engine.cancel(id, if_version).await? {
@@ -38,7 +38,7 @@ pub(crate) async fn cancel(Shared(app): Shared<App>, call: Call) -> Result<Respo
 
 /// `POST /v1/jobs/{id}/retry`: 202; the job is ready, its attempts start over.
 pub(crate) async fn retry(Shared(app): Shared<App>, call: Call) -> Result<Response, Problem> {
-    let id = call.job_id()?;
+    let id = call.job_id(&app).await?;
     call.no_query()?;
     let if_version = expected_version(&app, call.headers(), id).await?;
     match app.engine.retry(id, if_version).await? {
@@ -52,7 +52,7 @@ pub(crate) async fn retry(Shared(app): Shared<App>, call: Call) -> Result<Respon
 
 /// `DELETE /v1/jobs/{id}`: 204; the job is gone with its input and result.
 pub(crate) async fn delete(Shared(app): Shared<App>, call: Call) -> Result<Response, Problem> {
-    let id = call.job_id()?;
+    let id = call.job_id(&app).await?;
     call.no_query()?;
     let if_version = expected_version(&app, call.headers(), id).await?;
     match app.engine.delete(id, if_version).await? {

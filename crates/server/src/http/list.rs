@@ -1,6 +1,7 @@
 //! Listing jobs: `GET /v1/jobs`, a page at a time.
 
 use super::App;
+use super::access::Access;
 use super::call::Call;
 use super::problem::Problem;
 use super::query::Query;
@@ -23,7 +24,7 @@ struct PageView<'a> {
 
 /// `GET /v1/jobs`: jobs that match the filters, newest first.
 pub(crate) async fn list(Shared(app): Shared<App>, call: Call) -> Result<Response, Problem> {
-    let (filter, page) = read_filter(call.query())?;
+    let (filter, page) = read_filter(call.query(), call.access())?;
     let mut listing = app.engine.store().list(&filter, page).await?;
     for job in &mut listing.jobs {
         fill_in_error(&app, job).await?;
@@ -66,7 +67,7 @@ async fn fill_in_error(app: &App, job: &mut Job) -> Result<(), Problem> {
     Ok(())
 }
 
-fn read_filter(mut query: Query) -> Result<(Filter, Page), Problem> {
+fn read_filter(mut query: Query, access: &Access) -> Result<(Filter, Page), Problem> {
     let task = query.value("task", Name::new);
     let queue = query.value("queue", Name::new);
     let group = query.value("group", Label::new);
@@ -78,7 +79,7 @@ fn read_filter(mut query: Query) -> Result<(Filter, Page), Problem> {
     let after = query.value("page_token", cursor);
     query.finish()?;
     let filter = Filter {
-        tasks_allowed: None,
+        tasks_allowed: access.tasks().map(<[Name]>::to_vec),
         task,
         queue,
         group,

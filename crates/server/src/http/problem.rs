@@ -71,6 +71,12 @@ pub enum Kind {
     StoreUnavailable,
     /// Too much is on its way to the store.
     Overloaded,
+    /// There is no token, or none that is known.
+    Unauthorized,
+    /// The token does not cover it.
+    Forbidden,
+    /// The token's rate is used up.
+    RateLimited,
     /// The request comes from a foreign page.
     CrossSite,
     /// This version cannot do it.
@@ -83,7 +89,7 @@ pub enum Kind {
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 30] = [
+    pub const ALL: [Self; 33] = [
         Self::UnknownTask,
         Self::UnknownQueue,
         Self::UnknownJob,
@@ -110,6 +116,9 @@ impl Kind {
         Self::Draining,
         Self::StoreUnavailable,
         Self::Overloaded,
+        Self::Unauthorized,
+        Self::Forbidden,
+        Self::RateLimited,
         Self::CrossSite,
         Self::NotSupported,
         Self::RequestTimeout,
@@ -163,6 +172,9 @@ impl Kind {
             Self::Draining => ("draining", 503, "The server is shutting down"),
             Self::StoreUnavailable => ("store-unavailable", 503, "The store is unavailable"),
             Self::Overloaded => ("overloaded", 503, "The server is overloaded"),
+            Self::Unauthorized => ("unauthorized", 401, "A token is needed"),
+            Self::Forbidden => ("forbidden", 403, "The token does not cover this"),
+            Self::RateLimited => ("rate-limited", 429, "The rate is used up"),
             Self::CrossSite => ("cross-site", 403, "Requests of other sites are refused"),
             Self::NotSupported => ("not-supported", 501, "This version cannot do that"),
             Self::RequestTimeout => ("request-timeout", 408, "The request came too slowly"),

@@ -29,7 +29,7 @@ const INPUT_TAG: &str = "\"input\"";
 
 /// `GET /v1/jobs/{id}`: the job; with a wait, once it is done or differs from what was seen.
 pub(crate) async fn job(Shared(app): Shared<App>, call: Call) -> Result<Response, Problem> {
-    let id = call.job_id()?;
+    let id = call.job_id(&app).await?;
     let mut query = call.query();
     let include = query.text("include");
     query.finish()?;
@@ -91,7 +91,7 @@ async fn wait_for(
 
 /// `GET /v1/jobs/{id}/result`: the raw result; until it is there, the job.
 pub(crate) async fn result(Shared(app): Shared<App>, call: Call) -> Result<Response, Problem> {
-    let id = call.job_id()?;
+    let id = call.job_id(&app).await?;
     call.no_query()?;
     let prefer = Prefer::of(call.headers());
     // What is wrong is seen after the wait, and may have come about during it.
@@ -128,7 +128,7 @@ async fn awaited_result(
 
 /// `GET /v1/jobs/{id}/input`: the raw input.
 pub(crate) async fn input(Shared(app): Shared<App>, call: Call) -> Result<Response, Problem> {
-    let id = call.job_id()?;
+    let id = call.job_id(&app).await?;
     call.no_query()?;
     let input = here(id, app.engine.store().input(id).await)?;
     let answer = Answer::new(call.mount, Prefer::default());

@@ -1,6 +1,7 @@
 //! Handing a job in: `POST /v1/tasks/{task}/jobs` and `…/call`.
 
 use super::App;
+use super::access::Scope;
 use super::body::{self, Room};
 use super::call::Call;
 use super::limits::CALL_WAIT_DEFAULT;
@@ -109,7 +110,9 @@ async fn take_apart(
     call: Call,
     prefer: Prefer,
 ) -> Result<(Answer, Submission, Room), Problem> {
-    let task = known_task(app, &call.segment(2))?;
+    let name = call.segment(2);
+    call.access().check_task(&name, Scope::Submit)?;
+    let task = known_task(app, &name)?;
     let mut submission = Submission::new(task, nothing());
     read_options(&mut submission, call.query(), app.engine.clock().now())?;
     refuse_unsupported(call.headers())?;

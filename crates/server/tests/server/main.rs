@@ -6,6 +6,7 @@
 
 mod browsers;
 mod harness;
+mod http_access;
 mod http_connections;
 mod http_control;
 mod http_errors;

@@ -8,6 +8,8 @@
 mod browsers;
 #[path = "../server/harness.rs"]
 mod harness;
+#[path = "../server/http_access.rs"]
+mod http_access;
 #[path = "../server/http_connections.rs"]
 mod http_connections;
 #[path = "../server/http_control.rs"]
