@@ -25,9 +25,9 @@ use std::fmt;
 use std::time::Duration;
 
 /// Lives led with seeds that are always the same.
-const FIXED_SEEDS: u64 = 3;
+const FIXED_SEEDS: u64 = 4;
 /// Things that happen in one life.
-const STEPS: usize = 300;
+const STEPS: usize = 400;
 /// More than a life has jobs.
 const ALL: usize = 100_000;
 
@@ -211,7 +211,7 @@ impl Life {
         let (mut id, when) = held.copied().unwrap_or((trial.new_job().spec.id, 0));
         let span = random_span(random);
         let until = trial.now().after(span);
-        let kind = random.u8(0..12);
+        let kind = random.u8(0..14);
         if kind >= 9 {
             id = random.choice(&self.jobs).copied().unwrap_or(id);
         }

@@ -219,10 +219,7 @@ impl Jobs {
             last = *key;
             let job = &self.entries[id].job;
             if filter.matches(&job.spec, &job.status, now) {
-                listing.jobs.push(Job {
-                    errors: Vec::new(),
-                    ..job.clone()
-                });
+                listing.jobs.push(listed(job));
             }
             if listing.jobs.len() >= page.size {
                 break;
@@ -301,6 +298,18 @@ impl Jobs {
     }
 }
 
+/// Returns a job as it is in a list: with the last error of one that failed, and no other.
+fn listed(job: &Job) -> Job {
+    let failed = job.status.state == State::Failed;
+    let last = job.errors.last().filter(|_| failed);
+    Job {
+        spec: job.spec.clone(),
+        status: job.status,
+        errors: last.cloned().into_iter().collect(),
+        result: job.result.clone(),
+    }
+}
+
 /// The greatest id there can be: the end of a range of timers.
 const LAST_ID: JobId = JobId::from_bytes([0xff; 16]);
 
@@ -327,6 +336,9 @@ impl Entry {
         let next = transition(&job.status, &change.event, now)
             .map_err(|rejected| Refused::Rejected(rejected, Box::new(job.clone())))?;
         job.status = next.status;
+        if let Event::Amended { amendment } = &change.event {
+            amendment.amend(Arc::make_mut(&mut job.spec));
+        }
         if let Some(error) = next.error {
             job.push_error(error);
         }

@@ -14,7 +14,9 @@ use crate::store::{
     StoreError, Want,
 };
 use anteroom_core::limits::{ERRORS_MAX, GONE_JOBS_MAX, GONE_KEPT};
-use anteroom_core::{Event, Job, JobId, Next, Payload, Spec, State, Status, Timestamp, transition};
+use anteroom_core::{
+    Amendment, Event, Job, JobId, Next, Payload, Spec, State, Status, Timestamp, transition,
+};
 use rusqlite::{ErrorCode, OptionalExtension, params};
 use std::sync::Arc;
 
@@ -182,7 +184,13 @@ impl Writer<'_> {
             return Ok(Err(Refused::VersionDiffers(Box::new(self.whole(job)?))));
         }
         match transition(&job.status, &change.event, self.now) {
-            Ok(next) => Ok(Ok(self.write(job, next, change.result.as_ref())?)),
+            Ok(next) => {
+                let job = match &change.event {
+                    Event::Amended { amendment } => self.amend(job, &next.status, amendment)?,
+                    _ => self.write(job, next, change.result.as_ref())?,
+                };
+                Ok(Ok(job))
+            }
             Err(rejected) => {
                 let job = Box::new(self.whole(job)?);
                 Ok(Err(Refused::Rejected(rejected, job)))
@@ -234,6 +242,30 @@ impl Writer<'_> {
             status: after,
             errors,
             result: result.map(Payload::info),
+            ..job
+        })
+    }
+
+    /// Writes what its owner changed of a waiting job, and moves it to where it waits then.
+    fn amend(&mut self, job: Stored, after: &Status, amendment: &Amendment) -> Result<Job, Fault> {
+        let (seq, before) = (job.seq, job.status);
+        if amendment.is_empty() {
+            return self.whole(job);
+        }
+        self.begin()?;
+        let mut spec = Spec::clone(&job.spec);
+        amendment.amend(&mut spec);
+        self.sql.update_live(seq, after, job.errors, self.now)?;
+        if amendment.changes_spec() {
+            self.sql.amend(seq, &spec)?;
+        }
+        let from = waiting(self, seq, &job.spec, &before);
+        self.order.displace(from);
+        let to = waiting(self, seq, &spec, after);
+        self.order.place(to);
+        self.whole(Stored {
+            spec: Arc::new(spec),
+            status: *after,
             ..job
         })
     }
