@@ -11,6 +11,7 @@ pub mod problem;
 pub mod serve;
 
 mod body;
+mod bulk;
 mod call;
 mod conditional;
 mod connection;
@@ -20,6 +21,7 @@ mod health;
 mod list;
 mod outage;
 mod pages;
+mod patch;
 mod prefer;
 mod query;
 mod read;
@@ -71,8 +73,13 @@ pub fn router(engine: Engine, options: &RouterOptions) -> Router {
         .route("/v1/tasks/{task}", get(tasks::one))
         .route("/v1/tasks/{task}/jobs", post(submit::submit))
         .route("/v1/tasks/{task}/call", post(submit::call))
-        .route("/v1/jobs", get(list::list))
-        .route("/v1/jobs/{id}", get(read::job).delete(control::delete))
+        .route("/v1/jobs", get(list::list).delete(bulk::delete))
+        .route("/v1/jobs/cancel", post(bulk::cancel))
+        .route("/v1/jobs/retry", post(bulk::retry))
+        .route(
+            "/v1/jobs/{id}",
+            get(read::job).patch(patch::patch).delete(control::delete),
+        )
         .route("/v1/jobs/{id}/result", get(read::result))
         .route("/v1/jobs/{id}/input", get(read::input))
         .route("/v1/jobs/{id}/cancel", post(control::cancel))
