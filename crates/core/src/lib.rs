@@ -37,8 +37,8 @@ mod time;
 pub use history::{EventId, EventPart, Happened, JobEvent, MalformedEventId, StateEvent};
 pub use id::{ClaimNumber, JobId, MalformedId};
 pub use job::{
-    AttemptError, Failure, FailureKind, Job, Payload, PayloadInfo, Priority, PriorityOutOfRange,
-    Spec,
+    Amendment, AttemptError, Failure, FailureKind, Job, Payload, PayloadInfo, Priority,
+    PriorityOutOfRange, Spec,
 };
 pub use lifecycle::{
     Event, HandBack, Lease, Next, Rejected, Retry, ShownState, State, Status, transition,

@@ -112,6 +112,21 @@ pub const STORE_QUEUE_MAX: usize = 65_536;
 /// Jobs that one pass of upkeep (rescue, purge) changes in a commit: submits go in between.
 pub const UPKEEP_JOBS_MAX: usize = 2_000;
 
+/// Matches that a bulk call (cancel, retry or delete all that match) takes before it says that
+/// there are more, so that its answer comes while somebody waits for it.
+pub const BULK_MATCHES_MAX: usize = 10_000;
+/// How long a bulk call goes on before it says so, for the same reason.
+pub const BULK_TIME_MAX: Duration = Duration::from_secs(5);
+/// Jobs that a bulk call changes in a commit: submits go in between.
+pub const BULK_JOBS_MAX: usize = 500;
+/// Times that a bulk call looks again at a job that changed under its hands.
+pub const BULK_TRIES_MAX: usize = 5;
+/// Retries in bulk that were cut short and are remembered, so that what fails again while they are
+/// repeated is not retried for ever.
+pub const BULK_RETRIES_MAX: usize = 100;
+/// How long they are remembered: whoever repeats one does so at once.
+pub const BULK_RETRIES_KEPT: Duration = Duration::from_mins(1);
+
 /// Jobs on a page that names no size.
 pub const PAGE_SIZE_DEFAULT: usize = 50;
 /// Jobs on a page.

@@ -43,6 +43,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub mod amend;
 pub mod claim;
 pub mod fence;
 pub mod forget;
@@ -163,6 +164,16 @@ macro_rules! store_contract {
             settle::a_change_for_another_version_is_refused,
             settle::changes_happen_in_order_each_on_its_own,
 
+            amend::an_amendment_changes_what_it_names,
+            amend::an_amendment_that_says_nothing_is_no_change,
+            amend::an_amended_job_is_claimed_where_it_was_moved,
+            amend::a_start_that_has_passed_means_at_once,
+            amend::a_waiting_claim_gets_a_job_that_was_amended,
+            amend::only_a_waiting_job_can_be_amended,
+            amend::an_amendment_that_comes_late_changes_nothing,
+            amend::lists_and_counts_follow_an_amendment,
+            amend::an_amendment_survives_a_reopen,
+
             overdue::leases_that_ran_out_are_overdue,
             overdue::deadlines_that_passed_are_overdue,
             overdue::a_deadline_is_met_by_beginning,
@@ -187,7 +198,7 @@ macro_rules! store_contract {
             history::a_history_goes_with_its_job,
             history::a_history_survives_a_reopen,
 
-            list::a_list_is_newest_first_and_without_errors,
+            list::a_list_is_newest_first_and_has_the_last_error_of_what_failed,
             list::a_list_shows_what_its_filter_names,
             list::pages_are_stable_while_jobs_come_and_go,
             list::a_page_looks_at_no_more_jobs_than_its_bound,
@@ -235,6 +246,7 @@ mod tests {
     #[test]
     fn the_macro_names_every_case() {
         let themes = [
+            ("amend", include_str!("contract/amend.rs")),
             ("claim", include_str!("contract/claim.rs")),
             ("fence", include_str!("contract/fence.rs")),
             ("forget", include_str!("contract/forget.rs")),

@@ -1,5 +1,6 @@
 //! The engine: what an embedder starts, calls and stops; and the list of the loops it runs.
 
+use crate::bulk::Retries;
 use crate::clock::Clock;
 use crate::notify::Notices;
 use crate::queues::Queues;
@@ -114,6 +115,7 @@ pub(crate) struct Shared {
     pub(crate) ids: IdSource,
     pub(crate) notices: Arc<Notices>,
     pub(crate) running: Arc<Running>,
+    pub(crate) retries: Retries,
     pub(crate) phases: Phases,
     /// Owns the attempts.
     pub(crate) attempts: TaskTracker,
@@ -168,6 +170,7 @@ impl Engine {
             ids: IdSource::after(newest_key(&*store).await?),
             notices: Arc::default(),
             running: Arc::default(),
+            retries: Retries::default(),
             phases: Phases::default(),
             attempts: TaskTracker::new(),
             dispatchers: TaskTracker::new(),
@@ -260,15 +263,19 @@ impl Engine {
     /// [`StoreError`]: it was not cancelled, unless it is [`StoreError::Unknown`].
     pub async fn cancel(&self, id: JobId, if_version: Option<u64>) -> Result<Applied, StoreError> {
         let applied = self.change(id, Event::CancelRequested, if_version).await?;
-        if let Ok(job) = &applied
-            && job.status.state == State::Running
-            && job.status.lease == Lease::Node
-        {
-            self.shared
-                .running
-                .stop(id, job.status.claim, StopReason::Cancelled);
+        if let Ok(job) = &applied {
+            self.tell_to_stop(job);
         }
         Ok(applied)
+    }
+
+    /// Tells the attempt of a job that was just cancelled to stop, if there is one on this node.
+    pub(crate) fn tell_to_stop(&self, job: &Job) {
+        let Job { spec, status, .. } = job;
+        if status.state == State::Running && status.lease == Lease::Node {
+            let running = &self.shared.running;
+            running.stop(spec.id, status.claim, StopReason::Cancelled);
+        }
     }
 
     /// Makes a failed, cancelled or scheduled job ready, its attempts starting over.

@@ -4,7 +4,9 @@
 //! A job's path is six files: [`submit`](Engine::submit) → [`store`] → `dispatch` → `attempt`
 //! ([`run`]) → `settle` → `notify`.
 
+mod amend;
 mod attempt;
+mod bulk;
 pub mod clock;
 #[cfg(feature = "contract")]
 pub mod contract;
@@ -22,7 +24,9 @@ pub mod store;
 mod submit;
 mod task;
 
+pub use amend::AmendError;
 pub use anteroom_core as core;
+pub use bulk::{Bulk, BulkAction};
 pub use engine::{Engine, Options, StartError, Until};
 pub use queues::{Queue, QueueError};
 pub use rates::Rates;

@@ -145,7 +145,8 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
         limit: usize,
     ) -> Result<Found<History>, StoreError>;
 
-    /// Returns a page of jobs, newest first, without their errors.
+    /// Returns a page of jobs, newest first, with the last error of those that failed and without
+    /// all others.
     ///
     /// Looks at no more than [`PAGE_LOOKED_AT_MAX`](anteroom_core::limits::PAGE_LOOKED_AT_MAX)
     /// jobs, so that a page may hold fewer than asked for although there are more.
@@ -365,7 +366,7 @@ pub enum OverdueReason {
 }
 
 /// Which jobs to list. The default is all of them.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Filter {
     /// Of one of these tasks, whatever else is asked for; none: of any. What the asker may see.
     pub tasks_allowed: Option<Vec<Name>>,
@@ -427,7 +428,7 @@ pub struct Cursor(pub i64);
 /// A page of jobs.
 #[derive(Clone, Debug, Default)]
 pub struct Listing {
-    /// The jobs, newest first, without their errors.
+    /// The jobs, newest first, with the last error of those that failed and without all others.
     pub jobs: Vec<Job>,
     /// Where the next page begins; none: there is no more.
     pub next: Option<Cursor>,

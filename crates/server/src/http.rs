@@ -13,6 +13,7 @@ pub mod serve;
 
 mod access;
 mod body;
+mod bulk;
 mod call;
 mod conditional;
 mod connection;
@@ -23,6 +24,7 @@ mod health;
 mod list;
 mod outage;
 mod pages;
+mod patch;
 mod prefer;
 mod query;
 mod rate;
@@ -86,7 +88,11 @@ fn routes() -> Routes {
         .post("/v1/tasks/{task}/jobs", Needs::Submit, submit::submit)
         .post("/v1/tasks/{task}/call", Needs::Submit, submit::call)
         .get("/v1/jobs", Needs::Read, list::list)
+        .delete("/v1/jobs", Needs::Admin, bulk::delete)
+        .post("/v1/jobs/cancel", Needs::Admin, bulk::cancel)
+        .post("/v1/jobs/retry", Needs::Admin, bulk::retry)
         .get("/v1/jobs/{id}", Needs::Read, read::job)
+        .patch("/v1/jobs/{id}", Needs::Admin, patch::patch)
         .delete("/v1/jobs/{id}", Needs::Admin, control::delete)
         .get("/v1/jobs/{id}/result", Needs::Read, read::result)
         .get("/v1/jobs/{id}/input", Needs::Read, read::input)

@@ -8,7 +8,7 @@
 //! Bounds: of each worker the latest message stays on its way (for ever), an earlier one is lost;
 //! claims are told apart by their order only; one hand-back is free instead of a hundred.
 
-use crate::harness::{at, ticks};
+use crate::harness::{at, moved_to, ticks};
 use anteroom_core::limits::HAND_BACKS_FREE;
 use anteroom_core::{
     ClaimNumber, Event, Failure, FailureKind, HandBack, Lease, Next, Rejected, Retry, State,
@@ -76,6 +76,8 @@ enum Action {
     ComeDue,
     Cancel,
     Retry,
+    /// An owner moves the start: `true`, ahead.
+    Amend(bool),
 }
 
 impl fmt::Display for Action {
@@ -93,6 +95,8 @@ impl fmt::Display for Action {
             Self::ComeDue => f.write_str("the job comes due"),
             Self::Cancel => f.write_str("a person cancels"),
             Self::Retry => f.write_str("a person retries"),
+            Self::Amend(true) => f.write_str("the owner puts it off"),
+            Self::Amend(false) => f.write_str("the owner has it start now"),
         }
     }
 }
@@ -149,6 +153,7 @@ impl World {
                 actions.push(Action::Say(number, end));
             }
         }
+        actions.extend([Action::Amend(true), Action::Amend(false)]);
         actions
     }
 
@@ -175,7 +180,8 @@ impl World {
             | Action::TakeBack
             | Action::TakeForDead
             | Action::Cancel
-            | Action::Retry => {
+            | Action::Retry
+            | Action::Amend(_) => {
                 let Some(event) = self.event(action, leases) else {
                     return Ok(None);
                 };
@@ -226,6 +232,8 @@ impl World {
             },
             Action::Cancel => Event::CancelRequested,
             Action::Retry => Event::RetryRequested,
+            Action::Amend(true) => moved_to(self.now().as_millis() + 1),
+            Action::Amend(false) => moved_to(self.now().as_millis()),
             Action::Say(..) | Action::Crash(_) | Action::LeaseRunsOut | Action::ComeDue => {
                 return None;
             }
@@ -260,7 +268,13 @@ impl World {
                 }
             }
             Event::RetryRequested => self.begun = 0,
-            Event::Extended { .. } | Event::CancelRequested | Event::DeadlinePassed => {}
+            Event::Amended { .. } if before.open.is_some() => {
+                return Err("a job is amended under a valid claim");
+            }
+            Event::Extended { .. }
+            | Event::CancelRequested
+            | Event::DeadlinePassed
+            | Event::Amended { .. } => {}
         }
         match event {
             Event::Succeeded { .. } if self.has_result => return Err("the result changes"),
@@ -277,6 +291,7 @@ impl World {
             | Event::WorkerCrashed { .. }
             | Event::CancelRequested
             | Event::RetryRequested
+            | Event::Amended { .. }
             | Event::DeadlinePassed => {}
         }
         self.check()
@@ -541,6 +556,24 @@ fn a_retry_of_a_success_is_caught() {
             "what worker 0 said arrives",
             "a person retries",
         ],
+    );
+}
+
+/// The twin's amendment does not look whether somebody is at work, and moves the job back among
+/// those that wait.
+#[test]
+fn an_amendment_of_a_running_job_is_caught() {
+    fn twin(status: &Status, event: &Event, now: Timestamp) -> Result<Next, Rejected> {
+        let mut as_if = *status;
+        if matches!(event, Event::Amended { .. }) && status.state == State::Running {
+            as_if.state = State::Waiting;
+        }
+        transition(&as_if, event, now)
+    }
+    assert_caught(
+        twin,
+        "a job is amended under a valid claim",
+        &["worker 0 claims", "the owner puts it off"],
     );
 }
 

@@ -28,9 +28,9 @@ use std::fmt;
 use std::time::Duration;
 
 /// Lives led with seeds that are always the same.
-const FIXED_SEEDS: u64 = 3;
+const FIXED_SEEDS: u64 = 4;
 /// Things that happen in one life.
-const STEPS: usize = 300;
+const STEPS: usize = 400;
 /// More than a life has jobs.
 const ALL: usize = 100_000;
 
@@ -215,15 +215,15 @@ impl Life {
         let (mut id, when) = held.copied().unwrap_or((trial.new_job().spec.id, 0));
         let span = random_span(random);
         let until = trial.now().after(span);
-        let kind = random.u8(0..15);
-        if (9..12).contains(&kind) {
+        let kind = random.u8(0..17);
+        if (9..14).contains(&kind) {
             id = random.choice(&self.jobs).copied().unwrap_or(id);
         }
         let result = (kind < 3).then(|| payload("text/plain", format!("step {}", self.step)));
         let event = random_event(random, kind, span, until);
         // Only holders say something.
         let reports = match kind {
-            0..6 | 12.. => random_reports(random),
+            0..6 | 14.. => random_reports(random),
             _ => Reports::default(),
         };
         let if_version = match self.random.u8(0..8) {

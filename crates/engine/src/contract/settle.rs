@@ -128,6 +128,15 @@ fn every_event(claim: ClaimNumber, trial: &Trial) -> Vec<Event> {
         Event::CancelRequested,
         Event::RetryRequested,
         Event::DeadlinePassed,
+        Event::Amended {
+            amendment: Box::default(),
+        },
+        Event::Amended {
+            amendment: Box::new(anteroom_core::Amendment {
+                run_at: Some(trial.now().after(LEASE_FOR)),
+                ..anteroom_core::Amendment::default()
+            }),
+        },
     ]
 }
 

@@ -35,6 +35,7 @@ enum Fault {
     ReleaseCostsAnAttempt,
     ResultCut,
     ErrorsListed,
+    LastErrorNotListed,
     OverdueForgotten,
     ReportsUnfenced,
     LastWordsLost,
@@ -49,6 +50,8 @@ enum Fault {
     DepthOfEachInsert,
     QueueVersionIgnored,
     OldestReadyUntold,
+    EmptyAmendmentIsAChange,
+    AmendedInPart(&'static str),
 }
 
 /// Fails unless `case` passes over a good store and not over one with `fault`.
@@ -128,8 +131,35 @@ fn a_store_that_cuts_results_is_caught() {
 
 #[test]
 fn a_store_that_lists_errors_is_caught() {
-    let case = contract::list::a_list_is_newest_first_and_without_errors;
+    let case = contract::list::a_list_is_newest_first_and_has_the_last_error_of_what_failed;
     is_caught(Fault::ErrorsListed, &case);
+    is_caught(Fault::LastErrorNotListed, &case);
+}
+
+#[test]
+fn a_store_that_amends_in_part_is_caught() {
+    let case = contract::amend::an_amendment_changes_what_it_names;
+    for part in ["run_at", "priority", "queue", "tags"] {
+        is_caught(Fault::AmendedInPart(part), &case);
+    }
+    let case = contract::amend::an_amended_job_is_claimed_where_it_was_moved;
+    for part in ["run_at", "priority", "queue"] {
+        is_caught(Fault::AmendedInPart(part), &case);
+    }
+    let case = contract::amend::lists_and_counts_follow_an_amendment;
+    is_caught(Fault::AmendedInPart("tags"), &case);
+}
+
+#[test]
+fn a_store_that_takes_nothing_for_a_change_is_caught() {
+    let case = contract::amend::an_amendment_that_says_nothing_is_no_change;
+    is_caught(Fault::EmptyAmendmentIsAChange, &case);
+}
+
+#[test]
+fn a_store_that_amends_what_has_changed_is_caught() {
+    let case = contract::amend::an_amendment_that_comes_late_changes_nothing;
+    is_caught(Fault::VersionIgnored, &case);
 }
 
 #[test]
@@ -226,6 +256,12 @@ fn random_lives_catch_what_they_are_not_about() {
         Fault::ReleaseCostsAnAttempt,
         Fault::ResultCut,
         Fault::ErrorsListed,
+        Fault::LastErrorNotListed,
+        Fault::AmendedInPart("run_at"),
+        Fault::AmendedInPart("priority"),
+        Fault::AmendedInPart("queue"),
+        Fault::AmendedInPart("tags"),
+        Fault::EmptyAmendmentIsAChange,
         Fault::OverdueForgotten,
         Fault::ReportsUnfenced,
         Fault::LastWordsLost,
@@ -306,6 +342,13 @@ impl BrokenStore {
                     retry: Retry::In(*delay),
                 };
             }
+            Event::Amended { amendment } => match self.fault {
+                Fault::AmendedInPart("run_at") => amendment.run_at = None,
+                Fault::AmendedInPart("priority") => amendment.priority = None,
+                Fault::AmendedInPart("queue") => amendment.queue = None,
+                Fault::AmendedInPart("tags") => amendment.tags = None,
+                _ => {}
+            },
             _ => {}
         }
         if let Some(result) = change
@@ -321,6 +364,11 @@ impl BrokenStore {
     /// Alters the answer to a change.
     fn altered(&self, event: &Event, applied: Applied) -> Applied {
         applied.map(|mut job| {
+            let says_nothing =
+                matches!(event, Event::Amended { amendment } if amendment.is_empty());
+            if self.has(Fault::EmptyAmendmentIsAChange) && says_nothing {
+                job.status.version += 1;
+            }
             if self.has(Fault::ExtendRaisesTheVersion) && matches!(event, Event::Extended { .. }) {
                 job.status.version += 1;
             }
@@ -496,6 +544,11 @@ impl Store for BrokenStore {
             for job in &mut listing.jobs {
                 let whole = self.store.get(job.spec.id).await?.here();
                 job.errors = whole.map(|job| job.errors).unwrap_or_default();
+            }
+        }
+        if self.has(Fault::LastErrorNotListed) {
+            for job in &mut listing.jobs {
+                job.errors.clear();
             }
         }
         Ok(listing)

@@ -22,6 +22,8 @@ pub const HEAD_BYTES_MAX: usize = 64 * 1024;
 pub const HEAD_FIELDS_MAX: usize = 100;
 /// Bytes of the line before a chunk of a body: its size, and extensions that nobody uses.
 pub const CHUNK_LINE_BYTES_MAX: usize = 1024;
+/// Bytes of a change to a job: room for all its tags, each character escaped.
+pub const AMENDMENT_BYTES_MAX: usize = 64 * 1024;
 /// Bytes of all bodies together that are being received or that the store does not have yet.
 pub const BUFFERED_BYTES_MAX_DEFAULT: usize = 256 * 1024 * 1024;
 /// How long the next piece of a body may take.

@@ -61,6 +61,8 @@ pub enum Kind {
     AlreadySucceeded,
     /// The job is ready or running.
     NothingToRetry,
+    /// The job is running or has ended.
+    NotWaiting,
     /// The job has not ended.
     NotFinal,
     /// The job changed since it was read.
@@ -89,7 +91,7 @@ pub enum Kind {
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 33] = [
+    pub const ALL: [Self; 34] = [
         Self::UnknownTask,
         Self::UnknownQueue,
         Self::UnknownJob,
@@ -111,6 +113,7 @@ impl Kind {
         Self::JobCancelled,
         Self::AlreadySucceeded,
         Self::NothingToRetry,
+        Self::NotWaiting,
         Self::NotFinal,
         Self::VersionDiffers,
         Self::Draining,
@@ -167,6 +170,7 @@ impl Kind {
             Self::JobCancelled => ("job-cancelled", 409, "The job was cancelled"),
             Self::AlreadySucceeded => ("already-succeeded", 409, "The job succeeded already"),
             Self::NothingToRetry => ("nothing-to-retry", 409, "There is nothing to retry"),
+            Self::NotWaiting => ("not-waiting", 409, "The job is not waiting"),
             Self::NotFinal => ("not-final", 409, "The job has not ended"),
             Self::VersionDiffers => ("version-differs", 412, "The job has changed"),
             Self::Draining => ("draining", 503, "The server is shutting down"),
@@ -188,8 +192,23 @@ impl Kind {
 pub(crate) struct FieldError {
     /// What is wrong.
     pub(crate) detail: String,
-    /// In which parameter of the query.
+    /// In which parameter of the query; empty where it is in the body.
+    #[serde(skip_serializing_if = "str::is_empty")]
     pub(crate) parameter: String,
+    /// Where in the body, as a pointer by RFC 6901; empty where it is in the query.
+    #[serde(skip_serializing_if = "str::is_empty")]
+    pub(crate) pointer: String,
+}
+
+impl FieldError {
+    /// Returns what is wrong in the body.
+    pub(crate) fn at(pointer: String, detail: String) -> Self {
+        Self {
+            detail,
+            parameter: String::new(),
+            pointer,
+        }
+    }
 }
 
 /// An error on its way to the client.
@@ -259,11 +278,23 @@ impl Problem {
         problem
     }
 
+    /// Returns the problem that something is wrong in a body that is well formed.
+    pub(crate) fn members(errors: Vec<FieldError>) -> Self {
+        let said: Vec<String> = errors
+            .iter()
+            .map(|error| format!("{} {}", error.pointer, error.detail))
+            .collect();
+        let mut problem = Self::new(Kind::InvalidBody, said.join("; "));
+        problem.0.errors = errors;
+        problem
+    }
+
     /// Returns the problem that one parameter of the query is wrong.
     pub(crate) fn parameter(parameter: &str, detail: impl Into<String>) -> Self {
         Self::parameters(vec![FieldError {
             detail: detail.into(),
             parameter: parameter.to_owned(),
+            pointer: String::new(),
         }])
     }
 

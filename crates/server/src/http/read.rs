@@ -207,6 +207,14 @@ impl Answer {
         self.job_at(status, job, shown.as_ref(), app.engine.clock().now())
     }
 
+    /// Returns the job as it was changed, with the tag to change it by again.
+    pub(crate) async fn changed(&self, app: &App, status: StatusCode, job: &Job) -> Response {
+        let mut response = self.job(app, status, job).await;
+        let tag = conditional::tag_of(job, app.engine.clock().now());
+        response.headers_mut().insert(header::ETAG, text(tag));
+        response
+    }
+
     fn job_at(
         &self,
         status: StatusCode,

@@ -224,7 +224,7 @@ fn span(text: &str, range: RangeInclusive<Duration>) -> Result<Duration, String>
 }
 
 /// Reads an instant that lies no more than a year ahead.
-fn ahead(text: &str, now: Timestamp) -> Result<Timestamp, String> {
+pub(crate) fn ahead(text: &str, now: Timestamp) -> Result<Timestamp, String> {
     let instant = value::instant(text)?;
     if instant.since(now) <= AHEAD_MAX {
         return Ok(instant);

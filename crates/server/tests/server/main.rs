@@ -7,9 +7,11 @@
 mod browsers;
 mod harness;
 mod http_access;
+mod http_bulk;
 mod http_connections;
 mod http_control;
 mod http_errors;
+mod http_patch;
 mod http_read;
 mod http_submit;
 mod mount;

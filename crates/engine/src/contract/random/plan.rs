@@ -1,10 +1,11 @@
 //! Changes that are planned once and made of two stores, each under its own claim numbers.
 
 use super::numbers::Numbers;
+use crate::contract::trial::{name, priority};
 use crate::store::{Change, Overdue, OverdueReason};
 use anteroom_core::{
-    ClaimNumber, Event, Failure, FailureKind, HandBack, Job, JobId, LogStream, Payload, Progress,
-    Report, Reports, Retry, Timestamp,
+    Amendment, ClaimNumber, Event, Failure, FailureKind, HandBack, Job, JobId, LogStream, Payload,
+    Progress, Report, Reports, Retry, Timestamp,
 };
 use fastrand::Rng;
 use std::time::Duration;
@@ -55,6 +56,7 @@ pub(super) fn random_event(
         0 => Retry::Never,
         _ => Retry::In(span),
     };
+    let amendment = Box::new(random_amendment(random, until));
     Box::new(move |claim| match kind {
         0..3 => Event::Succeeded { claim },
         3..5 => Event::Failed {
@@ -82,6 +84,9 @@ pub(super) fn random_event(
         9 => Event::CancelRequested,
         10 => Event::RetryRequested,
         11 => Event::DeadlinePassed,
+        12 | 13 => Event::Amended {
+            amendment: amendment.clone(),
+        },
         _ => Event::Reported { claim },
     })
 }
@@ -108,6 +113,25 @@ pub(super) fn random_reports(random: &mut Rng) -> Reports {
         } else {
             0
         },
+    }
+}
+
+fn random_amendment(random: &mut Rng, until: Timestamp) -> Amendment {
+    let run_at = match random.u8(0..4) {
+        0 => Some(until),
+        1 => Some(until.before(Duration::from_mins(1))),
+        _ => None,
+    };
+    let number = random.i64(4..=6);
+    let queue = ["q", "r", "s"][random.usize(0..3)];
+    let value = random.u8(0..3).to_string();
+    let tags = [(name("tag"), value)].into_iter();
+    let tags = tags.take(random.usize(0..2)).collect();
+    Amendment {
+        run_at,
+        priority: random.bool().then(|| priority(number)),
+        queue: random.bool().then(|| name(queue)),
+        tags: random.bool().then_some(tags),
     }
 }
 

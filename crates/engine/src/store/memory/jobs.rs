@@ -253,10 +253,7 @@ impl Jobs {
             last = *key;
             let job = &self.entries[id].job;
             if filter.matches(&job.spec, &job.status, now) {
-                listing.jobs.push(Job {
-                    errors: Vec::new(),
-                    ..job.clone()
-                });
+                listing.jobs.push(listed(job));
             }
             if listing.jobs.len() >= page.size {
                 break;
@@ -341,6 +338,16 @@ impl Jobs {
     }
 }
 
+/// Returns a job as it is in a list: with the last error of one that failed, and no other.
+fn listed(job: &Job) -> Job {
+    let failed = job.status.state == State::Failed;
+    let last = job.errors.last().filter(|_| failed);
+    Job {
+        errors: last.cloned().into_iter().collect(),
+        ..job.clone()
+    }
+}
+
 /// The greatest id there can be: the end of a range of timers.
 const LAST_ID: JobId = JobId::from_bytes([0xff; 16]);
 
@@ -368,6 +375,9 @@ impl Entry {
             .map_err(|rejected| Refused::Rejected(rejected, Box::new(job.clone())))?;
         self.told.change(job, &next.status, change.reports, now);
         job.status = next.status;
+        if let Event::Amended { amendment } = &change.event {
+            amendment.amend(Arc::make_mut(&mut job.spec));
+        }
         if let Some(error) = next.error {
             job.push_error(error);
         }

@@ -16,7 +16,8 @@ use crate::store::{
 };
 use anteroom_core::limits::{ERRORS_MAX, GONE_JOBS_MAX, GONE_KEPT, REPORTS_KEPT_BYTES_MAX};
 use anteroom_core::{
-    Event, Job, JobId, Next, Payload, Reports, Spec, State, Status, Timestamp, transition,
+    Amendment, Event, Job, JobId, Next, Payload, Reports, Spec, State, Status, Timestamp,
+    transition,
 };
 use rusqlite::{ErrorCode, OptionalExtension, params};
 use std::sync::Arc;
@@ -197,7 +198,13 @@ impl Writer<'_> {
             return Ok(Err(Refused::VersionDiffers(Box::new(self.whole(job)?))));
         }
         match transition(&job.status, &change.event, self.now) {
-            Ok(next) => Ok(Ok(self.write(job, next, change)?)),
+            Ok(next) => {
+                let job = match &change.event {
+                    Event::Amended { amendment } => self.amend(job, &next.status, amendment)?,
+                    _ => self.write(job, next, change)?,
+                };
+                Ok(Ok(job))
+            }
             Err(rejected) => {
                 let job = Box::new(self.whole(job)?);
                 Ok(Err(Refused::Rejected(rejected, job)))
@@ -256,6 +263,35 @@ impl Writer<'_> {
             errors,
             told,
             result: result.map(Payload::info),
+            ..job
+        })
+    }
+
+    /// Writes what its owner changed of a waiting job, and moves it to where it waits then.
+    fn amend(&mut self, job: Stored, after: &Status, amendment: &Amendment) -> Result<Job, Fault> {
+        let (seq, before) = (job.seq, job.status);
+        if amendment.is_empty() {
+            return self.whole(job);
+        }
+        self.begin()?;
+        let told = self.record(&job, after, &Reports::default())?;
+        let mut spec = Spec::clone(&job.spec);
+        amendment.amend(&mut spec);
+        self.sql.update_live(seq, after, job.errors, self.now)?;
+        if told != job.told {
+            self.sql.events.set(seq, &told, false)?;
+        }
+        if amendment.changes_spec() {
+            self.sql.amend(seq, &spec)?;
+        }
+        let from = waiting(self, seq, &job.spec, &before);
+        self.order.displace(from);
+        let to = waiting(self, seq, &spec, after);
+        self.order.place(to);
+        self.whole(Stored {
+            spec: Arc::new(spec),
+            status: *after,
+            told,
             ..job
         })
     }

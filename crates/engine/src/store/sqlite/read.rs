@@ -4,13 +4,14 @@
 //! long one would keep the log from beginning anew. It takes them before it begins the
 //! transaction, so that whoever was told of a commit sees it.
 
+mod list;
+
 use super::fault::Fault;
 use super::operation::Reply;
-use super::rows::{AFTER_DONE, DONE, LIVE_JOB, Stored, attempt_error, bytes, payload, stored};
+use super::rows::{AFTER_DONE, Stored, attempt_error, bytes, payload, stored};
 use super::shared::{FailOnPanic, Shared};
 use super::statements::{ERRORS, IS_GONE, find_sql};
-use crate::store::{Cursor, Filter, Found, History, Listing, Page};
-use anteroom_core::limits::PAGE_LOOKED_AT_MAX;
+use crate::store::{Filter, Found, History, Listing, Page};
 use anteroom_core::{EventId, Job, JobId, Payload, Timestamp};
 use rusqlite::{CachedStatement, Connection, OptionalExtension, params};
 use std::sync::Arc;
@@ -143,34 +144,6 @@ impl Reader<'_> {
             Found::Gone => Ok(Found::Gone),
             Found::Unknown => Ok(Found::Unknown),
         }
-    }
-
-    fn list(&self, filter: &Filter, page: Page) -> Result<Listing, Fault> {
-        let now = self.shared.clock.now();
-        let after = page.after.map_or(i64::MAX, |cursor| cursor.0);
-        let sql = format!(
-            "SELECT {LIVE_JOB}, {DONE} FROM job \
-             LEFT JOIN live ON live.seq = job.seq LEFT JOIN done ON done.seq = job.seq \
-             WHERE job.seq < ?1 ORDER BY job.seq DESC"
-        );
-        let mut statement = self.prepared(&sql)?;
-        let mut rows = statement.query([after])?;
-        let mut listing = Listing::default();
-        let mut looked_at = 0;
-        let mut last = None;
-        while let Some(row) = rows.next()? {
-            if listing.jobs.len() >= page.size || looked_at >= PAGE_LOOKED_AT_MAX {
-                listing.next = last.map(Cursor);
-                break;
-            }
-            let job = stored(row)?;
-            looked_at += 1;
-            last = Some(job.seq);
-            if filter.matches(&job.spec, &job.status, now) {
-                listing.jobs.push(job.into_job(Vec::new()));
-            }
-        }
-        Ok(listing)
     }
 
     fn find<T>(

@@ -168,15 +168,20 @@ fn status(row: &Row<'_>, at: usize) -> Result<Status> {
 
 /// Reads `attempt, at, kind, message`.
 pub(super) fn attempt_error(row: &Row<'_>) -> Result<AttemptError> {
-    let word = row.get_ref(2)?.as_str()?;
+    attempt_error_at(row, 0)
+}
+
+/// Reads the same further on in a row.
+pub(super) fn attempt_error_at(row: &Row<'_>, at: usize) -> Result<AttemptError> {
+    let word = row.get_ref(at + 2)?.as_str()?;
     let kind = FailureKind::from_word(word)
-        .ok_or_else(|| damaged(2, format!("there is no failure {word:?}")))?;
+        .ok_or_else(|| damaged(at + 2, format!("there is no failure {word:?}")))?;
     Ok(AttemptError {
-        attempt: row.get(0)?,
-        at: instant(row, 1)?,
+        attempt: row.get(at)?,
+        at: instant(row, at + 1)?,
         failure: Failure {
             kind,
-            message: row.get(3)?,
+            message: row.get(at + 3)?,
         },
     })
 }

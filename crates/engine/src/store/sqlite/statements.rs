@@ -26,6 +26,8 @@ pub(super) struct Statements<'c> {
     pub(super) delete_errors: Statement<'c>,
     set_start_before: Statement<'c>,
     copy_start_before: Statement<'c>,
+    amend_job: Statement<'c>,
+    amend_live: Statement<'c>,
     /// Up to 64 keys in use, from one upwards.
     pub(super) keys: Statement<'c>,
     /// A job by its hint and id.
@@ -86,6 +88,9 @@ impl<'c> Statements<'c> {
             delete_errors: db.prepare("DELETE FROM error WHERE seq = ?1")?,
             set_start_before: db.prepare("UPDATE job SET start_before = ?2 WHERE seq = ?1")?,
             copy_start_before: db.prepare("UPDATE live SET start_before = ?2 WHERE seq = ?1")?,
+            amend_job: db
+                .prepare("UPDATE job SET queue = ?2, priority = ?3, tags = ?4 WHERE seq = ?1")?,
+            amend_live: db.prepare("UPDATE live SET queue = ?2, priority = ?3 WHERE seq = ?1")?,
             keys: db.prepare("SELECT seq, id FROM job WHERE seq >= ?1 ORDER BY seq LIMIT 64")?,
             find: db.prepare(&find_sql(""))?,
             is_gone: db.prepare(IS_GONE)?,
@@ -254,6 +259,16 @@ impl<'c> Statements<'c> {
     pub(super) fn set_start_before(&mut self, seq: i64, instant: Option<i64>) -> Result<()> {
         self.set_start_before.execute(params![seq, instant])?;
         self.copy_start_before.execute(params![seq, instant])?;
+        Ok(())
+    }
+
+    /// Changes what of an unfinished job its owner may change, and the copies of it.
+    pub(super) fn amend(&mut self, seq: i64, job: &Spec) -> Result<()> {
+        let (queue, priority) = (&*job.queue, job.priority.get());
+        let tags = tags_text(&job.tags);
+        self.amend_job
+            .execute(params![seq, queue, priority, tags])?;
+        self.amend_live.execute(params![seq, queue, priority])?;
         Ok(())
     }
 
