@@ -36,6 +36,7 @@ enum Fault {
     ResultCut,
     ErrorsListed,
     LastErrorNotListed,
+    TasksAllowedIgnored,
     OverdueForgotten,
     ReportsUnfenced,
     LastWordsLost,
@@ -134,6 +135,12 @@ fn a_store_that_lists_errors_is_caught() {
     let case = contract::list::a_list_is_newest_first_and_has_the_last_error_of_what_failed;
     is_caught(Fault::ErrorsListed, &case);
     is_caught(Fault::LastErrorNotListed, &case);
+}
+
+#[test]
+fn a_store_that_lists_what_may_not_be_seen_is_caught() {
+    let case = contract::list::a_list_shows_what_its_filter_names;
+    is_caught(Fault::TasksAllowedIgnored, &case);
 }
 
 #[test]
@@ -257,6 +264,7 @@ fn random_lives_catch_what_they_are_not_about() {
         Fault::ResultCut,
         Fault::ErrorsListed,
         Fault::LastErrorNotListed,
+        Fault::TasksAllowedIgnored,
         Fault::AmendedInPart("run_at"),
         Fault::AmendedInPart("priority"),
         Fault::AmendedInPart("queue"),
@@ -539,7 +547,11 @@ impl Store for BrokenStore {
     }
 
     async fn list(&self, filter: &Filter, page: Page) -> Result<Listing, StoreError> {
-        let mut listing = self.store.list(filter, page).await?;
+        let mut filter = filter.clone();
+        if self.has(Fault::TasksAllowedIgnored) {
+            filter.tasks_allowed = None;
+        }
+        let mut listing = self.store.list(&filter, page).await?;
         if self.has(Fault::ErrorsListed) {
             for job in &mut listing.jobs {
                 let whole = self.store.get(job.spec.id).await?.here();

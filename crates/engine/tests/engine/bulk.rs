@@ -76,7 +76,7 @@ async fn a_call_goes_on_until_it_has_changed_something() {
     for id in &rare {
         ended(&engine, *id).await;
     }
-    submit_many(&engine, "waits", 45_000).await;
+    submit_many(&engine, "waits", 20_500).await;
     store.set_list_takes(secs(3));
     let before = engine.clock().now();
     let filter = Filter {

@@ -390,12 +390,11 @@ async fn a_patch_that_loses_its_race_changes_nothing() {
         assert_eq!(cancelled.status, 200);
         let job = job(&server, &id).await;
         assert_eq!(job["state"], "cancelled");
-        let priority = match patched.status {
-            200 => 1,
-            _ => {
-                patched.is_problem(409, "not-waiting");
-                5
-            }
+        let priority = if patched.status == 200 {
+            1
+        } else {
+            patched.is_problem(409, "not-waiting");
+            5
         };
         assert_eq!(job["priority"], priority);
     }
