@@ -24,6 +24,7 @@
 #![warn(clippy::wildcard_enum_match_arm)]
 
 mod id;
+mod idempotency;
 mod job;
 mod lifecycle;
 pub mod limits;
@@ -32,6 +33,7 @@ mod retry;
 mod time;
 
 pub use id::{ClaimNumber, JobId, MalformedId};
+pub use idempotency::{Fingerprint, Idempotency, IdempotencyKey, IdempotencyKeyError};
 pub use job::{
     AttemptError, Failure, FailureKind, Job, Payload, PayloadInfo, Priority, PriorityOutOfRange,
     Spec,

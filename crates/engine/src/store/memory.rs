@@ -7,13 +7,14 @@
 //! does not want too: that is plain, and slow where a million of those lie in front.
 
 mod jobs;
+mod keys;
 
 use super::{
-    Applied, Change, Claimed, Counts, Deleted, Filter, Found, Listing, NewJob, Overdue, Page,
-    Store, StoreError, Want,
+    Applied, Change, Claimed, Counts, Deleted, Filter, Found, Inserted, Listing, NewJob, Overdue,
+    Page, Store, StoreError, Want,
 };
 use crate::clock::Clock;
-use anteroom_core::{Job, JobId, Payload};
+use anteroom_core::{Idempotency, Job, JobId, Name, Payload};
 use async_trait::async_trait;
 use jobs::Jobs;
 use std::sync::{Mutex, MutexGuard};
@@ -58,10 +59,16 @@ impl Store for MemoryStore {
         self.clock.clone()
     }
 
-    async fn insert(&self, jobs: Vec<NewJob>) -> Result<(), StoreError> {
-        self.with(|all| all.insert(jobs))??;
+    async fn insert(&self, jobs: Vec<NewJob>) -> Result<Vec<Inserted>, StoreError> {
+        let now = self.clock.now();
+        let inserted = self.with(|all| all.insert(jobs, now))??;
         self.changed.notify_waiters();
-        Ok(())
+        Ok(inserted)
+    }
+
+    async fn remembers(&self, task: &Name, idempotency: &Idempotency) -> Result<bool, StoreError> {
+        let now = self.clock.now();
+        self.with(|jobs| jobs.submits.contains(task, idempotency, now))
     }
 
     async fn claim(&self, want: Want) -> Result<Vec<Claimed>, StoreError> {
@@ -153,7 +160,7 @@ impl Store for MemoryStore {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use anteroom_core::{Lease, Name, Priority, Spec, Status, Timestamp};
+    use anteroom_core::{Lease, Priority, Spec, Status, Timestamp};
     use std::collections::BTreeMap;
     use std::sync::Arc;
     use std::time::Duration;
@@ -184,6 +191,7 @@ mod tests {
             },
             status: Status::submitted(started_at().after(span), None, 1),
             input,
+            idempotency: None,
         }
     }
 

@@ -13,6 +13,7 @@
 
 mod change;
 mod fault;
+mod keys;
 mod lock;
 mod open;
 mod operation;
@@ -30,10 +31,10 @@ pub use fault::OpenError;
 
 use crate::clock::Clock;
 use crate::store::{
-    Applied, Change, Claimed, Counts, Deleted, Filter, Found, Listing, NewJob, Overdue, Page,
-    Store, StoreError, Want,
+    Applied, Change, Claimed, Counts, Deleted, Filter, Found, Inserted, Listing, NewJob, Overdue,
+    Page, Store, StoreError, Want,
 };
-use anteroom_core::{Job, JobId, Payload};
+use anteroom_core::{Idempotency, Job, JobId, Name, Payload};
 use async_trait::async_trait;
 use operation::{Delivery, Operation, Parked, Reply};
 use read::Question;
@@ -170,9 +171,15 @@ impl Store for SqliteStore {
         self.shared.clock.clone()
     }
 
-    async fn insert(&self, jobs: Vec<NewJob>) -> Result<(), StoreError> {
+    async fn insert(&self, jobs: Vec<NewJob>) -> Result<Vec<Inserted>, StoreError> {
         let place = self.shared.enter(jobs.len())?;
         self.write(|reply| Operation::Insert(place, jobs, reply))
+            .await
+    }
+
+    async fn remembers(&self, task: &Name, idempotency: &Idempotency) -> Result<bool, StoreError> {
+        let key = Box::new((task.clone(), idempotency.clone()));
+        self.read(self.reader(), |reply| Question::Remembers(key, reply))
             .await
     }
 

@@ -5,12 +5,12 @@
 
 use anteroom::clock::Clock;
 use anteroom::contract::{self, StoreUnderTest, Trial};
-use anteroom::core::{Event, HandBack, Job, JobId, Payload, Retry};
+use anteroom::core::{Event, HandBack, Idempotency, Job, JobId, Name, Payload, Retry};
 use anteroom::core::{Failure, FailureKind};
 use anteroom::store::memory::MemoryStore;
 use anteroom::store::{
-    Applied, Change, Claimed, Counts, Deleted, Filter, Found, Listing, NewJob, Overdue, Page,
-    Refused, Store, StoreError, Want,
+    Applied, Change, Claimed, Counts, Deleted, Filter, Found, Inserted, Listing, NewJob, Overdue,
+    Page, Refused, Store, StoreError, Want,
 };
 use async_trait::async_trait;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -240,7 +240,7 @@ impl Store for BrokenStore {
         self.store.clock()
     }
 
-    async fn insert(&self, mut jobs: Vec<NewJob>) -> Result<(), StoreError> {
+    async fn insert(&self, mut jobs: Vec<NewJob>) -> Result<Vec<Inserted>, StoreError> {
         if self.has(Fault::ClaimedEarly) {
             for job in &mut jobs {
                 job.status.run_at = job.status.run_at.min(self.clock().now());
@@ -248,11 +248,16 @@ impl Store for BrokenStore {
         }
         if self.has(Fault::InsertedInHalves) {
             let rest = jobs.split_off(jobs.len() / 2);
-            self.store.insert(jobs).await?;
+            let mut inserted = self.store.insert(jobs).await?;
             tokio::task::yield_now().await;
-            return self.store.insert(rest).await;
+            inserted.extend(self.store.insert(rest).await?);
+            return Ok(inserted);
         }
         self.store.insert(jobs).await
+    }
+
+    async fn remembers(&self, task: &Name, idempotency: &Idempotency) -> Result<bool, StoreError> {
+        self.store.remembers(task, idempotency).await
     }
 
     async fn claim(&self, mut want: Want) -> Result<Vec<Claimed>, StoreError> {

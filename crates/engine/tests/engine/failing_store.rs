@@ -2,11 +2,11 @@
 
 use crate::harness::START;
 use anteroom::clock::Clock;
-use anteroom::core::{Job, JobId, Payload};
+use anteroom::core::{Idempotency, Job, JobId, Name, Payload};
 use anteroom::store::memory::MemoryStore;
 use anteroom::store::{
-    Applied, Change, Claimed, Counts, Deleted, Filter, Found, Listing, NewJob, Overdue, Page,
-    Store, StoreError, Want,
+    Applied, Change, Claimed, Counts, Deleted, Filter, Found, Inserted, Listing, NewJob, Overdue,
+    Page, Store, StoreError, Want,
 };
 use async_trait::async_trait;
 use std::sync::Arc;
@@ -55,9 +55,13 @@ impl Store for FailingStore {
         self.inner.clock()
     }
 
-    async fn insert(&self, jobs: Vec<NewJob>) -> Result<(), StoreError> {
+    async fn insert(&self, jobs: Vec<NewJob>) -> Result<Vec<Inserted>, StoreError> {
         self.check()?;
         self.inner.insert(jobs).await
+    }
+
+    async fn remembers(&self, task: &Name, idempotency: &Idempotency) -> Result<bool, StoreError> {
+        self.inner.remembers(task, idempotency).await
     }
 
     async fn claim(&self, want: Want) -> Result<Vec<Claimed>, StoreError> {

@@ -103,6 +103,11 @@ fn refusal(id: JobId, refused: Refused) -> Problem {
         Refused::Unknown => return unknown(id),
         Refused::Gone => return expired(id),
         Refused::VersionDiffers(_) => return version_differs(id),
+        Refused::UniqueKeyTaken { holder } => {
+            let detail =
+                format!("job {holder}, which is unfinished, has the unique key of job {id}");
+            return Problem::new(Kind::UniqueKeyTaken, detail).with_job(holder, None);
+        }
         Refused::Rejected(rejected, job) => (rejected, job),
     };
     let kind = match rejected {

@@ -96,11 +96,11 @@ async fn hand_in(
     if wait.is_zero() {
         let submitted = app.engine.submit(submission).await;
         room.release();
-        return Ok(submitted?);
+        return Ok(submitted?.job);
     }
     let submitted = app.engine.submit_and_watch(submission).await;
     room.release();
-    Ok(submitted?.done(wait).await)
+    Ok(submitted?.done(wait).await.job)
 }
 
 /// Makes a submission of a request. What is wrong with its head is found before its body is read.

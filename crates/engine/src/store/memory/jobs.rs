@@ -5,8 +5,9 @@
 
 use super::super::{
     Applied, Change, Claimed, Counts, Cursor, Deleted, Filter, Found, Listing, NewJob, Overdue,
-    OverdueReason, Page, Refused, StoreError, Want,
+    OverdueReason, Page, Refused, Want,
 };
+use super::keys::{Submits, UniqueKey};
 use anteroom_core::limits::{GONE_JOBS_MAX, GONE_KEPT, PAGE_LOOKED_AT_MAX, PRIORITY_MAX};
 use anteroom_core::{
     ClaimNumber, Event, Job, JobId, Payload, ShownState, State, Timestamp, transition,
@@ -33,7 +34,7 @@ type Timer = (Timestamp, i64, JobId);
 
 #[derive(Debug)]
 pub(super) struct Jobs {
-    entries: HashMap<JobId, Entry>,
+    pub(super) entries: HashMap<JobId, Entry>,
     /// All jobs in the order of submission.
     by_key: BTreeMap<i64, JobId>,
     /// Waiting jobs, due or not.
@@ -42,6 +43,9 @@ pub(super) struct Jobs {
     running_out: BTreeSet<Timer>,
     /// Since when a finished job may be forgotten.
     expiring: BTreeSet<Timer>,
+    /// Which unfinished job has a unique key.
+    pub(super) unique: HashMap<UniqueKey, JobId>,
+    pub(super) submits: Submits,
     gone: Gone,
     last_claim: ClaimNumber,
 }
@@ -54,44 +58,38 @@ impl Jobs {
             waiting: BTreeMap::new(),
             running_out: BTreeSet::new(),
             expiring: BTreeSet::new(),
+            unique: HashMap::new(),
+            submits: Submits::default(),
             gone: Gone::default(),
             last_claim: ClaimNumber::first_of_opening(1),
         }
     }
 
-    pub(super) fn insert(&mut self, jobs: Vec<NewJob>) -> Result<(), StoreError> {
-        let mut ids = HashSet::new();
-        for job in &jobs {
-            let id = job.spec.id;
-            if self.entries.contains_key(&id) || !ids.insert(id) {
-                return Err(StoreError::Exists { id });
-            }
-        }
-        for NewJob {
+    /// Stores a new job.
+    pub(super) fn store(&mut self, job: NewJob) {
+        let NewJob {
             spec,
             status,
             input,
-        } in jobs
-        {
-            let id = spec.id;
-            let key = self.free_key(id.order_key());
-            let job = Job {
-                spec: Arc::new(spec),
-                status,
-                errors: Vec::new(),
-                result: None,
-            };
-            let entry = Entry {
-                job,
-                input,
-                result: None,
-                key,
-            };
-            self.by_key.insert(key, id);
-            self.index(&entry);
-            self.entries.insert(id, entry);
-        }
-        Ok(())
+            idempotency: _,
+        } = job;
+        let id = spec.id;
+        let key = self.free_key(id.order_key());
+        let job = Job {
+            spec: Arc::new(spec),
+            status,
+            errors: Vec::new(),
+            result: None,
+        };
+        let entry = Entry {
+            job,
+            input,
+            result: None,
+            key,
+        };
+        self.by_key.insert(key, id);
+        self.index(&entry);
+        self.entries.insert(id, entry);
     }
 
     fn free_key(&self, wanted: i64) -> i64 {
@@ -150,7 +148,10 @@ impl Jobs {
             Found::Gone => return Err(Refused::Gone),
             Found::Unknown => return Err(Refused::Unknown),
         };
-        let applied = entry.apply(change, now);
+        // Its own it holds no more: it was taken out.
+        let key = entry.unique_key();
+        let holder = key.and_then(|key| self.unique.get(&key).copied());
+        let applied = entry.apply(change, holder, now);
         self.put_back(entry);
         applied
     }
@@ -183,6 +184,7 @@ impl Jobs {
             self.forget(*id, now);
         }
         self.gone.forget_until(now.before(GONE_KEPT));
+        self.submits.forget_old(now);
         ids.len()
     }
 
@@ -286,6 +288,7 @@ impl Jobs {
         self.waiting.extend(entry.turn().map(|turn| (turn, id)));
         self.running_out.extend(entry.runs_out());
         self.expiring.extend(entry.expires());
+        self.unique.extend(entry.held_key().map(|key| (key, id)));
     }
 
     fn unindex(&mut self, entry: &Entry) {
@@ -297,6 +300,9 @@ impl Jobs {
         }
         if let Some(timer) = entry.expires() {
             self.expiring.remove(&timer);
+        }
+        if let Some(key) = entry.held_key() {
+            self.unique.remove(&key);
         }
     }
 }
@@ -315,8 +321,9 @@ impl Entry {
         self.job.status.is_too_late(now)
     }
 
-    /// Makes of the job what the lifecycle says, or leaves it as it is.
-    fn apply(&mut self, change: Change, now: Timestamp) -> Applied {
+    /// Makes of the job what the lifecycle says, or leaves it as it is. `holder` is another
+    /// unfinished job that has its unique key.
+    fn apply(&mut self, change: Change, holder: Option<JobId>, now: Timestamp) -> Applied {
         let job = &mut self.job;
         if change
             .if_version
@@ -326,6 +333,11 @@ impl Entry {
         }
         let next = transition(&job.status, &change.event, now)
             .map_err(|rejected| Refused::Rejected(rejected, Box::new(job.clone())))?;
+        if let Some(holder) = holder
+            && !next.status.state.is_final()
+        {
+            return Err(Refused::UniqueKeyTaken { holder });
+        }
         job.status = next.status;
         if let Some(error) = next.error {
             job.push_error(error);

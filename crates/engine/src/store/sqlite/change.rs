@@ -3,15 +3,15 @@
 //! What becomes of a job is what [`transition`] says; here it is written down.
 
 use super::fault::Fault;
-use super::operation::Pruned;
+use super::operation::{Pruned, Undo};
 use super::order::{RanOut, Running, Waiting};
 use super::rows::{
     AFTER_LIVE_JOB, PROBED_KEYS, Stored, attempt_error, id, live_job, name, payload, stored,
 };
 use super::writer::{Fresh, Room, Writer};
 use crate::store::{
-    Applied, Change, Claimed, Counts, Deleted, Found, NewJob, Overdue, OverdueReason, Refused,
-    StoreError, Want,
+    Applied, Change, Claimed, Counts, Deleted, Found, Inserted, NewJob, Overdue, OverdueReason,
+    Refused, StoreError, Want,
 };
 use anteroom_core::limits::{ERRORS_MAX, GONE_JOBS_MAX, GONE_KEPT};
 use anteroom_core::{Event, Job, JobId, Next, Payload, Spec, State, Status, Timestamp, transition};
@@ -20,28 +20,42 @@ use std::sync::Arc;
 
 impl Writer<'_> {
     /// Inserts jobs, all or none. The inner error says why it will not take one of them.
-    pub(super) fn insert(&mut self, jobs: Vec<NewJob>) -> Result<Result<(), StoreError>, Fault> {
+    pub(super) fn insert(
+        &mut self,
+        jobs: Vec<NewJob>,
+    ) -> Result<Result<Vec<Inserted>, StoreError>, Fault> {
         self.begin()?;
         let mut inserted = Vec::with_capacity(jobs.len());
-        for job in jobs {
-            match self.insert_job(job)? {
-                Ok(seq) => inserted.push(seq),
+        let mut undo = Vec::with_capacity(jobs.len());
+        for (index, job) in jobs.into_iter().enumerate() {
+            let has_key = job.idempotency.is_some() || job.spec.unique_key.is_some();
+            let outcome = if has_key {
+                self.insert_keyed(index, job, &mut undo)?
+            } else {
+                self.insert_job(job)?.map(|seq| {
+                    undo.push(Undo::Job(seq));
+                    Inserted::New
+                })
+            };
+            match outcome {
+                Ok(one) => inserted.push(one),
                 Err(refusal) => {
-                    for seq in inserted {
-                        self.take_back(seq)?;
+                    for part in undo.into_iter().rev() {
+                        self.undo(part)?;
                     }
                     return Ok(Err(refusal));
                 }
             }
         }
-        Ok(Ok(()))
+        Ok(Ok(inserted))
     }
 
-    fn insert_job(&mut self, job: NewJob) -> Result<Result<i64, StoreError>, Fault> {
+    pub(super) fn insert_job(&mut self, job: NewJob) -> Result<Result<i64, StoreError>, Fault> {
         let NewJob {
             spec,
             status,
             input,
+            idempotency: _,
         } = job;
         let mut seq = spec.id.order_key();
         let first_try = self.sql.insert_job(seq, &spec, &status, &input.bytes);
@@ -89,7 +103,7 @@ impl Writer<'_> {
     }
 
     /// Undoes the insert of a job of this batch.
-    fn take_back(&mut self, seq: i64) -> Result<(), Fault> {
+    pub(super) fn take_back(&mut self, seq: i64) -> Result<(), Fault> {
         if let Some(job) = self.fresh.remove(&seq) {
             let job = waiting(self, seq, &job.spec, &job.status);
             self.order.displace(job);
@@ -182,7 +196,10 @@ impl Writer<'_> {
             return Ok(Err(Refused::VersionDiffers(Box::new(self.whole(job)?))));
         }
         match transition(&job.status, &change.event, self.now) {
-            Ok(next) => Ok(Ok(self.write(job, next, change.result.as_ref())?)),
+            Ok(next) => match self.unique_key_taken(&job, &next)? {
+                Some(refused) => Ok(Err(refused)),
+                None => Ok(Ok(self.write(job, next, change.result.as_ref())?)),
+            },
             Err(rejected) => {
                 let job = Box::new(self.whole(job)?);
                 Ok(Err(Refused::Rejected(rejected, job)))
@@ -213,12 +230,14 @@ impl Writer<'_> {
             }
             (false, true) => {
                 self.sql.delete_live.execute([seq])?;
+                self.release_key(&job.spec)?;
                 self.write_done(&job.spec, seq, &after, errors, result)?;
             }
             (true, false) => {
                 self.sql.delete_done.execute([seq])?;
                 self.sql
                     .insert_live(seq, &job.spec, &after, errors, self.now)?;
+                self.hold_key(&job.spec)?;
             }
             (true, true) => {
                 self.sql.delete_done.execute([seq])?;
@@ -339,7 +358,8 @@ impl Writer<'_> {
             .collect()
     }
 
-    /// Forgets finished jobs whose retention is over, and ids remembered for long enough.
+    /// Forgets finished jobs whose retention is over, and ids and idempotency keys remembered for
+    /// long enough.
     pub(super) fn prune(&mut self, limit: usize) -> Result<Pruned, Fault> {
         let rows = i64::try_from(limit).unwrap_or(i64::MAX);
         let mut room = Room {
@@ -363,6 +383,7 @@ impl Writer<'_> {
             self.forget(seq, id)?;
         }
         self.trim_gone(rows)?;
+        self.trim_submits(rows)?;
         Ok(Pruned {
             jobs: expired.len(),
             is_cut_short: room.jobs > 0 && !room.is_left(),
@@ -414,7 +435,7 @@ impl Writer<'_> {
 
     /// Finds a job: in memory if it is running where its id hints at, else in the database, which
     /// says the same.
-    fn find(&mut self, id: JobId) -> Result<Found<Stored>, Fault> {
+    pub(super) fn find(&mut self, id: JobId) -> Result<Found<Stored>, Fault> {
         let hint = id.order_key();
         match self.order.running(hint) {
             Some(job) if job.spec.id == id => Ok(Found::Here(running_stored(hint, job))),
@@ -456,7 +477,7 @@ impl Writer<'_> {
     }
 
     /// Adds what the attempts of a job said.
-    fn whole(&mut self, job: Stored) -> Result<Job, Fault> {
+    pub(super) fn whole(&mut self, job: Stored) -> Result<Job, Fault> {
         if job.errors == 0 {
             return Ok(job.into_job(Vec::new()));
         }

@@ -5,13 +5,14 @@
 //! transaction, so that whoever was told of a commit sees it.
 
 use super::fault::Fault;
+use super::keys::{REMEMBERS, remembered_since};
 use super::operation::Reply;
 use super::rows::{AFTER_DONE, DONE, LIVE_JOB, Stored, attempt_error, bytes, payload, stored};
 use super::shared::{FailOnPanic, Shared};
 use super::statements::{ERRORS, IS_GONE, find_sql};
 use crate::store::{Cursor, Filter, Found, Listing, Page};
 use anteroom_core::limits::PAGE_LOOKED_AT_MAX;
-use anteroom_core::{Job, JobId, Payload};
+use anteroom_core::{Idempotency, Job, JobId, Name, Payload};
 use rusqlite::{CachedStatement, Connection, OptionalExtension, params};
 use std::sync::Arc;
 use std::sync::mpsc::Receiver;
@@ -27,6 +28,7 @@ pub(super) enum Question {
     Input(JobId, Reply<Found<Payload>>),
     Result(JobId, Reply<Found<(Job, Option<Payload>)>>),
     List(Box<Filter>, Page, Reply<Listing>),
+    Remembers(Box<(Name, Idempotency)>, Reply<bool>),
     /// End, and tell when that is done.
     Close(oneshot::Sender<()>),
 }
@@ -62,6 +64,9 @@ fn work(reader: &Reader<'_>, questions: &Receiver<Question>) -> Option<oneshot::
                 Question::Result(id, reply) => reader.answer(reply, |reader| reader.result(id)),
                 Question::List(filter, page, reply) => {
                     reader.answer(reply, |reader| reader.list(&filter, page));
+                }
+                Question::Remembers(key, reply) => {
+                    reader.answer(reply, |reader| reader.remembers(&key.0, &key.1));
                 }
                 Question::Close(done) => closing = Some(done),
             }
@@ -158,6 +163,12 @@ impl Reader<'_> {
             }
         }
         Ok(listing)
+    }
+
+    fn remembers(&self, task: &Name, by: &Idempotency) -> Result<bool, Fault> {
+        let since = remembered_since(self.shared.clock.now());
+        let key = params![&*by.scope, &**task, &*by.key, since];
+        Ok(self.prepared(REMEMBERS)?.exists(key)?)
     }
 
     fn find<T>(

@@ -1,5 +1,6 @@
 //! The writer's statements, each prepared once, and the meaning of their parameters.
 
+use super::keys::KeyStatements;
 use super::rows::{
     DONE, LIVE_JOB, WHERE_ID, lease_number, millis, signed, state_number, tags_text,
 };
@@ -40,6 +41,8 @@ pub(super) struct Statements<'c> {
     pub(super) log_frames: Statement<'c>,
     pub(super) checkpoint: Statement<'c>,
     pub(super) restart_log: Statement<'c>,
+    /// About idempotency keys and unique keys.
+    pub(super) by_key: KeyStatements<'c>,
 }
 
 impl<'c> Statements<'c> {
@@ -101,6 +104,7 @@ impl<'c> Statements<'c> {
             log_frames: db.prepare("PRAGMA wal_checkpoint(NOOP)")?,
             checkpoint: db.prepare("PRAGMA wal_checkpoint(PASSIVE)")?,
             restart_log: db.prepare("PRAGMA wal_checkpoint(TRUNCATE)")?,
+            by_key: KeyStatements::prepare(db)?,
         })
     }
 

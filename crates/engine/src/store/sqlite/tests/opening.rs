@@ -185,7 +185,7 @@ async fn the_database_says_what_it_is() {
     for (pragma, expected) in [
         ("page_size", "4096"),
         ("journal_mode", "wal"),
-        ("user_version", "1"),
+        ("user_version", "2"),
         ("integrity_check", "ok"),
     ] {
         let value: rusqlite::types::Value = db
