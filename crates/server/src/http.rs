@@ -17,6 +17,7 @@ mod connection;
 mod control;
 mod edge;
 mod health;
+mod idempotency;
 mod list;
 mod outage;
 mod pages;
