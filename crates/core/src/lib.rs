@@ -25,6 +25,7 @@
 
 pub mod history;
 mod id;
+mod idempotency;
 mod job;
 mod lifecycle;
 pub mod limits;
@@ -36,6 +37,7 @@ mod time;
 
 pub use history::{EventId, EventPart, Happened, JobEvent, MalformedEventId, StateEvent};
 pub use id::{ClaimNumber, JobId, MalformedId};
+pub use idempotency::{Fingerprint, Idempotency, IdempotencyKey, IdempotencyKeyError};
 pub use job::{
     Amendment, AttemptError, Failure, FailureKind, Job, Payload, PayloadInfo, Priority,
     PriorityOutOfRange, Spec,

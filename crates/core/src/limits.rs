@@ -10,6 +10,10 @@ pub const NAME_BYTES_MAX: usize = 64;
 pub const LABEL_BYTES_MAX: usize = 255;
 /// What the names begin with that the server keeps for itself.
 pub const RESERVED_NAME_PREFIX: &str = "anteroom.";
+/// Characters of an idempotency key: fits any key that clients make, and keeps an index narrow.
+pub const IDEMPOTENCY_KEY_CHARS_MAX: usize = 255;
+/// How long a submit is remembered by its idempotency key: clients that try again do so within it.
+pub const IDEMPOTENCY_KEPT: Duration = Duration::from_hours(24);
 /// The queue of a job that names none.
 pub const DEFAULT_QUEUE: &str = "default";
 /// Queues made on first use, those apart that the configuration or a task names: a client that

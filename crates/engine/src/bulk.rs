@@ -245,7 +245,12 @@ impl Run<'_> {
                 }
                 Err(Refused::VersionDiffers(job)) => differing.push(*job),
                 // Somebody else was quicker, or there is a reason of its own against it.
-                Err(Refused::Rejected(..) | Refused::Gone | Refused::Unknown) => {}
+                Err(
+                    Refused::Rejected(..)
+                    | Refused::UniqueKeyTaken { .. }
+                    | Refused::Gone
+                    | Refused::Unknown,
+                ) => {}
             }
         }
         Ok(differing)

@@ -6,7 +6,7 @@
 
 use crate::engine::{Engine, Options, Shared};
 use crate::rates::{Meters, Rates};
-use crate::store::{Counts, KeptQueue, NewJob, QueueChange, QueueSet, Store, StoreError};
+use crate::store::{Counts, Inserted, KeptQueue, NewJob, QueueChange, QueueSet, Store, StoreError};
 use crate::submit::SubmitError;
 use crate::task::Task;
 use anteroom_core::limits::{DEFAULT_QUEUE, QUEUE_CHANGE_TRIES_MAX, QUEUES_MADE_MAX};
@@ -355,29 +355,21 @@ impl Queues {
 }
 
 impl Shared {
-    /// Inserts checked jobs, makes their queues where they are used first, and counts them.
-    pub(crate) async fn insert(&self, jobs: Vec<NewJob>) -> Result<(), SubmitError> {
+    /// Inserts checked jobs, makes their queues where they are used first, and counts those that
+    /// are new.
+    pub(crate) async fn insert(&self, jobs: Vec<NewJob>) -> Result<Vec<Inserted>, SubmitError> {
         self.queues.make_for(&*self.store, &jobs).await?;
         let counted: Vec<(Name, Timestamp)> = jobs
             .iter()
             .map(|job| (job.spec.queue.clone(), job.spec.created_at))
             .collect();
-        self.store.insert(jobs).await.map_err(|error| match error {
-            StoreError::QueueFull {
-                queue,
-                waiting,
-                limit,
-            } => SubmitError::QueueFull {
-                queue,
-                waiting,
-                limit,
-            },
-            error => SubmitError::Store(error),
-        })?;
-        for (queue, at) in counted {
-            self.queues.meters.submitted(&queue, at);
+        let inserted = self.store.insert(jobs).await?;
+        for ((queue, at), inserted) in counted.into_iter().zip(&inserted) {
+            if *inserted == Inserted::New {
+                self.queues.meters.submitted(&queue, at);
+            }
         }
-        Ok(())
+        Ok(inserted)
     }
 }
 

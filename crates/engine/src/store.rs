@@ -11,12 +11,14 @@
 //!   whole or not at all; calls in flight at once may share a commit.
 //! - *Fenced*: claim numbers rise for ever, over restarts; a change that names another claim than
 //!   the current one is refused and changes nothing.
+//! - *Remembered*: an idempotency key gives the job that its first submit gave for 24 h, in the
+//!   same commit or not at all; a unique key belongs to one unfinished job of a task at a time.
 //! - *Bounded*: nothing it holds grows without a limit named in [`anteroom_core::limits`].
 
 use crate::clock::Clock;
 use anteroom_core::{
-    ClaimNumber, Event, EventId, Job, JobEvent, JobId, Label, Lease, Name, Payload, QueueDefaults,
-    Rejected, Reports, ShownState, Spec, Status, Timestamp,
+    ClaimNumber, Event, EventId, Fingerprint, Idempotency, Job, JobEvent, JobId, Label, Lease,
+    Name, Payload, QueueDefaults, Rejected, Reports, ShownState, Spec, Status, Timestamp,
 };
 use async_trait::async_trait;
 use std::fmt;
@@ -37,19 +39,34 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     /// Returns the clock that everything about its jobs goes by.
     fn clock(&self) -> Clock;
 
-    /// Inserts jobs, all or none, and returns once they are durable.
+    /// Inserts jobs, all or none, and returns once they are durable what became of each, in their
+    /// order.
+    ///
+    /// One by one: a job whose idempotency key is remembered for its task (for 24 h by the store's
+    /// clock, from the commit that inserted it) is a replay; else one whose unique key an
+    /// unfinished job of its task has is a duplicate; neither is stored. Jobs before it in the same
+    /// call count. What a key remembers is as durable as the job: it is the same commit.
     ///
     /// None is stored where more would wait in a queue than its `max_depth` lets, however many
     /// inserts are under way.
     ///
     /// # Errors
     ///
-    /// [`StoreError`]: none was stored, unless it is [`StoreError::Unknown`].
+    /// [`StoreError`]: none was stored and no key is remembered, unless it is
+    /// [`StoreError::Unknown`]. [`StoreError::KeyReused`] and [`StoreError::KeyGone`] where a key
+    /// cannot be replayed.
     ///
     /// # Cancel safety
     ///
     /// A dropped call may or may not have inserted the jobs, all or none of them.
-    async fn insert(&self, jobs: Vec<NewJob>) -> Result<(), StoreError>;
+    async fn insert(&self, jobs: Vec<NewJob>) -> Result<Vec<Inserted>, StoreError>;
+
+    /// Tells whether an insert of a job of `task` under this key would be a replay now.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`].
+    async fn remembers(&self, task: &Name, idempotency: &Idempotency) -> Result<bool, StoreError>;
 
     /// Claims up to `want.limit` due jobs: most urgent first, then by `run_at`, then in the order
     /// of submission. Returns once the claims are durable.
@@ -89,7 +106,8 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     async fn overdue(&self, limit: usize) -> Result<Vec<Overdue>, StoreError>;
 
     /// Forgets up to `limit` finished jobs whose retention is over, and returns how many.
-    /// Remembers their ids for a while, and forgets ids remembered for long enough.
+    /// Remembers their ids for a while, and forgets ids and idempotency keys remembered for long
+    /// enough.
     ///
     /// # Errors
     ///
@@ -206,6 +224,24 @@ pub struct NewJob {
     pub status: Status,
     /// What the task is given.
     pub input: Payload,
+    /// What the submit is remembered by, and the digest of what it asks for.
+    pub idempotency: Option<(Idempotency, Fingerprint)>,
+}
+
+/// What became of a [`NewJob`].
+#[derive(Clone, Debug, PartialEq)]
+pub enum Inserted {
+    /// It is stored, as it was given.
+    New,
+    /// It is not: this unfinished job of its task has its unique key.
+    Duplicate(Box<Job>),
+    /// It is not: its idempotency key remembers a submit of the same, which gave this job.
+    Replayed {
+        /// The job as it stands now.
+        job: Box<Job>,
+        /// The first submit was a duplicate of it already.
+        duplicate: bool,
+    },
 }
 
 /// What a claim asks for.
@@ -279,6 +315,11 @@ pub enum Refused {
     Gone,
     /// Its lifecycle does not allow it.
     Rejected(Rejected, Box<Job>),
+    /// It would be unfinished again, and another unfinished job of its task has its unique key.
+    UniqueKeyTaken {
+        /// That job.
+        holder: JobId,
+    },
     /// It has another version than the change was made for.
     VersionDiffers(Box<Job>),
 }
@@ -490,6 +531,20 @@ pub enum StoreError {
         waiting: u64,
         /// How many may.
         limit: u64,
+    },
+    /// An idempotency key of jobs to be inserted remembers another submit. Not worth a retry.
+    #[error("the idempotency key of job number {index} was used for another submit")]
+    KeyReused {
+        /// Which of the jobs, from 0.
+        index: usize,
+    },
+    /// The job that an idempotency key remembers is gone. Not worth a retry.
+    #[error("the idempotency key of job number {index} remembers job {id}, which is gone")]
+    KeyGone {
+        /// Which of the jobs to be inserted, from 0.
+        index: usize,
+        /// The job that is gone.
+        id: JobId,
     },
     /// It was closed. Not worth a retry.
     #[error("the store is closed")]

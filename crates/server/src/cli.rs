@@ -3,7 +3,7 @@
 //! 0 is well, 1 a failure, 2 wrong usage or configuration.
 
 use crate::config::{self, Environment, Flags};
-use anteroom::core::{JobId, Name};
+use anteroom::core::{IdempotencyKey, JobId, Label, Name};
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -123,6 +123,12 @@ struct SubmitArgs {
     /// How long it is kept after its end
     #[arg(long, value_name = "DURATION", value_parser = duration_text)]
     retain: Option<String>,
+    /// Makes no job while an unfinished one of the task has the same: that one is shown
+    #[arg(long, value_name = "KEY")]
+    unique_key: Option<Label>,
+    /// Makes no second job if the same was submitted under it within 24 hours
+    #[arg(long, value_name = "KEY")]
+    idempotency_key: Option<IdempotencyKey>,
     /// A label of your own; may be given again
     #[arg(long = "tag", value_name = "NAME=VALUE", value_parser = tag)]
     tags: Vec<(Name, String)>,
@@ -248,6 +254,8 @@ mod tests {
                 "2030-01-01T00:00:00Z",
             ],
             &["submit", "a", "--tag", "x"],
+            &["submit", "a", "--unique-key", ""],
+            &["submit", "a", "--idempotency-key", "a\nb"],
             &["job", "7"],
             &[
                 "job",

@@ -21,6 +21,7 @@ mod control;
 mod edge;
 mod framing;
 mod health;
+mod idempotency;
 mod list;
 mod outage;
 mod pages;

@@ -75,7 +75,7 @@ fn jobs_for(trial: &Trial, queue: &'static str, count: usize) -> Vec<NewJob> {
 /// Inserts jobs, and returns how many waited and how many may if they were refused for that.
 async fn refused(store: &Arc<dyn Store>, jobs: Vec<NewJob>) -> Option<(u64, u64)> {
     match store.insert(jobs).await {
-        Ok(()) => None,
+        Ok(_) => None,
         Err(StoreError::QueueFull { waiting, limit, .. }) => Some((waiting, limit)),
         Err(error) => panic!("insert failed: {error}"),
     }

@@ -223,7 +223,7 @@ pub async fn closing_finishes_what_was_begun(trial: &mut Trial) {
                 std::task::Poll::Pending => soon("the insert", insert).await,
             };
             match answer {
-                Ok(()) => inserted.push((id, true)),
+                Ok(_) => inserted.push((id, true)),
                 Err(StoreError::Closed) => inserted.push((id, false)),
                 Err(error) => panic!("the insert failed: {error}"),
             }

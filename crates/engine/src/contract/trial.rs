@@ -5,7 +5,7 @@
 use super::StoreUnderTest;
 use crate::clock::{Clock, ManualClock};
 use crate::store::{
-    Applied, Change, Claimed, Found, History, NewJob, Overdue, Store, StoreError, Want,
+    Applied, Change, Claimed, Found, History, Inserted, NewJob, Overdue, Store, StoreError, Want,
 };
 use anteroom_core::{
     ClaimNumber, Event, EventId, Failure, FailureKind, HandBack, Job, JobId, Lease, LogStream,
@@ -108,6 +108,7 @@ impl Trial {
             },
             status: Status::submitted(self.now(), None, 5),
             input,
+            idempotency: None,
         }
     }
 
@@ -124,8 +125,10 @@ impl Trial {
         self.submit(|_| {}).await
     }
 
+    /// Inserts jobs, all of which must be new.
     pub(super) async fn insert(&self, jobs: Vec<NewJob>) {
-        done("insert", self.store.insert(jobs).await);
+        let new = vec![Inserted::New; jobs.len()];
+        assert_eq!(done("insert", self.store.insert(jobs).await), new);
     }
 
     /// Lets the store do something of no interest, after all that it was asked for before.

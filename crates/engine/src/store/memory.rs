@@ -9,11 +9,12 @@
 mod jobs;
 mod told;
 use super::{
-    Applied, Change, Claimed, Counts, Deleted, Filter, Found, History, KeptQueue, Listing, NewJob,
-    Overdue, Page, QueueChange, QueueSet, Store, StoreError, Want,
+    Applied, Change, Claimed, Counts, Deleted, Filter, Found, History, Inserted, KeptQueue,
+    Listing, NewJob, Overdue, Page, QueueChange, QueueSet, Store, StoreError, Want,
 };
 use crate::clock::Clock;
-use anteroom_core::{EventId, Job, JobId, Payload, QueueDefaults};
+use anteroom_core::{EventId, Idempotency, Job, JobId, Name, Payload, QueueDefaults};
+mod keys;
 mod queues;
 use async_trait::async_trait;
 use jobs::Jobs;
@@ -59,10 +60,16 @@ impl Store for MemoryStore {
         self.clock.clone()
     }
 
-    async fn insert(&self, jobs: Vec<NewJob>) -> Result<(), StoreError> {
-        self.with(|all| all.insert(jobs))??;
+    async fn insert(&self, jobs: Vec<NewJob>) -> Result<Vec<Inserted>, StoreError> {
+        let now = self.clock.now();
+        let inserted = self.with(|all| all.insert(jobs, now))??;
         self.changed.notify_waiters();
-        Ok(())
+        Ok(inserted)
+    }
+
+    async fn remembers(&self, task: &Name, idempotency: &Idempotency) -> Result<bool, StoreError> {
+        let now = self.clock.now();
+        self.with(|jobs| jobs.submits.contains(task, idempotency, now))
     }
 
     async fn claim(&self, want: Want) -> Result<Vec<Claimed>, StoreError> {
@@ -186,7 +193,7 @@ impl Store for MemoryStore {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use anteroom_core::{Lease, Name, Priority, Spec, Status, Timestamp};
+    use anteroom_core::{Lease, Priority, Spec, Status, Timestamp};
     use std::collections::BTreeMap;
     use std::sync::Arc;
     use std::time::Duration;
@@ -217,6 +224,7 @@ mod tests {
             },
             status: Status::submitted(started_at().after(span), None, 1),
             input,
+            idempotency: None,
         }
     }
 

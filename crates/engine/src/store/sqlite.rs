@@ -14,6 +14,7 @@
 mod change;
 mod events;
 mod fault;
+mod keys;
 mod lock;
 mod open;
 mod operation;
@@ -32,10 +33,10 @@ pub use fault::OpenError;
 
 use crate::clock::Clock;
 use crate::store::{
-    Applied, Change, Claimed, Counts, Deleted, Filter, Found, History, KeptQueue, Listing, NewJob,
-    Overdue, Page, QueueChange, QueueSet, Store, StoreError, Want,
+    Applied, Change, Claimed, Counts, Deleted, Filter, Found, History, Inserted, KeptQueue,
+    Listing, NewJob, Overdue, Page, QueueChange, QueueSet, Store, StoreError, Want,
 };
-use anteroom_core::{EventId, Job, JobId, Payload, QueueDefaults};
+use anteroom_core::{EventId, Idempotency, Job, JobId, Name, Payload, QueueDefaults};
 use async_trait::async_trait;
 use operation::{Delivery, Operation, Parked, Reply};
 use read::Question;
@@ -172,9 +173,15 @@ impl Store for SqliteStore {
         self.shared.clock.clone()
     }
 
-    async fn insert(&self, jobs: Vec<NewJob>) -> Result<(), StoreError> {
+    async fn insert(&self, jobs: Vec<NewJob>) -> Result<Vec<Inserted>, StoreError> {
         let place = self.shared.enter(jobs.len())?;
         self.write(|reply| Operation::Insert(place, jobs, reply))
+            .await
+    }
+
+    async fn remembers(&self, task: &Name, idempotency: &Idempotency) -> Result<bool, StoreError> {
+        let key = Box::new((task.clone(), idempotency.clone()));
+        self.read(self.reader(), |reply| Question::Remembers(key, reply))
             .await
     }
 

@@ -6,13 +6,13 @@
 use anteroom::clock::Clock;
 use anteroom::contract::{self, StoreUnderTest, Trial};
 use anteroom::core::{
-    Event, EventId, Failure, FailureKind, HandBack, Happened, Job, JobId, Name, Payload,
-    QueueDefaults, Reports, Retry,
+    Event, EventId, Failure, FailureKind, HandBack, Happened, Idempotency, Job, JobId, Name,
+    Payload, QueueDefaults, Reports, Retry,
 };
 use anteroom::store::memory::MemoryStore;
 use anteroom::store::{
-    Applied, Change, Claimed, Counts, Deleted, Filter, Found, History, KeptQueue, Listing, NewJob,
-    Overdue, Page, QueueChange, QueueSet, Refused, Store, StoreError, Want,
+    Applied, Change, Claimed, Counts, Deleted, Filter, Found, History, Inserted, KeptQueue,
+    Listing, NewJob, Overdue, Page, QueueChange, QueueSet, Refused, Store, StoreError, Want,
 };
 use async_trait::async_trait;
 use std::collections::BTreeSet;
@@ -446,7 +446,7 @@ impl Store for BrokenStore {
         self.store.clock()
     }
 
-    async fn insert(&self, mut jobs: Vec<NewJob>) -> Result<(), StoreError> {
+    async fn insert(&self, mut jobs: Vec<NewJob>) -> Result<Vec<Inserted>, StoreError> {
         if self.has(Fault::ClaimedEarly) {
             for job in &mut jobs {
                 job.status.run_at = job.status.run_at.min(self.clock().now());
@@ -454,12 +454,17 @@ impl Store for BrokenStore {
         }
         if self.has(Fault::InsertedInHalves) {
             let rest = jobs.split_off(jobs.len() / 2);
-            self.store.insert(jobs).await?;
+            let mut inserted = self.store.insert(jobs).await?;
             tokio::task::yield_now().await;
-            return self.store.insert(rest).await;
+            inserted.extend(self.store.insert(rest).await?);
+            return Ok(inserted);
         }
         self.check_depth(&jobs).await?;
         self.store.insert(jobs).await
+    }
+
+    async fn remembers(&self, task: &Name, idempotency: &Idempotency) -> Result<bool, StoreError> {
+        self.store.remembers(task, idempotency).await
     }
 
     async fn claim(&self, mut want: Want) -> Result<Vec<Claimed>, StoreError> {

@@ -29,7 +29,7 @@ async fn submit_many(engine: &Engine, task: &str, count: usize) -> Vec<JobId> {
     while ids.len() < count {
         let some = (count - ids.len()).min(5_000);
         let jobs = engine.submit_all(vec![submission.clone(); some]).await;
-        ids.extend(jobs.unwrap().iter().map(|job| job.spec.id));
+        ids.extend(jobs.unwrap().iter().map(|submitted| submitted.job.spec.id));
     }
     ids
 }

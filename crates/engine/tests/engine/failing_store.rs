@@ -3,11 +3,11 @@
 
 use crate::harness::START;
 use anteroom::clock::Clock;
-use anteroom::core::{EventId, Job, JobId, Payload, QueueDefaults};
+use anteroom::core::{EventId, Idempotency, Job, JobId, Name, Payload, QueueDefaults};
 use anteroom::store::memory::MemoryStore;
 use anteroom::store::{
-    Applied, Change, Claimed, Counts, Deleted, Filter, Found, History, KeptQueue, Listing, NewJob,
-    Overdue, Page, QueueChange, QueueSet, Store, StoreError, Want,
+    Applied, Change, Claimed, Counts, Deleted, Filter, Found, History, Inserted, KeptQueue,
+    Listing, NewJob, Overdue, Page, QueueChange, QueueSet, Store, StoreError, Want,
 };
 use async_trait::async_trait;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -73,9 +73,13 @@ impl Store for FailingStore {
         self.inner.clock()
     }
 
-    async fn insert(&self, jobs: Vec<NewJob>) -> Result<(), StoreError> {
+    async fn insert(&self, jobs: Vec<NewJob>) -> Result<Vec<Inserted>, StoreError> {
         self.check()?;
         self.inner.insert(jobs).await
+    }
+
+    async fn remembers(&self, task: &Name, idempotency: &Idempotency) -> Result<bool, StoreError> {
+        self.inner.remembers(task, idempotency).await
     }
 
     async fn claim(&self, want: Want) -> Result<Vec<Claimed>, StoreError> {

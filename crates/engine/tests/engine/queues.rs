@@ -39,8 +39,8 @@ async fn a_paused_queue_starts_nothing_until_it_is_resumed() {
     let engine = echoing(store(), Options::default()).await;
     let paused = engine.pause(&name("q")).await.unwrap();
     assert!(paused.rule.paused);
-    let held_back = engine.submit(into("q")).await.unwrap().spec.id;
-    let free = engine.submit(into("works")).await.unwrap().spec.id;
+    let held_back = engine.submit(into("q")).await.unwrap().job.spec.id;
+    let free = engine.submit(into("works")).await.unwrap().job.spec.id;
     ended(&engine, free).await;
     nap(secs(3_600)).await;
     let job = get(&engine, held_back).await;
@@ -149,8 +149,8 @@ async fn an_engine_that_holds_starts_nothing_of_any_queue_until_that_is_resumed(
     };
     let store = store();
     let engine = echoing(store.clone(), options).await;
-    let first = engine.submit(into("works")).await.unwrap().spec.id;
-    let other = engine.submit(into("later")).await.unwrap().spec.id;
+    let first = engine.submit(into("works")).await.unwrap().job.spec.id;
+    let other = engine.submit(into("later")).await.unwrap().job.spec.id;
     nap(secs(3_600)).await;
     for queue in engine.queues().await.unwrap() {
         assert!(queue.rule.paused, "{queue:?}");
@@ -165,7 +165,7 @@ async fn an_engine_that_holds_starts_nothing_of_any_queue_until_that_is_resumed(
     let queue = engine.resume(&name("works")).await.unwrap();
     assert!(!queue.rule.paused);
     ended(&engine, first).await;
-    let again = engine.submit(into("works")).await.unwrap().spec.id;
+    let again = engine.submit(into("works")).await.unwrap().job.spec.id;
     ended(&engine, again).await;
     assert!(engine.pause(&name("works")).await.unwrap().rule.paused);
     assert_eq!(get(&engine, other).await.status.attempt, 0);
@@ -231,8 +231,8 @@ async fn rates_tell_of_the_last_minute() {
         (0.5, 0.0, 0.0)
     );
     engine.resume(&name("q")).await.unwrap();
-    for job in jobs {
-        ended(&engine, job.spec.id).await;
+    for submitted in jobs {
+        ended(&engine, submitted.job.spec.id).await;
     }
     let seen = rates().await;
     assert_eq!(
@@ -248,7 +248,7 @@ async fn what_was_set_for_a_queue_outlasts_the_engine() {
     let store = store();
     let engine = echoing(store.clone(), Options::default()).await;
     let before = engine.pause(&name("q")).await.unwrap();
-    let id = engine.submit(into("q")).await.unwrap().spec.id;
+    let id = engine.submit(into("q")).await.unwrap().job.spec.id;
     engine.stop(secs(1)).await;
     let engine = echoing(store, Options::default()).await;
     let after = engine.queue(&name("q")).await.unwrap().unwrap();
@@ -264,7 +264,7 @@ async fn queues_whose_jobs_a_store_brings_along_are_kept_from_then_on() {
     let store = store();
     let engine = echoing(store.clone(), Options::default()).await;
     engine.pause(&name("q")).await.unwrap();
-    let job = engine.submit(into("q")).await.unwrap();
+    let job = engine.submit(into("q")).await.unwrap().job;
     let older = NewJob {
         spec: Spec {
             id: JobId::from_parts(1, 1, 1),
@@ -274,6 +274,7 @@ async fn queues_whose_jobs_a_store_brings_along_are_kept_from_then_on() {
         },
         status: job.status,
         input: text(""),
+        idempotency: None,
     };
     store.insert(vec![older]).await.unwrap();
     let queue = engine.queue(&name("older")).await.unwrap().unwrap();
@@ -293,7 +294,7 @@ async fn a_queue_that_the_store_could_not_keep_is_made_by_the_next_submit() {
     assert!(engine.pause(&name("q")).await.is_err());
     store.set_down(false);
     assert_eq!(engine.queue(&name("q")).await.unwrap(), None);
-    let id = engine.submit(into("q")).await.unwrap().spec.id;
+    let id = engine.submit(into("q")).await.unwrap().job.spec.id;
     ended(&engine, id).await;
     assert!(engine.queue(&name("q")).await.unwrap().is_some());
 }

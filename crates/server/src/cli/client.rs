@@ -2,6 +2,7 @@
 
 use super::{ClientArgs, Stopped};
 use crate::config::{Environment, SERVER_DEFAULT};
+use anteroom::core::IdempotencyKey;
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HeaderName};
 use http::uri::{Authority, PathAndQuery, Scheme};
@@ -166,6 +167,14 @@ pub(super) fn content_type(media_type: &str) -> Result<(HeaderName, HeaderValue)
     let value = HeaderValue::from_str(media_type)
         .map_err(|_| Stopped::Usage(format!("error: {media_type:?} is not a media type")))?;
     Ok((CONTENT_TYPE, value))
+}
+
+/// Returns a header that names the submit, as a string of RFC 8941.
+pub(super) fn idempotency_key(key: &IdempotencyKey) -> Result<(HeaderName, HeaderValue), Stopped> {
+    let escaped = key.replace('\\', "\\\\").replace('"', "\\\"");
+    let value = HeaderValue::from_bytes(format!("\"{escaped}\"").as_bytes())
+        .map_err(|_| Stopped::Usage(format!("error: {key:?} is not an idempotency key")))?;
+    Ok((HeaderName::from_static("idempotency-key"), value))
 }
 
 /// What a server says that refuses.

@@ -1,6 +1,6 @@
 //! `anteroom submit`, `job` and `cancel`: clients of a running server.
 
-use super::client::{Call, Client, body, content_type, encode};
+use super::client::{Call, Client, body, content_type, encode, idempotency_key};
 use super::show::{self, Job};
 use super::{CancelArgs, JobArgs, Stopped, SubmitArgs};
 use crate::config::Environment;
@@ -30,16 +30,24 @@ pub(super) fn submit(args: SubmitArgs, environment: &Environment) -> Result<Exit
         None => "application/octet-stream",
     };
     call.headers.push(content_type(media_type)?);
+    if let Some(key) = &args.idempotency_key {
+        call.headers.push(idempotency_key(key)?);
+    }
     call.body = read_input(args.input)?;
     block_on(async {
         let wait = Wait::new(args.wait);
         let answer = client.call(call.waiting(wait.of_a_call())).await?;
+        let is_replayed = answer.headers().contains_key("idempotency-replayed");
         let mut job = Answer::read(body(answer).await?)?;
+        let is_duplicate = job.job.duplicate;
         if args.wait.is_some() && !job.job.done {
             let id = job.job.id.clone();
             job = wait_for(&client, &id, &wait).await?;
         }
         job.show(args.client.json)?;
+        if !args.client.json {
+            say_whose(is_replayed, is_duplicate)?;
+        }
         match args.wait {
             Some(wait) => exit_code_of_waiting(&job.job, wait),
             None => Ok(ExitCode::SUCCESS),
@@ -90,6 +98,16 @@ pub(super) fn cancel(args: &CancelArgs, environment: &Environment) -> Result<Exi
     })
 }
 
+/// Tells that a submit made no job.
+fn say_whose(is_replayed: bool, is_duplicate: bool) -> Result<(), Stopped> {
+    let line = match (is_replayed, is_duplicate) {
+        (true, _) => "It was submitted before under this idempotency key.",
+        (false, true) => "It was there before: it has this unique key.",
+        (false, false) => return Ok(()),
+    };
+    writeln!(std::io::stdout(), "{line}").map_err(cannot_print)
+}
+
 fn block_on<T>(work: impl Future<Output = Result<T, Stopped>>) -> Result<T, Stopped> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -113,6 +131,10 @@ fn submit_path(args: &SubmitArgs) -> String {
     add("max_attempts", args.max_attempts.map(|it| it.to_string()));
     add("timeout", args.timeout.clone());
     add("retain", args.retain.clone());
+    add(
+        "unique_key",
+        args.unique_key.as_ref().map(ToString::to_string),
+    );
     for (name, value) in &args.tags {
         add(&format!("tag.{name}"), Some(value.clone()));
     }

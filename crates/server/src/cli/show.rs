@@ -20,6 +20,8 @@ pub(super) struct Job {
     finished_at: Option<String>,
     expires_at: Option<String>,
     #[serde(default)]
+    pub(super) duplicate: bool,
+    #[serde(default)]
     cancel_requested: bool,
     #[serde(default)]
     tags: BTreeMap<String, String>,

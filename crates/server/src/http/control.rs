@@ -108,6 +108,11 @@ pub(crate) fn refusal(app: &App, id: JobId, refused: Refused) -> Problem {
         Refused::Unknown => return unknown(id),
         Refused::Gone => return expired(id),
         Refused::VersionDiffers(job) => return version_differs(app, &job),
+        Refused::UniqueKeyTaken { holder } => {
+            let detail =
+                format!("job {holder}, which is unfinished, has the unique key of job {id}");
+            return Problem::new(Kind::UniqueKeyTaken, detail).with_job(holder, None);
+        }
         Refused::Rejected(rejected, job) => (rejected, job),
     };
     let state = job.status.shown(app.engine.clock().now());

@@ -34,6 +34,7 @@ pub(crate) async fn list(Shared(app): Shared<App>, call: Call) -> Result<Respons
             result: None,
             now,
             prefix,
+            duplicate: false,
         })
     };
     let view = PageView {

@@ -115,6 +115,10 @@ const fn text_of(kind: Kind) -> &'static str {
         Kind::AlreadySucceeded => include_str!("../../../../docs/problems/already-succeeded.md"),
         Kind::NothingToRetry => include_str!("../../../../docs/problems/nothing-to-retry.md"),
         Kind::NotWaiting => include_str!("../../../../docs/problems/not-waiting.md"),
+        Kind::UniqueKeyTaken => include_str!("../../../../docs/problems/unique-key-taken.md"),
+        Kind::IdempotencyKeyReused => {
+            include_str!("../../../../docs/problems/idempotency-key-reused.md")
+        }
         Kind::NotFinal => include_str!("../../../../docs/problems/not-final.md"),
         Kind::VersionDiffers => include_str!("../../../../docs/problems/version-differs.md"),
         Kind::Draining => include_str!("../../../../docs/problems/draining.md"),

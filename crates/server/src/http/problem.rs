@@ -63,6 +63,10 @@ pub enum Kind {
     NothingToRetry,
     /// The job is running or has ended.
     NotWaiting,
+    /// Another unfinished job has the unique key.
+    UniqueKeyTaken,
+    /// The idempotency key was used for something else.
+    IdempotencyKeyReused,
     /// The job has not ended.
     NotFinal,
     /// The job changed since it was read.
@@ -91,7 +95,7 @@ pub enum Kind {
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 34] = [
+    pub const ALL: [Self; 36] = [
         Self::UnknownTask,
         Self::UnknownQueue,
         Self::UnknownJob,
@@ -114,6 +118,8 @@ impl Kind {
         Self::AlreadySucceeded,
         Self::NothingToRetry,
         Self::NotWaiting,
+        Self::UniqueKeyTaken,
+        Self::IdempotencyKeyReused,
         Self::NotFinal,
         Self::VersionDiffers,
         Self::Draining,
@@ -171,6 +177,12 @@ impl Kind {
             Self::AlreadySucceeded => ("already-succeeded", 409, "The job succeeded already"),
             Self::NothingToRetry => ("nothing-to-retry", 409, "There is nothing to retry"),
             Self::NotWaiting => ("not-waiting", 409, "The job is not waiting"),
+            Self::UniqueKeyTaken => ("unique-key-taken", 409, "The unique key is taken"),
+            Self::IdempotencyKeyReused => (
+                "idempotency-key-reused",
+                422,
+                "The idempotency key was used for something else",
+            ),
             Self::NotFinal => ("not-final", 409, "The job has not ended"),
             Self::VersionDiffers => ("version-differs", 412, "The job has changed"),
             Self::Draining => ("draining", 503, "The server is shutting down"),
@@ -430,6 +442,10 @@ impl From<SubmitError> for Problem {
             SubmitError::InputTooLarge { .. } => Self::new(Kind::PayloadTooLarge, detail),
             SubmitError::OutOfRange { option, detail } => Self::parameter(option, detail),
             SubmitError::TooMany { .. } => Self::new(Kind::InvalidBody, detail),
+            SubmitError::IdempotencyKeyReused { .. } => {
+                Self::new(Kind::IdempotencyKeyReused, detail)
+            }
+            SubmitError::Gone { id, .. } => Self::new(Kind::JobExpired, detail).with_job(id, None),
             SubmitError::Draining => Self::draining(),
             SubmitError::Store(error) => error.into(),
             _ => Self::new(Kind::InternalError, "the job was not taken"),

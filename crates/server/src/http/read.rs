@@ -4,14 +4,15 @@ use super::App;
 use super::body::is_json_like;
 use super::call::{Call, Mount};
 use super::conditional;
+use super::idempotency;
 use super::limits::RETRY_AFTER_MAX;
 use super::prefer::Prefer;
 use super::problem::{Kind, Problem};
 use super::represent::{JobView, shown_result};
-use anteroom::Until;
 use anteroom::core::limits::RESULT_SHOWN_BYTES_MAX;
 use anteroom::core::{Job, JobId, Payload, State, Timestamp};
 use anteroom::store::{Found, StoreError};
+use anteroom::{Submitted, Until};
 use axum::body::Body;
 use axum::extract::State as Shared;
 use axum::response::Response;
@@ -193,17 +194,8 @@ impl Answer {
     }
 
     /// Returns the job as it stands now.
-    ///
-    /// It tells of what was done already, so that a result that cannot be read is left out.
     pub(crate) async fn job(&self, app: &App, status: StatusCode, job: &Job) -> Response {
-        let shown = match shown_payload(app, job).await {
-            Ok(shown) => shown,
-            Err(error) => {
-                let id = job.spec.id;
-                debug!(job.id = %id, %error, "left out the result of job {id}: {error}");
-                None
-            }
-        };
+        let shown = shown_if_readable(app, job).await;
         self.job_at(status, job, shown.as_ref(), app.engine.clock().now())
     }
 
@@ -215,6 +207,30 @@ impl Answer {
         response
     }
 
+    /// Returns what a submit gave, as it stands now.
+    pub(crate) async fn submitted(
+        &self,
+        app: &App,
+        status: StatusCode,
+        submitted: &Submitted,
+    ) -> Response {
+        let Submitted {
+            job,
+            duplicate,
+            replayed,
+        } = submitted;
+        let shown = shown_if_readable(app, job).await;
+        let now = app.engine.clock().now();
+        let mut response = self.view_at(status, job, shown.as_ref(), now, *duplicate);
+        if status == StatusCode::ACCEPTED && job.status.state.is_final() {
+            // A replay of what is done since: it is worth asking at once.
+            let soon = HeaderValue::from(1_u64);
+            response.headers_mut().insert(header::RETRY_AFTER, soon);
+        }
+        idempotency::tell(&mut response, *replayed);
+        response
+    }
+
     fn job_at(
         &self,
         status: StatusCode,
@@ -222,11 +238,23 @@ impl Answer {
         result: Option<&Payload>,
         now: Timestamp,
     ) -> Response {
+        self.view_at(status, job, result, now, false)
+    }
+
+    fn view_at(
+        &self,
+        status: StatusCode,
+        job: &Job,
+        result: Option<&Payload>,
+        now: Timestamp,
+        duplicate: bool,
+    ) -> Response {
         let view = JobView {
             job,
             result: result.and_then(shown_result),
             now,
             prefix: self.mount.prefix(),
+            duplicate,
         };
         let mut response = self.with_body(status, Body::from(view.to_json()));
         self.say_retry_after(&mut response, job, now);
@@ -315,6 +343,18 @@ async fn shown_payload(app: &App, job: &Job) -> Result<Option<Payload>, StoreErr
             Ok(found.here().and_then(|(_, result)| result))
         }
         Some(_) | None => Ok(None),
+    }
+}
+
+/// Reads it for an answer about what was done already: one that cannot be read is left out.
+async fn shown_if_readable(app: &App, job: &Job) -> Option<Payload> {
+    match shown_payload(app, job).await {
+        Ok(shown) => shown,
+        Err(error) => {
+            let id = job.spec.id;
+            debug!(job.id = %id, %error, "left out the result of job {id}: {error}");
+            None
+        }
     }
 }
 

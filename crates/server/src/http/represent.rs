@@ -20,6 +20,8 @@ pub(crate) struct JobView<'a> {
     pub(crate) now: Timestamp,
     /// Where the router is mounted.
     pub(crate) prefix: &'a str,
+    /// It answers a submit, and was there before: it has the unique key.
+    pub(crate) duplicate: bool,
 }
 
 impl JobView<'_> {
@@ -72,6 +74,8 @@ struct Resource<'a> {
     cancel_requested: bool,
     tags: Tags<'a>,
     links: Links<'a>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    duplicate: Option<bool>,
 }
 
 fn encoded<S: Serializer>(id: &JobId, serializer: S) -> Result<S::Ok, S::Error> {
@@ -118,6 +122,7 @@ impl<'a> JobView<'a> {
                 prefix: self.prefix,
                 id: spec.id,
             },
+            duplicate: self.duplicate.then_some(true),
         }
     }
 }

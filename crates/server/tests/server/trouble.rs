@@ -1,10 +1,10 @@
 //! A store that a test can stall, and whose results it can make unreadable.
 
 use anteroom::clock::Clock;
-use anteroom::core::{EventId, Job, JobId, Payload, QueueDefaults};
+use anteroom::core::{EventId, Idempotency, Job, JobId, Name, Payload, QueueDefaults};
 use anteroom::store::{
-    Applied, Change, Claimed, Counts, Deleted, Filter, Found, History, KeptQueue, Listing, NewJob,
-    Overdue, Page, QueueChange, QueueSet, Store, StoreError, Want,
+    Applied, Change, Claimed, Counts, Deleted, Filter, Found, History, Inserted, KeptQueue,
+    Listing, NewJob, Overdue, Page, QueueChange, QueueSet, Store, StoreError, Want,
 };
 use async_trait::async_trait;
 use std::sync::Arc;
@@ -77,13 +77,17 @@ impl Store for TroubledStore {
         self.inner.clock()
     }
 
-    async fn insert(&self, jobs: Vec<NewJob>) -> Result<(), StoreError> {
+    async fn insert(&self, jobs: Vec<NewJob>) -> Result<Vec<Inserted>, StoreError> {
         let switches = &self.trouble.0;
         if switches.stalled.load(Ordering::SeqCst) {
             switches.stalling.add_permits(1);
             switches.going_on.acquire().await.unwrap().forget();
         }
         self.inner.insert(jobs).await
+    }
+
+    async fn remembers(&self, task: &Name, idempotency: &Idempotency) -> Result<bool, StoreError> {
+        self.inner.remembers(task, idempotency).await
     }
 
     async fn claim(&self, want: Want) -> Result<Vec<Claimed>, StoreError> {

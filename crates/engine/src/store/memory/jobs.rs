@@ -7,6 +7,7 @@ use super::super::{
     Applied, Change, Claimed, Counts, Cursor, Deleted, Filter, Found, Listing, NewJob, Overdue,
     OverdueReason, Page, Refused, StoreError, Want,
 };
+use super::keys::{Submits, UniqueKey};
 use super::queues::Queues;
 use super::told::Told;
 use anteroom_core::limits::{GONE_JOBS_MAX, GONE_KEPT, PAGE_LOOKED_AT_MAX, PRIORITY_MAX};
@@ -37,7 +38,7 @@ type Timer = (Timestamp, i64, JobId);
 
 #[derive(Debug)]
 pub(super) struct Jobs {
-    entries: HashMap<JobId, Entry>,
+    pub(super) entries: HashMap<JobId, Entry>,
     /// All jobs in the order of submission.
     by_key: BTreeMap<i64, JobId>,
     /// Waiting jobs, due or not.
@@ -46,6 +47,9 @@ pub(super) struct Jobs {
     running_out: BTreeSet<Timer>,
     /// Since when a finished job may be forgotten.
     expiring: BTreeSet<Timer>,
+    /// Which unfinished job has a unique key.
+    pub(super) unique: HashMap<UniqueKey, JobId>,
+    pub(super) submits: Submits,
     gone: Gone,
     last_claim: ClaimNumber,
     pub(super) queues: Queues,
@@ -59,52 +63,48 @@ impl Jobs {
             waiting: BTreeMap::new(),
             running_out: BTreeSet::new(),
             expiring: BTreeSet::new(),
+            unique: HashMap::new(),
+            submits: Submits::default(),
             gone: Gone::default(),
             last_claim: ClaimNumber::first_of_opening(1),
             queues: Queues::default(),
         }
     }
 
-    pub(super) fn insert(&mut self, jobs: Vec<NewJob>) -> Result<(), StoreError> {
-        let mut ids = HashSet::new();
-        for job in &jobs {
-            let id = job.spec.id;
-            if self.entries.contains_key(&id) || !ids.insert(id) {
-                return Err(StoreError::Exists { id });
-            }
-        }
-        self.check_depths(&jobs)?;
-        for NewJob {
+    /// Stores a new job.
+    pub(super) fn store(&mut self, job: NewJob) {
+        let NewJob {
             spec,
             status,
             input,
-        } in jobs
-        {
-            let id = spec.id;
-            let key = self.free_key(id.order_key());
-            let job = Job {
-                spec: Arc::new(spec),
-                status,
-                errors: Vec::new(),
-                result: None,
-                progress: None,
-            };
-            let entry = Entry {
-                told: Told::of_submitted(&job),
-                job,
-                input,
-                result: None,
-                key,
-            };
-            self.by_key.insert(key, id);
-            self.index(&entry);
-            self.entries.insert(id, entry);
-        }
-        Ok(())
+            idempotency: _,
+        } = job;
+        let id = spec.id;
+        let key = self.free_key(id.order_key());
+        let job = Job {
+            spec: Arc::new(spec),
+            status,
+            errors: Vec::new(),
+            result: None,
+            progress: None,
+        };
+        let entry = Entry {
+            told: Told::of_submitted(&job),
+            job,
+            input,
+            result: None,
+            key,
+        };
+        self.by_key.insert(key, id);
+        self.index(&entry);
+        self.entries.insert(id, entry);
     }
 
     /// Refuses jobs if more would wait in a queue than may.
-    fn check_depths(&self, jobs: &[NewJob]) -> Result<(), StoreError> {
+    pub(super) fn check_depths<'j>(
+        &self,
+        jobs: impl Iterator<Item = &'j NewJob>,
+    ) -> Result<(), StoreError> {
         let mut more: BTreeMap<&Name, u64> = BTreeMap::new();
         for job in jobs {
             *more.entry(&job.spec.queue).or_default() += 1;
@@ -184,7 +184,10 @@ impl Jobs {
             Found::Gone => return Err(Refused::Gone),
             Found::Unknown => return Err(Refused::Unknown),
         };
-        let applied = entry.apply(change, now);
+        // Its own it holds no more: it was taken out.
+        let key = entry.unique_key();
+        let holder = key.and_then(|key| self.unique.get(&key).copied());
+        let applied = entry.apply(change, holder, now);
         self.put_back(entry);
         applied
     }
@@ -217,6 +220,7 @@ impl Jobs {
             self.forget(*id, now);
         }
         self.gone.forget_until(now.before(GONE_KEPT));
+        self.submits.forget_old(now);
         ids.len()
     }
 
@@ -323,6 +327,7 @@ impl Jobs {
         self.waiting.extend(entry.turn().map(|turn| (turn, id)));
         self.running_out.extend(entry.runs_out());
         self.expiring.extend(entry.expires());
+        self.unique.extend(entry.held_key().map(|key| (key, id)));
     }
 
     fn unindex(&mut self, entry: &Entry) {
@@ -334,6 +339,9 @@ impl Jobs {
         }
         if let Some(timer) = entry.expires() {
             self.expiring.remove(&timer);
+        }
+        if let Some(key) = entry.held_key() {
+            self.unique.remove(&key);
         }
     }
 }
@@ -362,8 +370,9 @@ impl Entry {
         self.job.status.is_too_late(now)
     }
 
-    /// Makes of the job what the lifecycle says, or leaves it as it is.
-    fn apply(&mut self, change: Change, now: Timestamp) -> Applied {
+    /// Makes of the job what the lifecycle says, or leaves it as it is. `holder` is another
+    /// unfinished job that has its unique key.
+    fn apply(&mut self, change: Change, holder: Option<JobId>, now: Timestamp) -> Applied {
         let job = &mut self.job;
         if change
             .if_version
@@ -373,6 +382,11 @@ impl Entry {
         }
         let next = transition(&job.status, &change.event, now)
             .map_err(|rejected| Refused::Rejected(rejected, Box::new(job.clone())))?;
+        if let Some(holder) = holder
+            && !next.status.state.is_final()
+        {
+            return Err(Refused::UniqueKeyTaken { holder });
+        }
         self.told.change(job, &next.status, change.reports, now);
         job.status = next.status;
         if let Event::Amended { amendment } = &change.event {

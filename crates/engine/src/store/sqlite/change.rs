@@ -4,15 +4,15 @@
 
 use super::events::Told;
 use super::fault::Fault;
-use super::operation::Pruned;
+use super::operation::{Pruned, Undo};
 use super::order::{RanOut, Running, Waiting};
 use super::rows::{
     AFTER_LIVE_JOB, PROBED_KEYS, Stored, attempt_error, id, live_job, name, payload, stored,
 };
 use super::writer::{Fresh, Room, Writer};
 use crate::store::{
-    Applied, Change, Claimed, Counts, Deleted, Found, NewJob, Overdue, OverdueReason, Refused,
-    StoreError, Want,
+    Applied, Change, Claimed, Counts, Deleted, Found, Inserted, NewJob, Overdue, OverdueReason,
+    Refused, StoreError, Want,
 };
 use anteroom_core::limits::{ERRORS_MAX, GONE_JOBS_MAX, GONE_KEPT, REPORTS_KEPT_BYTES_MAX};
 use anteroom_core::{
@@ -20,35 +20,52 @@ use anteroom_core::{
     transition,
 };
 use rusqlite::{ErrorCode, OptionalExtension, params};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 impl Writer<'_> {
     /// Inserts jobs, all or none. The inner error says why it will not take one of them.
-    pub(super) fn insert(&mut self, jobs: Vec<NewJob>) -> Result<Result<(), StoreError>, Fault> {
-        if let Some(refusal) = self.order.full_queue(&jobs) {
-            return Ok(Err(refusal));
-        }
+    pub(super) fn insert(
+        &mut self,
+        jobs: Vec<NewJob>,
+    ) -> Result<Result<Vec<Inserted>, StoreError>, Fault> {
         self.begin()?;
         let mut inserted = Vec::with_capacity(jobs.len());
-        for job in jobs {
-            match self.insert_job(job)? {
-                Ok(seq) => inserted.push(seq),
-                Err(refusal) => {
-                    for seq in inserted {
-                        self.take_back(seq)?;
+        let mut undo = Vec::with_capacity(jobs.len());
+        let mut more = self.order.has_limits().then(BTreeMap::new);
+        for (index, job) in jobs.into_iter().enumerate() {
+            let queue = more.as_ref().map(|_| job.spec.queue.clone());
+            let has_key = job.idempotency.is_some() || job.spec.unique_key.is_some();
+            let outcome = if has_key {
+                self.insert_keyed(index, job, &mut undo)?
+            } else {
+                self.insert_job(job)?.map(|seq| {
+                    undo.push(Undo::Job(seq));
+                    Inserted::New
+                })
+            };
+            match outcome {
+                Ok(one) => {
+                    if let (Inserted::New, Some(more), Some(queue)) = (&one, &mut more, queue) {
+                        *more.entry(queue).or_default() += 1;
                     }
-                    return Ok(Err(refusal));
+                    inserted.push(one);
                 }
+                Err(refusal) => return self.undo_all(undo).map(|()| Err(refusal)),
             }
         }
-        Ok(Ok(()))
+        match more.and_then(|more| self.order.full_queue(&more)) {
+            Some(refusal) => self.undo_all(undo).map(|()| Err(refusal)),
+            None => Ok(Ok(inserted)),
+        }
     }
 
-    fn insert_job(&mut self, job: NewJob) -> Result<Result<i64, StoreError>, Fault> {
+    pub(super) fn insert_job(&mut self, job: NewJob) -> Result<Result<i64, StoreError>, Fault> {
         let NewJob {
             spec,
             status,
             input,
+            idempotency: _,
         } = job;
         let mut seq = spec.id.order_key();
         let first_try = self.sql.insert_job(seq, &spec, &status, &input.bytes);
@@ -96,7 +113,7 @@ impl Writer<'_> {
     }
 
     /// Undoes the insert of a job of this batch.
-    fn take_back(&mut self, seq: i64) -> Result<(), Fault> {
+    pub(super) fn take_back(&mut self, seq: i64) -> Result<(), Fault> {
         if let Some(job) = self.fresh.remove(&seq) {
             let job = waiting(self, seq, &job.spec, &job.status);
             self.order.displace(job);
@@ -198,13 +215,16 @@ impl Writer<'_> {
             return Ok(Err(Refused::VersionDiffers(Box::new(self.whole(job)?))));
         }
         match transition(&job.status, &change.event, self.now) {
-            Ok(next) => {
-                let job = match &change.event {
-                    Event::Amended { amendment } => self.amend(job, &next.status, amendment)?,
-                    _ => self.write(job, next, change)?,
-                };
-                Ok(Ok(job))
-            }
+            Ok(next) => match self.unique_key_taken(&job, &next)? {
+                Some(refused) => Ok(Err(refused)),
+                None => {
+                    let job = match &change.event {
+                        Event::Amended { amendment } => self.amend(job, &next.status, amendment)?,
+                        _ => self.write(job, next, change)?,
+                    };
+                    Ok(Ok(job))
+                }
+            },
             Err(rejected) => {
                 let job = Box::new(self.whole(job)?);
                 Ok(Err(Refused::Rejected(rejected, job)))
@@ -237,12 +257,14 @@ impl Writer<'_> {
             }
             (false, true) => {
                 self.sql.delete_live.execute([seq])?;
+                self.release_key(&job.spec)?;
                 self.write_done(&job.spec, seq, &after, errors, result)?;
             }
             (true, false) => {
                 self.sql.delete_done.execute([seq])?;
                 self.sql
                     .insert_live(seq, &job.spec, &after, errors, self.now)?;
+                self.hold_key(&job.spec)?;
             }
             (true, true) => {
                 self.sql.delete_done.execute([seq])?;
@@ -406,7 +428,8 @@ impl Writer<'_> {
             .collect()
     }
 
-    /// Forgets finished jobs whose retention is over, and ids remembered for long enough.
+    /// Forgets finished jobs whose retention is over, and ids and idempotency keys remembered for
+    /// long enough.
     pub(super) fn prune(&mut self, limit: usize) -> Result<Pruned, Fault> {
         let rows = i64::try_from(limit).unwrap_or(i64::MAX);
         let mut room = Room {
@@ -437,6 +460,7 @@ impl Writer<'_> {
             self.forget(seq, id, has_events)?;
         }
         self.trim_gone(rows)?;
+        self.trim_submits(rows)?;
         Ok(Pruned {
             jobs: expired.len(),
             is_cut_short: room.jobs > 0 && !room.is_left(),
@@ -491,7 +515,7 @@ impl Writer<'_> {
 
     /// Finds a job: in memory if it is running where its id hints at, else in the database, which
     /// says the same.
-    fn find(&mut self, id: JobId) -> Result<Found<Stored>, Fault> {
+    pub(super) fn find(&mut self, id: JobId) -> Result<Found<Stored>, Fault> {
         let hint = id.order_key();
         match self.order.running(hint) {
             Some(job) if job.spec.id == id => Ok(Found::Here(running_stored(hint, job))),
@@ -533,7 +557,7 @@ impl Writer<'_> {
     }
 
     /// Adds what the attempts of a job said.
-    fn whole(&mut self, job: Stored) -> Result<Job, Fault> {
+    pub(super) fn whole(&mut self, job: Stored) -> Result<Job, Fault> {
         if job.errors == 0 {
             return Ok(job.into_job(Vec::new()));
         }

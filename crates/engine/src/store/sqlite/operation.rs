@@ -2,10 +2,10 @@
 
 use super::shared::{Entered, Shared};
 use crate::store::{
-    Applied, Change, Claimed, Counts, Deleted, KeptQueue, NewJob, Overdue, QueueChange, QueueSet,
-    StoreError, Want,
+    Applied, Change, Claimed, Counts, Deleted, Inserted, KeptQueue, NewJob, Overdue, QueueChange,
+    QueueSet, StoreError, Want,
 };
-use anteroom_core::{ClaimNumber, JobId, QueueDefaults, Timestamp};
+use anteroom_core::{ClaimNumber, JobId, Label, Name, QueueDefaults, Timestamp};
 use std::fmt;
 use std::sync::Arc;
 use tokio::sync::oneshot;
@@ -16,7 +16,7 @@ pub(super) type Reply<T> = oneshot::Sender<Result<T, StoreError>>;
 /// Something for the writer to do.
 #[derive(Debug)]
 pub(super) enum Operation {
-    Insert(Entered, Vec<NewJob>, Reply<()>),
+    Insert(Entered, Vec<NewJob>, Reply<Vec<Inserted>>),
     Claim(Parked),
     Apply(Vec<Change>, Reply<Vec<Applied>>),
     /// Claims that nobody received.
@@ -35,6 +35,17 @@ pub(super) enum Operation {
     Meddle(fn(&rusqlite::Connection), oneshot::Sender<()>),
     /// Take no more, and end. Tells when that is done; `true`: merge the log first.
     Close(bool, oneshot::Sender<()>),
+}
+
+/// What undoes a part of an insert.
+#[derive(Debug)]
+pub(super) enum Undo {
+    /// Takes back the job with this key.
+    Job(i64),
+    /// Lets go of the unique key of a task.
+    Hold(Box<(Name, Label)>),
+    /// Forgets the submit with this number.
+    Submit(i64),
 }
 
 /// What one pass of pruning did.

@@ -17,7 +17,7 @@ use anteroom_core::{
     ClaimNumber, Lease, Name, Priority, QueueDefaults, Spec, State, Status, Timestamp,
 };
 mod queues;
-use crate::store::{KeptQueue, NewJob, StoreError};
+use crate::store::{KeptQueue, StoreError};
 use queues::{QueueId, Queues};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -424,18 +424,17 @@ impl Order {
         self.queues.kept()
     }
 
-    /// Returns why jobs are not to be inserted: more would wait in a queue than may.
-    pub(super) fn full_queue(&self, jobs: &[NewJob]) -> Option<StoreError> {
-        if !self.queues.has_limits() {
-            return None;
-        }
-        let mut more: BTreeMap<&Name, u64> = BTreeMap::new();
-        for job in jobs {
-            *more.entry(&job.spec.queue).or_default() += 1;
-        }
-        more.into_iter().find_map(|(queue, more)| {
+    /// Tells whether any queue has a limit for how many jobs may wait in it.
+    pub(super) fn has_limits(&self) -> bool {
+        self.queues.has_limits()
+    }
+
+    /// Returns why jobs are not to be inserted, which are here already, so many more of each
+    /// queue: more wait in one than may.
+    pub(super) fn full_queue(&self, more: &BTreeMap<Name, u64>) -> Option<StoreError> {
+        more.iter().find_map(|(queue, &more)| {
             let limit = self.queues.rule(queue).max_depth?;
-            let waiting = self.queues.waiting(queue);
+            let waiting = self.queues.waiting(queue).saturating_sub(more);
             (waiting + more > limit).then(|| StoreError::QueueFull {
                 queue: queue.clone(),
                 waiting,

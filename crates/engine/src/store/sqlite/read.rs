@@ -7,12 +7,13 @@
 mod list;
 
 use super::fault::Fault;
+use super::keys::{REMEMBERS, remembered_since};
 use super::operation::Reply;
 use super::rows::{AFTER_DONE, Stored, attempt_error, bytes, payload, stored};
 use super::shared::{FailOnPanic, Shared};
 use super::statements::{ERRORS, IS_GONE, find_sql};
 use crate::store::{Filter, Found, History, Listing, Page};
-use anteroom_core::{EventId, Job, JobId, Payload, Timestamp};
+use anteroom_core::{EventId, Idempotency, Job, JobId, Name, Payload, Timestamp};
 use rusqlite::{CachedStatement, Connection, OptionalExtension, params};
 use std::sync::Arc;
 use std::sync::mpsc::Receiver;
@@ -29,6 +30,7 @@ pub(super) enum Question {
     Result(JobId, Reply<Found<(Job, Option<Payload>)>>),
     Events(JobId, EventId, usize, Reply<Found<History>>),
     List(Box<Filter>, Page, Reply<Listing>),
+    Remembers(Box<(Name, Idempotency)>, Reply<bool>),
     /// End, and tell when that is done.
     Close(oneshot::Sender<()>),
 }
@@ -67,6 +69,9 @@ fn work(reader: &Reader<'_>, questions: &Receiver<Question>) -> Option<oneshot::
                 }
                 Question::List(filter, page, reply) => {
                     reader.answer(reply, |reader| reader.list(&filter, page));
+                }
+                Question::Remembers(key, reply) => {
+                    reader.answer(reply, |reader| reader.remembers(&key.0, &key.1));
                 }
                 Question::Close(done) => closing = Some(done),
             }
@@ -144,6 +149,12 @@ impl Reader<'_> {
             Found::Gone => Ok(Found::Gone),
             Found::Unknown => Ok(Found::Unknown),
         }
+    }
+
+    fn remembers(&self, task: &Name, by: &Idempotency) -> Result<bool, Fault> {
+        let since = remembered_since(self.shared.clock.now());
+        let key = params![&*by.scope, &**task, &*by.key, since];
+        Ok(self.prepared(REMEMBERS)?.exists(key)?)
     }
 
     fn find<T>(

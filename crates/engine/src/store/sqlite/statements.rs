@@ -1,6 +1,7 @@
 //! The writer's statements, each prepared once, and the meaning of their parameters.
 
 use super::events::EventStatements;
+use super::keys::KeyStatements;
 use super::rows::{
     DONE, LIVE_JOB, WHERE_ID, lease_number, millis, signed, state_number, tags_text,
 };
@@ -45,6 +46,8 @@ pub(super) struct Statements<'c> {
     pub(super) checkpoint: Statement<'c>,
     pub(super) restart_log: Statement<'c>,
     pub(super) events: EventStatements<'c>,
+    /// About idempotency keys and unique keys.
+    pub(super) by_key: KeyStatements<'c>,
 }
 
 impl<'c> Statements<'c> {
@@ -119,6 +122,7 @@ impl<'c> Statements<'c> {
             checkpoint: db.prepare("PRAGMA wal_checkpoint(PASSIVE)")?,
             restart_log: db.prepare("PRAGMA wal_checkpoint(TRUNCATE)")?,
             events: EventStatements::prepare(db)?,
+            by_key: KeyStatements::prepare(db)?,
         })
     }
 

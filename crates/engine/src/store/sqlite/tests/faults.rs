@@ -184,7 +184,7 @@ async fn damage_ends_the_store_and_is_named() {
         soon(store.insert(vec![job(900)])).await
     };
     let (waited, inserted) = tokio::join!(waiting, reading);
-    for refused in [waited, inserted.map(|()| 0)] {
+    for refused in [waited, inserted.map(|_| 0)] {
         let has_failed = matches!(refused, Err(StoreError::Failed { .. }));
         assert!(has_failed, "{refused:?}");
     }
