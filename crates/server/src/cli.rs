@@ -4,6 +4,7 @@
 
 use crate::config::{self, Environment, Flags};
 use anteroom::core::{IdempotencyKey, JobId, Label, Name};
+use anteroom_server::http::Scope;
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -14,9 +15,11 @@ mod client;
 mod jobs;
 mod serve;
 mod show;
+mod token;
 
 const CONFIG_HELP: &str = "The configuration [default: anteroom.toml, if it is there]";
 const SERVER_HELP: &str = "The server [env: ANTEROOM_SERVER] [default: http://127.0.0.1:8080]";
+const TOKEN_HELP: &str = "A file with the token [env: ANTEROOM_TOKEN has the token itself]";
 const ENVIRONMENT_HELP: &str = "\
 Flags win over environment variables, and those over the file: ANTEROOM_CONFIG, and \
 ANTEROOM_LISTEN, ANTEROOM_STORE, ANTEROOM_RETAIN and so on for the keys of the file. ANTEROOM_LOG \
@@ -47,6 +50,8 @@ enum Command {
     Job(JobArgs),
     /// Cancels a job, or tells it to stop if it is running.
     Cancel(CancelArgs),
+    /// Makes a token, and the lines of the configuration that make a server know it.
+    Token(TokenArgs),
 }
 
 /// How to serve.
@@ -60,7 +65,7 @@ struct ServeArgs {
     /// Where jobs are kept: sqlite:PATH or memory: [default: sqlite:anteroom.db]
     #[arg(long, value_name = "URL")]
     store: Option<String>,
-    /// Listens beyond loopback although anybody there may then do anything
+    /// Listens beyond loopback without tokens: anybody there may then do anything
     #[arg(long)]
     insecure: bool,
 }
@@ -77,6 +82,8 @@ struct CheckArgs {
 struct ClientArgs {
     #[arg(long, value_name = "URL", help = SERVER_HELP)]
     server: Option<String>,
+    #[arg(long, value_name = "FILE", help = TOKEN_HELP)]
+    token_file: Option<PathBuf>,
     /// Prints the job as the server gives it
     #[arg(long)]
     json: bool,
@@ -160,6 +167,24 @@ struct CancelArgs {
     client: ClientArgs,
 }
 
+/// Which token to make.
+#[derive(Args, Debug)]
+struct TokenArgs {
+    /// What the configuration calls it
+    #[arg(default_value = "web")]
+    name: Name,
+    /// What it covers: submit, read, work or admin; may be given again
+    #[arg(long = "scope", value_name = "SCOPE", value_parser = scope, value_delimiter = ',')]
+    #[arg(default_values = ["submit", "read"])]
+    scopes: Vec<Scope>,
+    /// The task whose jobs it is for; may be given again [default: all tasks]
+    #[arg(long = "task", value_name = "TASK")]
+    tasks: Vec<Name>,
+    /// Prints it as JSON
+    #[arg(long)]
+    json: bool,
+}
+
 /// Why a command did not do what it was asked for: what to tell the person, and the exit code.
 #[derive(Debug)]
 enum Stopped {
@@ -179,6 +204,7 @@ pub(crate) fn run() -> ExitCode {
         Command::Submit(args) => jobs::submit(*args, &environment),
         Command::Job(args) => jobs::job(&args, &environment),
         Command::Cancel(args) => jobs::cancel(&args, &environment),
+        Command::Token(args) => token::run(&args),
     };
     match done {
         Ok(code) => code,
@@ -212,6 +238,15 @@ fn duration(text: &str) -> Result<Duration, String> {
 /// Checks a duration that the server is going to read itself.
 fn duration_text(text: &str) -> Result<String, String> {
     config::duration(text).map(|_| text.to_owned())
+}
+
+fn scope(text: &str) -> Result<Scope, String> {
+    Scope::from_word(text).ok_or_else(|| {
+        format!(
+            "expected one of {}",
+            Scope::ALL.map(Scope::as_str).join(", ")
+        )
+    })
 }
 
 fn tag(text: &str) -> Result<(Name, String), String> {

@@ -31,9 +31,8 @@ pub(crate) fn of(call: &Call) -> Result<Option<Idempotency>, Problem> {
 }
 
 /// Returns whose keys those of a call are: the name of its token, empty without one.
-pub(crate) fn scope_of(_call: &Call) -> Arc<str> {
-    // This version has no tokens: all clients are one.
-    "".into()
+pub(crate) fn scope_of(call: &Call) -> Arc<str> {
+    call.access().token_name().into()
 }
 
 /// Says in an answer, if it is so, that it is about what an earlier submit gave.

@@ -31,6 +31,11 @@ pub const BODY_PIECE_MAX: Duration = Duration::from_mins(1);
 /// Bytes a second that a body comes with at the least, after its first minute.
 pub const BODY_RATE_MIN: usize = 8 * 1024;
 
+/// Tokens of a server: every request has its own compared with all of them.
+pub const TOKENS_MAX: usize = 1_000;
+/// Digests of one token: the old and the new while it is replaced, and some to spare.
+pub const TOKEN_DIGESTS_MAX: usize = 10;
+
 /// Connections at once; more wait in the system's backlog.
 pub const CONNECTIONS_MAX_DEFAULT: usize = 10_000;
 /// From the first byte of a request's head to its last.
