@@ -12,6 +12,7 @@ use std::time::Duration;
 mod check;
 mod client;
 mod jobs;
+mod queues;
 mod serve;
 mod show;
 
@@ -47,6 +48,12 @@ enum Command {
     Job(JobArgs),
     /// Cancels a job, or tells it to stop if it is running.
     Cancel(CancelArgs),
+    /// Shows all queues.
+    Queues(QueuesArgs),
+    /// Has a queue start no more jobs until it is resumed; what runs goes on.
+    Pause(QueueArgs),
+    /// Has a paused queue start jobs again.
+    Resume(QueueArgs),
 }
 
 /// How to serve.
@@ -63,6 +70,9 @@ struct ServeArgs {
     /// Listens beyond loopback although anybody there may then do anything
     #[arg(long)]
     insecure: bool,
+    /// Starts with every queue paused, each until it is resumed
+    #[arg(long)]
+    hold: bool,
 }
 
 /// What to check.
@@ -77,7 +87,7 @@ struct CheckArgs {
 struct ClientArgs {
     #[arg(long, value_name = "URL", help = SERVER_HELP)]
     server: Option<String>,
-    /// Prints the job as the server gives it
+    /// Prints the answer as the server gives it
     #[arg(long)]
     json: bool,
 }
@@ -154,6 +164,22 @@ struct CancelArgs {
     client: ClientArgs,
 }
 
+/// How to show the queues.
+#[derive(Args, Debug)]
+struct QueuesArgs {
+    #[command(flatten)]
+    client: ClientArgs,
+}
+
+/// Which queue to pause or resume.
+#[derive(Args, Debug)]
+struct QueueArgs {
+    /// The queue
+    queue: Name,
+    #[command(flatten)]
+    client: ClientArgs,
+}
+
 /// Why a command did not do what it was asked for: what to tell the person, and the exit code.
 #[derive(Debug)]
 enum Stopped {
@@ -173,6 +199,9 @@ pub(crate) fn run() -> ExitCode {
         Command::Submit(args) => jobs::submit(*args, &environment),
         Command::Job(args) => jobs::job(&args, &environment),
         Command::Cancel(args) => jobs::cancel(&args, &environment),
+        Command::Queues(args) => queues::queues(&args, &environment),
+        Command::Pause(args) => queues::pause(&args, &environment),
+        Command::Resume(args) => queues::resume(&args, &environment),
     };
     match done {
         Ok(code) => code,
@@ -255,7 +284,9 @@ mod tests {
                 "--result",
                 "--json",
             ],
-            &["serve", "--hold"],
+            &["pause"],
+            &["resume", "No Queue"],
+            &["queues", "default"],
         ];
         for case in cases {
             let words = std::iter::once("anteroom").chain(case.iter().copied());

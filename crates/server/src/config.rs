@@ -9,7 +9,7 @@ use anteroom::core::limits::{
     MAX_ATTEMPTS_DEFAULT, RESULT_BYTES_MAX_DEFAULT, RETAIN_DEFAULT, RETAIN_MAX,
     SHUTDOWN_GRACE_DEFAULT, TIMEOUT_DEFAULT,
 };
-use anteroom::core::{Name, NameError, RetryPolicy};
+use anteroom::core::{Name, NameError, QueueSettings, RetryPolicy};
 use anteroom_server::http::limits::BUFFERED_BYTES_MAX_DEFAULT;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -19,6 +19,7 @@ use std::time::Duration;
 
 mod environment;
 mod file;
+mod queues;
 mod reader;
 mod value;
 
@@ -56,6 +57,10 @@ pub(crate) struct Config {
     pub(crate) retain: Duration,
     /// Origins of browsers' pages that may call the server. Default none.
     pub(crate) allowed_origins: Vec<String>,
+    /// Whether queues that nothing names are refused instead of made. Default false.
+    pub(crate) strict_queues: bool,
+    /// What holds for queues until something else is set, by name.
+    pub(crate) queues: BTreeMap<Name, QueueSettings>,
     /// The tasks, by name.
     pub(crate) tasks: BTreeMap<Name, TaskConfig>,
     /// Which log lines are written: a level, or `target=level` pairs. Default `info`.
@@ -76,6 +81,8 @@ impl Default for Config {
             max_buffered: BUFFERED_BYTES_MAX_DEFAULT,
             retain: RETAIN_DEFAULT,
             allowed_origins: Vec::new(),
+            strict_queues: false,
+            queues: BTreeMap::new(),
             tasks: BTreeMap::new(),
             log: value::log_filter_default(),
             log_format: LogFormat::Text,

@@ -22,6 +22,7 @@ mod outage;
 mod pages;
 mod prefer;
 mod query;
+mod queues;
 mod read;
 mod represent;
 mod submit;
@@ -77,6 +78,8 @@ pub fn router(engine: Engine, options: &RouterOptions) -> Router {
         .route("/v1/jobs/{id}/input", get(read::input))
         .route("/v1/jobs/{id}/cancel", post(control::cancel))
         .route("/v1/jobs/{id}/retry", post(control::retry))
+        .route("/v1/queues", get(queues::all))
+        .route("/v1/queues/{queue}", get(queues::one).patch(queues::patch))
         .fallback(unknown_route)
         .method_not_allowed_fallback(method_not_allowed)
         .layer(Edge::default())

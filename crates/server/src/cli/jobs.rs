@@ -90,7 +90,7 @@ pub(super) fn cancel(args: &CancelArgs, environment: &Environment) -> Result<Exi
     })
 }
 
-fn block_on<T>(work: impl Future<Output = Result<T, Stopped>>) -> Result<T, Stopped> {
+pub(super) fn block_on<T>(work: impl Future<Output = Result<T, Stopped>>) -> Result<T, Stopped> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -203,7 +203,7 @@ async fn print_result(client: &Client, id: JobId) -> Result<ExitCode, Stopped> {
     clippy::needless_pass_by_value,
     reason = "`map_err` hands over the error"
 )]
-fn cannot_print(error: std::io::Error) -> Stopped {
+pub(super) fn cannot_print(error: std::io::Error) -> Stopped {
     Stopped::Failure(format!("cannot write to standard output: {error}"))
 }
 

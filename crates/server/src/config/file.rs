@@ -16,7 +16,7 @@ use toml::de::DeTable;
 
 /// The keys of the file, as a mistake lists them.
 const KEYS: &str = "listen, store, insecure, shutdown_grace, max_input, max_result, max_buffered, \
-                    retain, allowed_origins, strict_queues, tasks";
+                    retain, allowed_origins, strict_queues, queues, tasks";
 /// The keys of a task.
 const TASK_KEYS: &str = "exec, pull, queue, timeout, kill_grace, max_attempts, backoff, \
                          concurrency, content_type, result_content_type, env, env_inherit";
@@ -89,12 +89,12 @@ impl Reader<'_> {
                     }
                 }
                 "strict_queues" => {
-                    if self.truth("strict_queues", value) == Some(true) {
-                        let message = "strict_queues = true is not supported by this version";
-                        self.wrong(&value.span(), message);
+                    if let Some(strict) = self.truth("strict_queues", value) {
+                        self.draft.config.strict_queues = strict;
                     }
                 }
                 "allowed_origins" => self.allowed_origins(value),
+                "queues" => self.queues(value),
                 "tasks" => self.tasks(value),
                 key @ ("shutdown_grace" | "retain") => {
                     if let Some(text) = self.text(key, value, A_DURATION) {
@@ -106,8 +106,7 @@ impl Reader<'_> {
                         self.draft.measure(key, &text, &place);
                     }
                 }
-                key @ ("max_bulk" | "tokens" | "webhooks" | "callbacks" | "queues"
-                | "schedules") => {
+                key @ ("max_bulk" | "tokens" | "webhooks" | "callbacks" | "schedules") => {
                     let message = format!("{key} is not supported by this version");
                     self.wrong(&key_span, message);
                 }

@@ -3,7 +3,7 @@
 //! A handler returns a `Problem`; the edge of the router writes it, where it is known what the
 //! router is mounted under. Each [`Kind`] has its page in `docs/problems`.
 
-use super::limits::{RETRY_AFTER_DRAINING, RETRY_AFTER_OVERLOAD};
+use super::limits::{RETRY_AFTER_DRAINING, RETRY_AFTER_OVERLOAD, RETRY_AFTER_QUEUE_FULL};
 use super::prefer::Prefer;
 use super::query::encode_path;
 use super::represent::ErrorView;
@@ -21,8 +21,12 @@ use std::time::Duration;
 pub enum Kind {
     /// No task has the name.
     UnknownTask,
-    /// The name of a queue is kept for the server.
+    /// No queue has the name, or it is kept for the server.
     UnknownQueue,
+    /// As many queues were made as may.
+    TooManyQueues,
+    /// As many jobs wait in the queue as may.
+    QueueFull,
     /// No job has the id.
     UnknownJob,
     /// A job had the id.
@@ -63,7 +67,7 @@ pub enum Kind {
     NothingToRetry,
     /// The job has not ended.
     NotFinal,
-    /// The job changed since it was read.
+    /// The job, or what holds for the queue, changed since it was read.
     VersionDiffers,
     /// The server is shutting down.
     Draining,
@@ -83,9 +87,11 @@ pub enum Kind {
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 30] = [
+    pub const ALL: [Self; 32] = [
         Self::UnknownTask,
         Self::UnknownQueue,
+        Self::TooManyQueues,
+        Self::QueueFull,
         Self::UnknownJob,
         Self::JobExpired,
         Self::UnknownRoute,
@@ -135,6 +141,8 @@ impl Kind {
         match self {
             Self::UnknownTask => ("unknown-task", 404, "There is no such task"),
             Self::UnknownQueue => ("unknown-queue", 404, "There is no such queue"),
+            Self::TooManyQueues => ("too-many-queues", 422, "There are too many queues"),
+            Self::QueueFull => ("queue-full", 429, "The queue is full"),
             Self::UnknownJob => ("unknown-job", 404, "There is no such job"),
             Self::JobExpired => ("job-expired", 410, "The job is gone"),
             Self::UnknownRoute => ("unknown-route", 404, "There is nothing at this path"),
@@ -159,7 +167,7 @@ impl Kind {
             Self::AlreadySucceeded => ("already-succeeded", 409, "The job succeeded already"),
             Self::NothingToRetry => ("nothing-to-retry", 409, "There is nothing to retry"),
             Self::NotFinal => ("not-final", 409, "The job has not ended"),
-            Self::VersionDiffers => ("version-differs", 412, "The job has changed"),
+            Self::VersionDiffers => ("version-differs", 412, "It has changed"),
             Self::Draining => ("draining", 503, "The server is shutting down"),
             Self::StoreUnavailable => ("store-unavailable", 503, "The store is unavailable"),
             Self::Overloaded => ("overloaded", 503, "The server is overloaded"),
@@ -180,6 +188,24 @@ pub(crate) struct FieldError {
     pub(crate) parameter: String,
 }
 
+/// One thing that is wrong in a body, and where.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct MemberError {
+    /// What is wrong.
+    pub(crate) detail: String,
+    /// At which place: a JSON pointer, as a fragment.
+    pub(crate) pointer: String,
+}
+
+impl MemberError {
+    pub(crate) fn at(pointer: &str, detail: impl Into<String>) -> Self {
+        Self {
+            detail: detail.into(),
+            pointer: pointer.to_owned(),
+        }
+    }
+}
+
 /// An error on its way to the client.
 #[derive(Clone, Debug)]
 pub(crate) struct Problem(Box<Parts>);
@@ -191,6 +217,7 @@ struct Parts {
     detail: String,
     headers: HeaderMap,
     errors: Vec<FieldError>,
+    members: Vec<MemberError>,
     position: Option<(usize, usize)>,
     job: Option<JobId>,
     job_error: Option<AttemptError>,
@@ -207,6 +234,8 @@ struct Document<'a> {
     instance: &'a str,
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     errors: &'a [FieldError],
+    #[serde(rename = "errors", skip_serializing_if = "<[_]>::is_empty")]
+    members: &'a [MemberError],
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     reasons: &'a [String],
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -228,6 +257,7 @@ impl Problem {
             detail: detail.into(),
             headers: HeaderMap::new(),
             errors: Vec::new(),
+            members: Vec::new(),
             position: None,
             job: None,
             job_error: None,
@@ -253,6 +283,17 @@ impl Problem {
             detail: detail.into(),
             parameter: parameter.to_owned(),
         }])
+    }
+
+    /// Returns the problem that members of the body are wrong.
+    pub(crate) fn members(errors: Vec<MemberError>) -> Self {
+        let said: Vec<String> = errors
+            .iter()
+            .map(|error| format!("{} {}", error.pointer, error.detail))
+            .collect();
+        let mut problem = Self::new(Kind::InvalidBody, said.join("; "));
+        problem.0.members = errors;
+        problem
     }
 
     pub(crate) fn with_status(mut self, status: StatusCode) -> Self {
@@ -328,6 +369,7 @@ impl Problem {
             detail: &parts.detail,
             instance: &encode_path(path),
             errors: &parts.errors,
+            members: &parts.members,
             reasons: &parts.reasons,
             line: parts.position.map(|(line, _)| line),
             column: parts.position.map(|(_, column)| column),
@@ -363,6 +405,9 @@ impl IntoResponse for Problem {
 
 impl From<StoreError> for Problem {
     fn from(error: StoreError) -> Self {
+        if let StoreError::QueueFull { waiting, limit, .. } = error {
+            return Self::queue_full(error.to_string(), waiting, limit);
+        }
         let detail = match error {
             StoreError::Overloaded { .. } => "too much is waiting for the store; try again later",
             StoreError::Unknown { .. } => {
@@ -387,6 +432,14 @@ impl From<SubmitError> for Problem {
             SubmitError::InputTooLarge { .. } => Self::new(Kind::PayloadTooLarge, detail),
             SubmitError::OutOfRange { option, detail } => Self::parameter(option, detail),
             SubmitError::TooMany { .. } => Self::new(Kind::InvalidBody, detail),
+            SubmitError::UnknownQueue { .. } => {
+                // The path is well: what is wrong is what was asked of it.
+                Self::new(Kind::UnknownQueue, detail).with_status(StatusCode::UNPROCESSABLE_ENTITY)
+            }
+            SubmitError::TooManyQueues { .. } => Self::new(Kind::TooManyQueues, detail),
+            SubmitError::QueueFull { waiting, limit, .. } => {
+                Self::queue_full(detail, waiting, limit)
+            }
             SubmitError::Draining => Self::draining(),
             SubmitError::Store(error) => error.into(),
             _ => Self::new(Kind::InternalError, "the job was not taken"),
@@ -395,6 +448,19 @@ impl From<SubmitError> for Problem {
 }
 
 impl Problem {
+    /// Returns the problem that a queue takes no more jobs, with how many it would have taken.
+    fn queue_full(detail: String, waiting: u64, limit: u64) -> Self {
+        let (left, wait) = (limit.saturating_sub(waiting), RETRY_AFTER_QUEUE_FULL);
+        let policy = format!("\"queue\";q={limit}");
+        let standing = format!("\"queue\";r={left};t={}", wait.as_secs());
+        let fields = [("ratelimit-policy", policy), ("ratelimit", standing)];
+        let problem = Self::new(Kind::QueueFull, detail).with_retry_after(wait);
+        fields.into_iter().fold(problem, |problem, (name, text)| {
+            let value = HeaderValue::try_from(text).unwrap_or(HeaderValue::from_static(""));
+            problem.with_header(HeaderName::from_static(name), value)
+        })
+    }
+
     /// Returns the problem that the server takes no more jobs.
     pub(crate) fn draining() -> Self {
         let detail = "the server is shutting down and takes no more jobs; try again later";

@@ -4,4 +4,5 @@
 mod clients;
 mod configuration;
 mod harness;
+mod queues;
 mod serving;
