@@ -93,6 +93,11 @@ pub const STORE_QUEUE_MAX: usize = 65_536;
 /// Jobs that one pass of upkeep (rescue, purge) changes in a commit: submits go in between.
 pub const UPKEEP_JOBS_MAX: usize = 2_000;
 
+/// Bytes of a document that a store keeps beside its jobs: it is read and written as a whole.
+pub const DOCUMENT_BYTES_MAX: usize = 2 * 1024 * 1024;
+/// Documents of one kind: all of them may be read at once.
+pub const DOCUMENTS_MAX: usize = 10_000;
+
 /// Jobs on a page that names no size.
 pub const PAGE_SIZE_DEFAULT: usize = 50;
 /// Jobs on a page.

@@ -6,15 +6,17 @@
 //! the process. A claim looks at due jobs one by one until it has enough, those of tasks that it
 //! does not want too: that is plain, and slow where a million of those lie in front.
 
+mod documents;
 mod jobs;
 mod queues;
 
 use super::{
-    Applied, Change, Claimed, Counts, Deleted, Filter, Found, KeptQueue, Listing, NewJob, Overdue,
-    Page, QueueChange, QueueSet, Store, StoreError, Want,
+    Applied, Change, Claimed, Counts, Deleted, Document, DocumentChange, DocumentPut, Filter,
+    Found, KeptQueue, Listing, NewJob, Overdue, Page, QueueChange, QueueSet, Store, StoreError,
+    Want,
 };
 use crate::clock::Clock;
-use anteroom_core::{Job, JobId, Payload, QueueDefaults};
+use anteroom_core::{Job, JobId, Name, Payload, QueueDefaults};
 use async_trait::async_trait;
 use jobs::Jobs;
 use std::sync::{Mutex, MutexGuard};
@@ -157,6 +159,24 @@ impl Store for MemoryStore {
         Ok(())
     }
 
+    async fn document(&self, kind: &Name, name: &Name) -> Result<Option<Document>, StoreError> {
+        self.with(|jobs| jobs.documents.one(kind, name))
+    }
+
+    async fn documents(&self, kind: &Name) -> Result<Vec<Document>, StoreError> {
+        self.with(|jobs| jobs.documents.all(kind))
+    }
+
+    async fn put_documents(
+        &self,
+        changes: Vec<DocumentChange>,
+    ) -> Result<Vec<DocumentPut>, StoreError> {
+        self.with(|jobs| {
+            let each = changes.into_iter();
+            each.map(|change| jobs.documents.put(change)).collect()
+        })
+    }
+
     /// Waits for ever: memory does not fail.
     async fn failed(&self) -> StoreError {
         std::future::pending().await
@@ -173,7 +193,7 @@ impl Store for MemoryStore {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use anteroom_core::{Lease, Name, Priority, Spec, Status, Timestamp};
+    use anteroom_core::{Lease, Priority, Spec, Status, Timestamp};
     use std::collections::BTreeMap;
     use std::sync::Arc;
     use std::time::Duration;

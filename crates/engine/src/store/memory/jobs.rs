@@ -7,6 +7,7 @@ use super::super::{
     Applied, Change, Claimed, Counts, Cursor, Deleted, Filter, Found, Listing, NewJob, Overdue,
     OverdueReason, Page, Refused, StoreError, Want,
 };
+use super::documents::Documents;
 use super::queues::Queues;
 use anteroom_core::limits::{GONE_JOBS_MAX, GONE_KEPT, PAGE_LOOKED_AT_MAX, PRIORITY_MAX};
 use anteroom_core::{
@@ -46,6 +47,7 @@ pub(super) struct Jobs {
     gone: Gone,
     last_claim: ClaimNumber,
     pub(super) queues: Queues,
+    pub(super) documents: Documents,
 }
 
 impl Jobs {
@@ -59,6 +61,7 @@ impl Jobs {
             gone: Gone::default(),
             last_claim: ClaimNumber::first_of_opening(1),
             queues: Queues::default(),
+            documents: Documents::default(),
         }
     }
 

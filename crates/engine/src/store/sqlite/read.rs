@@ -4,14 +4,15 @@
 //! long one would keep the log from beginning anew. It takes them before it begins the
 //! transaction, so that whoever was told of a commit sees it.
 
+use super::documents::{DOCUMENT, DOCUMENTS, document};
 use super::fault::Fault;
 use super::operation::Reply;
 use super::rows::{AFTER_DONE, DONE, LIVE_JOB, Stored, attempt_error, bytes, payload, stored};
 use super::shared::{FailOnPanic, Shared};
 use super::statements::{ERRORS, IS_GONE, find_sql};
-use crate::store::{Cursor, Filter, Found, Listing, Page};
+use crate::store::{Cursor, Document, Filter, Found, Listing, Page};
 use anteroom_core::limits::PAGE_LOOKED_AT_MAX;
-use anteroom_core::{Job, JobId, Payload};
+use anteroom_core::{Job, JobId, Name, Payload};
 use rusqlite::{CachedStatement, Connection, OptionalExtension, params};
 use std::sync::Arc;
 use std::sync::mpsc::Receiver;
@@ -27,6 +28,8 @@ pub(super) enum Question {
     Input(JobId, Reply<Found<Payload>>),
     Result(JobId, Reply<Found<(Job, Option<Payload>)>>),
     List(Box<Filter>, Page, Reply<Listing>),
+    Document((Name, Name), Reply<Option<Document>>),
+    Documents(Name, Reply<Vec<Document>>),
     /// End, and tell when that is done.
     Close(oneshot::Sender<()>),
 }
@@ -62,6 +65,12 @@ fn work(reader: &Reader<'_>, questions: &Receiver<Question>) -> Option<oneshot::
                 Question::Result(id, reply) => reader.answer(reply, |reader| reader.result(id)),
                 Question::List(filter, page, reply) => {
                     reader.answer(reply, |reader| reader.list(&filter, page));
+                }
+                Question::Document(key, reply) => {
+                    reader.answer(reply, |reader| reader.document(&key));
+                }
+                Question::Documents(kind, reply) => {
+                    reader.answer(reply, |reader| reader.documents(&kind));
                 }
                 Question::Close(done) => closing = Some(done),
             }
@@ -158,6 +167,19 @@ impl Reader<'_> {
             }
         }
         Ok(listing)
+    }
+
+    fn document(&self, (kind, name): &(Name, Name)) -> Result<Option<Document>, Fault> {
+        let mut statement = self.prepared(DOCUMENT)?;
+        Ok(statement
+            .query_row([&**kind, &**name], document)
+            .optional()?)
+    }
+
+    fn documents(&self, kind: &Name) -> Result<Vec<Document>, Fault> {
+        let mut statement = self.prepared(DOCUMENTS)?;
+        let rows = statement.query_map([&**kind], document)?;
+        Ok(rows.collect::<Result<_, _>>()?)
     }
 
     fn find<T>(

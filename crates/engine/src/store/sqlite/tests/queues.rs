@@ -75,8 +75,11 @@ async fn a_database_from_before_there_were_queues_is_brought_forward() {
     store.insert(vec![job(1)]).await.unwrap();
     store.close().await;
     let db = Connection::open(place.path()).unwrap();
-    db.execute_batch("DROP TABLE queue; PRAGMA user_version = 1")
-        .unwrap();
+    db.execute_batch(
+        "DROP TABLE queue; DROP TABLE document; DROP TABLE document_version; \
+         PRAGMA user_version = 1",
+    )
+    .unwrap();
     drop(db);
     let store = place.open();
     assert_eq!(soon(store.queues()).await.unwrap(), []);
