@@ -28,6 +28,7 @@ mod pages;
 mod patch;
 mod prefer;
 mod query;
+mod queues;
 mod rate;
 mod read;
 mod represent;
@@ -99,6 +100,9 @@ fn routes() -> Routes {
         .get("/v1/jobs/{id}/input", Needs::Read, read::input)
         .post("/v1/jobs/{id}/cancel", Needs::Cancel, control::cancel)
         .post("/v1/jobs/{id}/retry", Needs::Admin, control::retry)
+        .get("/v1/queues", Needs::ReadAll, queues::all)
+        .get("/v1/queues/{queue}", Needs::ReadAll, queues::one)
+        .patch("/v1/queues/{queue}", Needs::AdminAll, queues::patch)
 }
 
 /// Returns the route table: every route, with what it needs.

@@ -4,5 +4,6 @@
 mod clients;
 mod configuration;
 mod harness;
+mod queues;
 mod serving;
 mod tokens;

@@ -12,7 +12,7 @@ async fn a_path_with_nothing_at_it_is_404() {
         ("GET", "/nowhere"),
         ("POST", "/v1"),
         ("GET", "/v1/jobs/"),
-        ("GET", "/v1/queues"),
+        ("GET", "/v1/schedules"),
         ("POST", "/v1/leases"),
         (
             "GET",

@@ -13,6 +13,7 @@ mod http_control;
 mod http_errors;
 mod http_keys;
 mod http_patch;
+mod http_queues;
 mod http_read;
 mod http_submit;
 mod mount;

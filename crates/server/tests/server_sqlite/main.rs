@@ -22,6 +22,8 @@ mod http_errors;
 mod http_keys;
 #[path = "../server/http_patch.rs"]
 mod http_patch;
+#[path = "../server/http_queues.rs"]
+mod http_queues;
 #[path = "../server/http_read.rs"]
 mod http_read;
 #[path = "../server/http_submit.rs"]
