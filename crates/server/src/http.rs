@@ -16,6 +16,7 @@ mod conditional;
 mod connection;
 mod control;
 mod edge;
+mod events;
 mod health;
 mod list;
 mod outage;
@@ -75,8 +76,10 @@ pub fn router(engine: Engine, options: &RouterOptions) -> Router {
         .route("/v1/jobs/{id}", get(read::job).delete(control::delete))
         .route("/v1/jobs/{id}/result", get(read::result))
         .route("/v1/jobs/{id}/input", get(read::input))
+        .route("/v1/jobs/{id}/events", get(events::of_job))
         .route("/v1/jobs/{id}/cancel", post(control::cancel))
         .route("/v1/jobs/{id}/retry", post(control::retry))
+        .route("/v1/events", get(events::of_all))
         .fallback(unknown_route)
         .method_not_allowed_fallback(method_not_allowed)
         .layer(Edge::default())

@@ -4,6 +4,7 @@
 mod attempts;
 #[cfg(feature = "contract")]
 mod broken_stores;
+mod events;
 mod failing_store;
 mod harness;
 mod path;

@@ -9,6 +9,7 @@ mod harness;
 mod http_connections;
 mod http_control;
 mod http_errors;
+mod http_events;
 mod http_read;
 mod http_submit;
 mod mount;

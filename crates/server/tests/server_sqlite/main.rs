@@ -14,6 +14,8 @@ mod http_connections;
 mod http_control;
 #[path = "../server/http_errors.rs"]
 mod http_errors;
+#[path = "../server/http_events.rs"]
+mod http_events;
 #[path = "../server/http_read.rs"]
 mod http_read;
 #[path = "../server/http_submit.rs"]
