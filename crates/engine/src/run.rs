@@ -88,6 +88,21 @@ impl Attempt {
     ///
     /// Never waits. It is shown with the job and told to those who follow it within a moment; of
     /// several that come within it the last. Kept only as long as the attempt holds its lease.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use anteroom::run::{Outcome, Runner, function};
+    ///
+    /// let pages = function::bytes(|attempt| async move {
+    ///     for page in 1..=8_u32 {
+    ///         // The work itself, and then:
+    ///         attempt.progress(f64::from(page) / 8.0, format!("page {page} of 8"));
+    ///     }
+    ///     Outcome::Succeeded(attempt.input)
+    /// });
+    /// assert_eq!(pages.kind(), "function");
+    /// ```
     pub fn progress(&self, fraction: f64, message: impl Into<String>) {
         if let Some(progress) = Progress::new(Some(fraction), Some(message.into())) {
             self.report(Report::Progress(progress));

@@ -243,10 +243,17 @@ impl<S: Source> Streaming<S> {
         if !std::mem::replace(&mut self.has_begun, true) {
             return Some(format!("retry: {}\n\n", RECONNECT_AFTER.as_millis()));
         }
+        let beat = async {
+            // Silence is bounded also where the clock is set back.
+            tokio::select! {
+                () = self.clock.sleep_until(self.beat_at) => {}
+                () = self.clock.sleep(HEARTBEAT) => {}
+            }
+        };
         tokio::select! {
             // First, so that a stream that is never silent has its comments too.
             biased;
-            () = self.clock.sleep_until(self.beat_at) => {
+            () = beat => {
                 self.beat_at = self.clock.now().after(HEARTBEAT);
                 Some(": still here\n\n".to_owned())
             }

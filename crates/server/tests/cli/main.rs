@@ -5,3 +5,4 @@ mod clients;
 mod configuration;
 mod harness;
 mod serving;
+mod streams;
