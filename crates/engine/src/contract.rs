@@ -194,6 +194,7 @@ macro_rules! store_contract {
             history::what_a_late_worker_says_is_not_kept,
             history::progress_is_what_the_latest_attempt_said_last,
             history::the_latest_reports_are_kept,
+            history::the_oldest_of_very_many_states_are_told_as_missing,
             history::what_was_skipped_leaves_a_gap,
             history::a_page_of_a_history_goes_on_where_the_last_ended,
             history::a_history_goes_with_its_job,
