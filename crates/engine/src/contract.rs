@@ -47,6 +47,7 @@ pub mod claim;
 pub mod fence;
 pub mod forget;
 pub mod insert;
+pub mod keys;
 pub mod list;
 pub mod overdue;
 pub mod random;
@@ -179,6 +180,20 @@ macro_rules! store_contract {
             list::a_page_looks_at_no_more_jobs_than_its_bound,
             list::counts_follow_the_jobs,
 
+            keys::a_key_gives_its_job_again,
+            keys::a_key_is_one_of_its_task_and_scope,
+            keys::a_reused_key_stores_nothing,
+            keys::a_key_twice_in_one_insert_is_one_job,
+            keys::of_the_same_at_once_one_is_new,
+            keys::a_key_whose_job_is_gone_makes_no_other,
+            keys::a_key_is_remembered_for_a_day,
+            keys::a_dropped_insert_is_remembered_with_its_job_or_not_at_all,
+            keys::a_unique_key_has_one_unfinished_job,
+            keys::every_end_frees_a_unique_key,
+            keys::a_retry_takes_its_unique_key_or_is_refused,
+            keys::a_key_remembers_a_duplicate,
+            keys::keys_survive_a_reopen,
+
             reopen::jobs_in_every_state_survive_a_reopen,
             reopen::what_runs_out_runs_out_after_a_reopen_too,
             reopen::claim_numbers_rise_over_a_reopen,
@@ -210,6 +225,7 @@ mod tests {
             ("fence", include_str!("contract/fence.rs")),
             ("forget", include_str!("contract/forget.rs")),
             ("insert", include_str!("contract/insert.rs")),
+            ("keys", include_str!("contract/keys.rs")),
             ("list", include_str!("contract/list.rs")),
             ("overdue", include_str!("contract/overdue.rs")),
             ("random", include_str!("contract/random.rs")),
