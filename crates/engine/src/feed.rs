@@ -152,6 +152,7 @@ impl Feed {
             reports: change.reports.list.clone(),
             enters: match change.event {
                 Event::Extended { .. } | Event::Reported { .. } => Enters::Never,
+                Event::Amended { ref amendment } if amendment.run_at.is_none() => Enters::Never,
                 Event::CancelRequested => Enters::UnlessRunning,
                 Event::Released { hand_back, .. } => Enters::HandedBack(hand_back),
                 _ => Enters::Always,

@@ -401,7 +401,7 @@ async fn whoever_follows_all_jobs_is_told_within_a_second_that_one_came_due() {
     assert_eq!(next_of_all(&mut all).await, "one scheduled 0");
     assert_eq!(next_of_all(&mut all).await, "two scheduled 0");
     engine
-        .cancel(cancelled.spec.id, None)
+        .cancel(cancelled.job.spec.id, None)
         .await
         .unwrap()
         .unwrap();
