@@ -178,7 +178,8 @@ impl Writer<'_> {
         }
     }
 
-    /// Forgets some of the submits that were remembered for long enough.
+    /// Forgets some of the submits that were remembered for long enough, in the order of their
+    /// commits: where the clock was set back, those behind a later one wait for it.
     pub(super) fn trim_submits(&mut self, limit: i64) -> Result<(), Fault> {
         let until = remembered_since(self.now);
         let read = |row: &rusqlite::Row<'_>| row.get::<_, i64>(0);

@@ -62,14 +62,7 @@ async fn keys_are_there_after_a_crash() {
 
 #[tokio::test]
 async fn a_database_from_before_keys_takes_them() {
-    let place = Place::new();
-    let store = place.open();
-    store.insert(vec![job(1)]).await.unwrap();
-    store.close().await;
-    let db = Connection::open(place.path()).unwrap();
-    db.execute_batch("DROP TABLE submit; DROP TABLE unique_key; PRAGMA user_version = 1;")
-        .unwrap();
-    drop(db);
+    let place = Place::of_the_first_version();
     let store = place.open();
     assert!(found(&store, id(1)).await.is_some());
     insert(&store, keyed(2, "k", 1)).await.unwrap();
