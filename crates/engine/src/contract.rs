@@ -50,6 +50,7 @@ pub mod fence;
 pub mod forget;
 pub mod history;
 pub mod insert;
+pub mod keys;
 pub mod list;
 pub mod overdue;
 pub mod queues;
@@ -194,6 +195,7 @@ macro_rules! store_contract {
             history::what_a_late_worker_says_is_not_kept,
             history::progress_is_what_the_latest_attempt_said_last,
             history::the_latest_reports_are_kept,
+            history::the_oldest_of_very_many_states_are_told_as_missing,
             history::what_was_skipped_leaves_a_gap,
             history::a_page_of_a_history_goes_on_where_the_last_ended,
             history::a_history_goes_with_its_job,
@@ -205,26 +207,7 @@ macro_rules! store_contract {
             list::a_page_looks_at_no_more_jobs_than_its_bound,
             list::counts_follow_the_jobs,
 
-            queues::a_paused_queue_takes_jobs_and_gives_none,
-            queues::a_waiting_claim_gets_nothing_paused_and_is_woken_by_a_resume,
-            queues::a_pause_leaves_other_queues_alone,
-            queues::running_jobs_of_a_paused_queue_go_on,
-            queues::what_was_set_for_queues_survives_a_reopen,
-            queues::a_change_of_another_version_of_a_queue_is_refused,
-            queues::of_several_changes_of_a_queue_at_once_one_is_made,
-            queues::settings_are_kept_of_so_many_queues_only,
-            queues::what_the_process_says_of_queues_holds_where_nothing_was_set,
-            queues::a_hold_pauses_every_queue_until_it_is_released,
-            queues::a_full_queue_takes_no_more_jobs,
-            queues::a_limit_counts_what_waits_already,
-            queues::a_limit_holds_under_submits_at_once,
-            queues::counts_tell_of_the_oldest_ready_job,
-
-            documents::documents_are_kept_byte_for_byte,
-            documents::a_change_of_another_version_of_a_document_is_refused,
-            documents::of_several_changes_of_a_document_at_once_one_is_made,
-            documents::documents_are_bounded_in_size_and_number,
-            documents::documents_survive_a_reopen,
+    queues::a_paused_queue_takes_jobs_and_gives_none, queues::a_waiting_claim_gets_nothing_paused_and_is_woken_by_a_resume, queues::a_pause_leaves_other_queues_alone, queues::running_jobs_of_a_paused_queue_go_on, queues::what_was_set_for_queues_survives_a_reopen, queues::a_change_of_another_version_of_a_queue_is_refused, queues::of_several_changes_of_a_queue_at_once_one_is_made, queues::settings_are_kept_of_so_many_queues_only, queues::what_the_process_says_of_queues_holds_where_nothing_was_set, queues::a_hold_pauses_every_queue_until_it_is_released, queues::a_full_queue_takes_no_more_jobs, queues::a_limit_counts_what_waits_already, queues::a_limit_holds_under_submits_at_once, queues::counts_tell_of_the_oldest_ready_job, documents::documents_are_kept_byte_for_byte, documents::a_change_of_another_version_of_a_document_is_refused, documents::of_several_changes_of_a_document_at_once_one_is_made, documents::documents_are_bounded_in_size_and_number, documents::documents_survive_a_reopen, keys::a_key_gives_its_job_again, keys::a_key_is_one_of_its_task_and_scope, keys::a_reused_key_stores_nothing, keys::a_key_twice_in_one_insert_is_one_job, keys::of_the_same_at_once_one_is_new, keys::a_key_whose_job_is_gone_makes_no_other, keys::a_key_is_remembered_for_a_day, keys::a_dropped_insert_is_remembered_with_its_job_or_not_at_all, keys::a_unique_key_has_one_unfinished_job, keys::every_end_frees_a_unique_key, keys::a_retry_takes_its_unique_key_or_is_refused, keys::a_key_remembers_a_duplicate, keys::keys_survive_a_reopen,
 
             reopen::jobs_in_every_state_survive_a_reopen,
             reopen::what_runs_out_runs_out_after_a_reopen_too,
@@ -260,6 +243,7 @@ mod tests {
             ("forget", include_str!("contract/forget.rs")),
             ("history", include_str!("contract/history.rs")),
             ("insert", include_str!("contract/insert.rs")),
+            ("keys", include_str!("contract/keys.rs")),
             ("list", include_str!("contract/list.rs")),
             ("overdue", include_str!("contract/overdue.rs")),
             ("queues", include_str!("contract/queues.rs")),

@@ -398,7 +398,7 @@ impl<T> Found<T> {
 /// A part of what happened to a job.
 #[derive(Clone, Debug, PartialEq)]
 pub struct History {
-    /// The job as it stands after all that ever happened to it.
+    /// The job as it stands after all that ever happened to it, without its errors.
     pub job: Job,
     /// The events, oldest first.
     pub events: Vec<JobEvent>,

@@ -19,6 +19,7 @@ mod conditional;
 mod connection;
 mod control;
 mod edge;
+mod events;
 mod framing;
 mod health;
 mod idempotency;
@@ -98,8 +99,10 @@ fn routes() -> Routes {
         .delete("/v1/jobs/{id}", Needs::Admin, control::delete)
         .get("/v1/jobs/{id}/result", Needs::Read, read::result)
         .get("/v1/jobs/{id}/input", Needs::Read, read::input)
+        .get("/v1/jobs/{id}/events", Needs::Read, events::of_job)
         .post("/v1/jobs/{id}/cancel", Needs::Cancel, control::cancel)
         .post("/v1/jobs/{id}/retry", Needs::Admin, control::retry)
+        .get("/v1/events", Needs::Read, events::of_all)
         .get("/v1/queues", Needs::ReadAll, queues::all)
         .get("/v1/queues/{queue}", Needs::ReadAll, queues::one)
         .patch("/v1/queues/{queue}", Needs::AdminAll, queues::patch)

@@ -16,6 +16,13 @@ pub const RETRY_AFTER_QUEUE_FULL: Duration = Duration::from_secs(1);
 /// When to come back after an overload or a store's failure.
 pub const RETRY_AFTER_OVERLOAD: Duration = Duration::from_secs(1);
 
+/// How often a stream of events says that it is still there: below the idle time of proxies.
+pub const HEARTBEAT: Duration = Duration::from_secs(15);
+/// How soon a browser comes back to a stream that broke.
+pub const RECONNECT_AFTER: Duration = Duration::from_secs(2);
+/// Bytes from which on no more events are put into one piece of a stream.
+pub const STREAM_PIECE_BYTES: usize = 32 * 1024;
+
 /// Bytes of a path with its query: what RFC 9110 asks for, and no more.
 pub const URI_BYTES_MAX: usize = 8 * 1024;
 /// Bytes of a request's head: line and fields.

@@ -97,6 +97,31 @@ fn every_option_of_a_submit_arrives() {
 }
 
 #[test]
+fn the_same_again_makes_no_second_job() {
+    let folder = folder(CONFIG);
+    let server = Server::start(folder.path());
+    let keyed = ["long", "--idempotency-key", "a \\ \"b\" ä"];
+    let id = server.submit(&keyed);
+    assert_eq!(server.submit(&keyed), id);
+    let again = server.client(&[&["submit"], &keyed[..]].concat());
+    assert_eq!(again.code, Some(0), "{again:?}");
+    let said = "It was submitted before under this idempotency key.";
+    assert!(again.stdout.contains(said), "{again:?}");
+    let other = [&["submit"], &keyed[..], &["--input", "other"]].concat();
+    let refused = server.client(&other);
+    assert_eq!(refused.code, Some(1), "{refused:?}");
+    assert!(refused.stderr.contains("idempotency key"), "{refused:?}");
+
+    let unique = ["long", "--unique-key", "Customer 7 & co"];
+    let id = server.submit(&unique);
+    assert_eq!(server.submit(&unique), id);
+    let again = server.client(&[&["submit"], &unique[..]].concat());
+    assert_eq!(again.code, Some(0), "{again:?}");
+    let said = "It was there before: it has this unique key.";
+    assert!(again.stdout.contains(said), "{again:?}");
+}
+
+#[test]
 fn an_input_comes_from_a_file_or_standard_input() {
     let folder = folder(CONFIG);
     std::fs::write(folder.path().join("in.txt"), "from a file").unwrap();

@@ -6,4 +6,5 @@ mod configuration;
 mod harness;
 mod queues;
 mod serving;
+mod streams;
 mod tokens;

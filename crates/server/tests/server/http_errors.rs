@@ -16,7 +16,7 @@ async fn a_path_with_nothing_at_it_is_404() {
         ("POST", "/v1/leases"),
         (
             "GET",
-            "/v1/jobs/019aabbc-0000-7000-8000-000000000000/events",
+            "/v1/jobs/019aabbc-0000-7000-8000-000000000000/nothing",
         ),
         ("GET", "/problems/nope"),
         ("GET", "//"),

@@ -11,6 +11,7 @@ mod http_bulk;
 mod http_connections;
 mod http_control;
 mod http_errors;
+mod http_events;
 mod http_keys;
 mod http_patch;
 mod http_queues;

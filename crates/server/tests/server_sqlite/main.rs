@@ -18,6 +18,8 @@ mod http_connections;
 mod http_control;
 #[path = "../server/http_errors.rs"]
 mod http_errors;
+#[path = "../server/http_events.rs"]
+mod http_events;
 #[path = "../server/http_keys.rs"]
 mod http_keys;
 #[path = "../server/http_patch.rs"]

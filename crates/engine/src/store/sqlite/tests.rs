@@ -1,6 +1,7 @@
 //! What is particular to this store; what it shares with every store is in the contract suite.
 
 mod faults;
+mod keys;
 mod opening;
 mod queues;
 mod returning;
