@@ -430,6 +430,23 @@ async fn calls_for_many_jobs_reach_those_of_its_tasks_alone() {
     assert_eq!(job.json()["state"], "ready");
 }
 
+#[tokio::test]
+async fn the_stream_of_all_jobs_is_of_its_tasks_alone() {
+    let server = with_tokens(tokens()).await;
+    let mut stream = server.connect().await;
+    let headers = [("authorization", "Bearer other-task-secret")];
+    let answer = stream.send("GET", "/v1/events", &headers, b"").await;
+    assert_eq!(answer.status, 200, "{answer:?}");
+    let foreign = submitted(&server).await;
+    let mine = submit_to(&server, "other-task", "hold/jobs?delay=1h", &[]).await;
+    let mut text = String::new();
+    while !text.contains(&mine) {
+        let chunk = stream.chunk().await.unwrap();
+        text.push_str(std::str::from_utf8(&chunk).unwrap());
+    }
+    assert!(!text.contains(&foreign), "{text}");
+}
+
 /// Submits a job with the token of this name, and returns its id.
 async fn submit_to(server: &Server, token: &str, target: &str, headers: &[(&str, &str)]) -> String {
     let authorization = format!("Bearer {token}-secret");
