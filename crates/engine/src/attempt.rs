@@ -15,6 +15,7 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::Instant;
 use tracing::{debug, info};
 
 /// Makes the attempt that a claim begins.
@@ -44,7 +45,9 @@ pub(crate) async fn run(
     let (id, task, number) = (attempt.job.id, attempt.job.task.clone(), attempt.number);
     debug!(job.id = %id, %task, attempt = number, "began attempt {number} of job {id}");
     let (claim, stop, slot) = (attempt.claim, attempt.stop.clone(), attempt.slot.clone());
+    let began_at = Instant::now();
     let end = supervise(&shared, &registered, &*runner, attempt).await;
+    let took = began_at.elapsed();
     let limit = shared.options.result_bytes_max;
     let (event, result) = match end.into_outcome(stop.reason(), limit) {
         Settled::Succeeded(payload) => (Event::Succeeded { claim }, Some(payload)),
@@ -70,14 +73,11 @@ pub(crate) async fn run(
             None,
         ),
     };
-    settle::settle(
-        &shared,
-        Change {
-            result,
-            ..Change::new(id, event)
-        },
-    )
-    .await;
+    let change = Change {
+        result,
+        ..Change::new(id, event)
+    };
+    settle::settle(&shared, &registered.metrics, change, took).await;
     // Until here the lease was kept and the slot taken.
     drop((entered, slot));
 }

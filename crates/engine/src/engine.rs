@@ -1,6 +1,7 @@
 //! The engine: what an embedder starts, calls and stops; and the list of the loops it runs.
 
 use crate::clock::Clock;
+use crate::metrics::{Metrics, TaskMetrics};
 use crate::notify::Notices;
 use crate::run::StopReason;
 use crate::running::Running;
@@ -101,6 +102,7 @@ pub(crate) struct Shared {
     pub(crate) ids: IdSource,
     pub(crate) notices: Arc<Notices>,
     pub(crate) running: Arc<Running>,
+    pub(crate) metrics: Metrics,
     pub(crate) phases: Phases,
     /// Owns the attempts.
     pub(crate) attempts: TaskTracker,
@@ -110,11 +112,12 @@ pub(crate) struct Shared {
     pub(crate) loops: TaskTracker,
 }
 
-/// A task and its slots on this node.
+/// A task, its slots on this node, and what is counted of it.
 #[derive(Debug)]
 pub(crate) struct Registered {
     pub(crate) task: Task,
     pub(crate) slots: Arc<Semaphore>,
+    pub(crate) metrics: Arc<TaskMetrics>,
 }
 
 /// What a client waits for.
@@ -146,10 +149,13 @@ impl Engine {
         if !(LEASE_MIN..=LEASE_MAX).contains(&lease) {
             return Err(StartError::Lease { lease });
         }
+        let tasks = register(tasks)?;
+        let counted = tasks.iter().map(|(name, task)| (name, &task.metrics));
         let shared = Arc::new(Shared {
             clock: store.clock(),
             options,
-            tasks: register(tasks)?,
+            metrics: Metrics::new(counted, store.metrics()),
+            tasks,
             ids: IdSource::after(newest_key(&*store).await?),
             notices: Arc::default(),
             running: Arc::default(),
@@ -185,6 +191,11 @@ impl Engine {
     /// Returns the clock that everything goes by.
     pub fn clock(&self) -> Clock {
         self.shared.clock.clone()
+    }
+
+    /// Returns what it has counted since it was started.
+    pub fn metrics(&self) -> &Metrics {
+        &self.shared.metrics
     }
 
     /// Returns the tasks, in the order of their names.
@@ -310,9 +321,16 @@ impl Shared {
     pub(crate) async fn apply(&self, changes: Vec<Change>) -> Result<Vec<Applied>, StoreError> {
         let applied = self.store.apply(changes).await?;
         for job in applied.iter().flatten() {
-            self.notices.changed(job);
+            self.changed(job);
         }
         Ok(applied)
+    }
+
+    /// Counts an end, and tells who waits for the job: in this order, so that who has heard of an
+    /// end finds it counted.
+    pub(crate) fn changed(&self, job: &Job) {
+        self.metrics.of(&job.spec.task).finished(job.status.state);
+        self.notices.changed(job);
     }
 }
 
@@ -332,11 +350,12 @@ fn register(tasks: Vec<Task>) -> Result<BTreeMap<Name, Arc<Registered>>, StartEr
                 limit: CONCURRENCY_MAX,
             });
         }
-        let slots = Arc::new(Semaphore::new(concurrency));
-        if registered
-            .insert(name.clone(), Arc::new(Registered { task, slots }))
-            .is_some()
-        {
+        let new = Registered {
+            task,
+            slots: Arc::new(Semaphore::new(concurrency)),
+            metrics: Arc::default(),
+        };
+        if registered.insert(name.clone(), Arc::new(new)).is_some() {
             return Err(StartError::TaskTwice { name });
         }
     }

@@ -11,6 +11,7 @@ pub mod contract;
 mod dispatch;
 mod engine;
 mod maintain;
+pub mod metrics;
 mod notify;
 pub mod run;
 mod running;

@@ -14,12 +14,14 @@
 //! - *Bounded*: nothing it holds grows without a limit named in [`anteroom_core::limits`].
 
 use crate::clock::Clock;
+use crate::metrics::StoreMetrics;
 use anteroom_core::{
     ClaimNumber, Event, Job, JobId, Label, Lease, Name, Payload, Rejected, ShownState, Spec,
     Status, Timestamp,
 };
 use async_trait::async_trait;
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 pub mod memory;
@@ -135,6 +137,12 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     ///
     /// [`StoreError`].
     async fn counts(&self) -> Result<Vec<Counts>, StoreError>;
+
+    /// Returns what it counts of itself, if it counts anything: none unless it says otherwise. One
+    /// that stands before another passes on what that counts.
+    fn metrics(&self) -> Option<Arc<StoreMetrics>> {
+        None
+    }
 
     /// Waits until the store has failed for good, and returns why. After that it acknowledges
     /// nothing, and the process should end.

@@ -137,6 +137,7 @@ impl Engine {
         let new = self.shared.check(submission)?;
         let job = job_of(&new);
         self.shared.store.insert(vec![new]).await?;
+        self.shared.metrics.of(&job.spec.task).submitted();
         Ok(job)
     }
 
@@ -163,8 +164,11 @@ impl Engine {
             .into_iter()
             .map(check)
             .collect::<Result<_, _>>()?;
-        let submitted = new.iter().map(job_of).collect();
+        let submitted: Vec<Job> = new.iter().map(job_of).collect();
         shared.store.insert(new).await?;
+        for job in &submitted {
+            shared.metrics.of(&job.spec.task).submitted();
+        }
         Ok(submitted)
     }
 
@@ -201,6 +205,7 @@ impl Engine {
         // Before it is inserted, so that no end comes too early to be seen.
         let watch = shared.notices.subscribe(job.spec.id);
         shared.store.insert(vec![new]).await?;
+        shared.metrics.of(&job.spec.task).submitted();
         Ok(Submitted {
             job,
             watch,

@@ -29,6 +29,7 @@ mod writer;
 pub use fault::OpenError;
 
 use crate::clock::Clock;
+use crate::metrics::StoreMetrics;
 use crate::store::{
     Applied, Change, Claimed, Counts, Deleted, Filter, Found, Listing, NewJob, Overdue, Page,
     Store, StoreError, Want,
@@ -126,8 +127,11 @@ impl SqliteStore {
         operation: impl FnOnce(Reply<T>) -> Operation,
     ) -> Result<T, StoreError> {
         let (reply, answer) = oneshot::channel();
-        self.shared.send(operation(reply))?;
-        answer.await.unwrap_or_else(|_| Err(self.shared.ended()))
+        let done = match self.shared.send(operation(reply)) {
+            Ok(()) => answer.await.unwrap_or_else(|_| Err(self.shared.ended())),
+            Err(error) => Err(error),
+        };
+        done.inspect_err(|error| self.shared.metrics.failed(error))
     }
 
     /// Asks a reader, and waits for its answer.
@@ -136,14 +140,13 @@ impl SqliteStore {
         reader: &mpsc::Sender<Question>,
         question: impl FnOnce(Reply<T>) -> Question,
     ) -> Result<T, StoreError> {
-        if let Some(error) = self.shared.refusal() {
-            return Err(error);
-        }
         let (reply, answer) = oneshot::channel();
-        reader
-            .send(question(reply))
-            .map_err(|_| self.shared.ended())?;
-        answer.await.unwrap_or_else(|_| Err(self.shared.ended()))
+        let done = match self.shared.refusal() {
+            Some(error) => Err(error),
+            None if reader.send(question(reply)).is_err() => Err(self.shared.ended()),
+            None => answer.await.unwrap_or_else(|_| Err(self.shared.ended())),
+        };
+        done.inspect_err(|error| self.shared.metrics.failed(error))
     }
 
     /// Those who read single jobs take turns.
@@ -171,7 +174,8 @@ impl Store for SqliteStore {
     }
 
     async fn insert(&self, jobs: Vec<NewJob>) -> Result<(), StoreError> {
-        let place = self.shared.enter(jobs.len())?;
+        let place = self.shared.enter(jobs.len());
+        let place = place.inspect_err(|error| self.shared.metrics.failed(error))?;
         self.write(|reply| Operation::Insert(place, jobs, reply))
             .await
     }
@@ -234,6 +238,10 @@ impl Store for SqliteStore {
 
     async fn counts(&self) -> Result<Vec<Counts>, StoreError> {
         self.write(Operation::Counts).await
+    }
+
+    fn metrics(&self) -> Option<Arc<StoreMetrics>> {
+        Some(self.shared.metrics.clone())
     }
 
     async fn failed(&self) -> StoreError {

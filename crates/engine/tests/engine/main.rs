@@ -6,6 +6,8 @@ mod attempts;
 mod broken_stores;
 mod failing_store;
 mod harness;
+#[cfg(feature = "metrics")]
+mod metrics;
 mod path;
 mod stopping;
 #[cfg(feature = "contract")]
