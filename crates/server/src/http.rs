@@ -7,6 +7,7 @@
 
 pub mod browsers;
 pub mod limits;
+pub mod metrics;
 pub mod problem;
 pub mod serve;
 
@@ -24,6 +25,7 @@ mod prefer;
 mod query;
 mod read;
 mod represent;
+mod scrape;
 mod submit;
 mod tasks;
 mod value;
@@ -35,19 +37,25 @@ use body::Buffered;
 use call::Call;
 use edge::Edge;
 use limits::BUFFERED_BYTES_MAX_DEFAULT;
+use metrics::HttpMetrics;
 use problem::{Kind, Problem};
+use prometheus_client::registry::Registry;
+use std::sync::Arc;
 
 /// What holds for a router.
 #[derive(Clone, Debug)]
 pub struct RouterOptions {
     /// Bytes of all bodies together that the store does not have yet. Default 256 MiB.
     pub max_buffered: usize,
+    /// Where its requests are counted.
+    pub metrics: HttpMetrics,
 }
 
 impl Default for RouterOptions {
     fn default() -> Self {
         Self {
             max_buffered: BUFFERED_BYTES_MAX_DEFAULT,
+            metrics: HttpMetrics::default(),
         }
     }
 }
@@ -57,15 +65,26 @@ impl Default for RouterOptions {
 struct App {
     engine: Engine,
     buffered: Buffered,
+    /// What `GET /metrics` shows.
+    registry: Arc<Registry>,
 }
 
 /// Returns the routes of `engine`, to be served, or nested in another application's router.
 pub fn router(engine: Engine, options: &RouterOptions) -> Router {
     let buffered = Buffered::new(options.max_buffered);
+    let mut registry = Registry::default();
+    engine.metrics().register(&mut registry);
+    options.metrics.register(&mut registry);
+    let app = App {
+        engine,
+        buffered,
+        registry: Arc::new(registry),
+    };
     Router::new()
         .route("/", get(pages::root))
         .route("/livez", get(health::livez))
         .route("/readyz", get(health::readyz))
+        .route("/metrics", get(scrape::metrics))
         .route("/problems/{slug}", get(pages::problem))
         .route("/v1/tasks", get(tasks::all))
         .route("/v1/tasks/{task}", get(tasks::one))
@@ -79,8 +98,8 @@ pub fn router(engine: Engine, options: &RouterOptions) -> Router {
         .route("/v1/jobs/{id}/retry", post(control::retry))
         .fallback(unknown_route)
         .method_not_allowed_fallback(method_not_allowed)
-        .layer(Edge::default())
-        .with_state(App { engine, buffered })
+        .layer(Edge::new(options.metrics.clone()))
+        .with_state(app)
 }
 
 async fn unknown_route(call: Call) -> Problem {

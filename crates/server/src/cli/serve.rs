@@ -210,6 +210,11 @@ impl Http {
     fn start(config: &Config, engine: Engine, listener: TcpListener, address: SocketAddr) -> Self {
         let options = RouterOptions {
             max_buffered: config.max_buffered,
+            ..RouterOptions::default()
+        };
+        let limits = ServeLimits {
+            metrics: options.metrics.clone(),
+            ..ServeLimits::default()
         };
         let guard = Guard {
             is_loopback: address.ip().to_canonical().is_loopback(),
@@ -219,12 +224,7 @@ impl Http {
         let stopping = CancellationToken::new();
         let stopped = stopping.clone().cancelled_owned();
         let mut accepting = JoinSet::new();
-        accepting.spawn(serve_http(
-            listener,
-            router,
-            ServeLimits::default(),
-            stopped,
-        ));
+        accepting.spawn(serve_http(listener, router, limits, stopped));
         Self {
             stopping,
             accepting,

@@ -29,6 +29,7 @@ struct RootLinks {
     jobs: String,
     live: String,
     ready: String,
+    metrics: String,
 }
 
 /// `GET /`: a page for a browser, JSON for everybody else.
@@ -43,6 +44,7 @@ pub(crate) async fn root(call: Call) -> Response {
             jobs: format!("{prefix}/v1/jobs"),
             live: format!("{prefix}/livez"),
             ready: format!("{prefix}/readyz"),
+            metrics: format!("{prefix}/metrics"),
         },
     };
     if !prefers_html(call.headers()) {
@@ -56,6 +58,7 @@ pub(crate) async fn root(call: Call) -> Response {
         (&view.links.tasks, "tasks"),
         (&view.links.jobs, "jobs"),
         (&view.links.ready, "readiness"),
+        (&view.links.metrics, "metrics"),
     ] {
         // Writing to a string does not fail.
         let _ = writeln!(body, "<li><a href=\"{}\">{what}</a></li>", escaped(link));

@@ -173,6 +173,7 @@ async fn bodies_beyond_what_the_server_will_hold_are_503() {
     let server = Server::wanted(Wanted {
         router: RouterOptions {
             max_buffered: 1_000,
+            ..RouterOptions::default()
         },
         ..Wanted::default()
     })
@@ -205,6 +206,7 @@ async fn a_body_keeps_its_room_until_the_store_has_it() {
     let server = Server::wanted(Wanted {
         router: RouterOptions {
             max_buffered: 1_000,
+            ..RouterOptions::default()
         },
         trouble: trouble.clone(),
         ..Wanted::default()
@@ -234,6 +236,7 @@ async fn a_body_has_no_room_while_its_client_waits_for_the_end() {
         let server = Server::wanted(Wanted {
             router: RouterOptions {
                 max_buffered: 1_000,
+                ..RouterOptions::default()
             },
             ..Wanted::default()
         })

@@ -5,12 +5,14 @@
 )]
 
 mod browsers;
+mod exposition;
 mod harness;
 mod http_connections;
 mod http_control;
 mod http_errors;
 mod http_read;
 mod http_submit;
+mod metrics;
 mod mount;
 mod trouble;
 
@@ -20,6 +22,9 @@ mod store {
     use anteroom::store::memory::MemoryStore;
     use std::sync::Arc;
     use tempfile::TempDir;
+
+    /// Whether it counts its commits.
+    pub(crate) const COMMITS: bool = false;
 
     /// Opens a store of a test's own.
     pub(crate) fn open(clock: Clock) -> (Arc<dyn Store>, Option<TempDir>) {

@@ -2,6 +2,7 @@
 
 use anteroom::clock::Clock;
 use anteroom::core::{Job, JobId, Payload};
+use anteroom::metrics::StoreMetrics;
 use anteroom::store::{
     Applied, Change, Claimed, Counts, Deleted, Filter, Found, Listing, NewJob, Overdue, Page,
     Store, StoreError, Want,
@@ -128,6 +129,10 @@ impl Store for TroubledStore {
 
     async fn counts(&self) -> Result<Vec<Counts>, StoreError> {
         self.inner.counts().await
+    }
+
+    fn metrics(&self) -> Option<Arc<StoreMetrics>> {
+        self.inner.metrics()
     }
 
     async fn failed(&self) -> StoreError {

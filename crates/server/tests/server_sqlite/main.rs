@@ -6,6 +6,8 @@
 
 #[path = "../server/browsers.rs"]
 mod browsers;
+#[path = "../server/exposition.rs"]
+mod exposition;
 #[path = "../server/harness.rs"]
 mod harness;
 #[path = "../server/http_connections.rs"]
@@ -18,6 +20,8 @@ mod http_errors;
 mod http_read;
 #[path = "../server/http_submit.rs"]
 mod http_submit;
+#[path = "../server/metrics.rs"]
+mod metrics;
 #[path = "../server/mount.rs"]
 mod mount;
 #[path = "../server/trouble.rs"]
@@ -29,6 +33,9 @@ mod store {
     use anteroom::store::sqlite::SqliteStore;
     use std::sync::Arc;
     use tempfile::TempDir;
+
+    /// Whether it counts its commits.
+    pub(crate) const COMMITS: bool = true;
 
     /// Opens a store of a test's own, in a folder that goes with it.
     pub(crate) fn open(clock: Clock) -> (Arc<dyn Store>, Option<TempDir>) {
