@@ -4,4 +4,7 @@
 mod clients;
 mod configuration;
 mod harness;
+mod lists;
+mod scripted;
 mod serving;
+mod terminal;
