@@ -326,8 +326,8 @@ impl Shared {
         Ok(applied)
     }
 
-    /// Counts an end, and tells who waits for the job: in this order, so that who has heard of an
-    /// end finds it counted.
+    /// Counts an end, and tells who waits for the job: in this order, so that who is told of an end
+    /// finds it counted.
     pub(crate) fn changed(&self, job: &Job) {
         self.metrics.of(&job.spec.task).finished(job.status.state);
         self.notices.changed(job);

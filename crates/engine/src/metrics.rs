@@ -194,18 +194,20 @@ impl TaskMetrics {
     pub(crate) fn started(&self, job: &Job) {
         let status = &job.status;
         let started_at = status.started_at.unwrap_or(status.run_at);
-        self.started.fetch_add(1, Ordering::Relaxed);
         self.lateness.observe_span(started_at.since(status.run_at));
         if status.attempt == 1 {
             self.wait
                 .observe_span(started_at.since(job.spec.created_at));
         }
+        // Last, and read first: whose start is seen is in the histograms.
+        self.started.fetch_add(1, Ordering::Relaxed);
     }
 
     /// An attempt has come to its end, `span` after it began.
     pub(crate) fn ended(&self, end: AttemptEnd, span: Duration) {
-        count(&self.ended, &AttemptEnd::ALL, end);
         self.duration.observe_span(span);
+        // Last, and read first.
+        count(&self.ended, &AttemptEnd::ALL, end);
     }
 
     /// A job has come to its end, if this is one.

@@ -1,7 +1,7 @@
 //! What is counted of HTTP: connections, and requests by method, route and status.
 //!
 //! A route finds its counters once and keeps them, so that a request is one addition to a number.
-//! Who may be told of it all, and how, is in [`scrape`](super::scrape).
+//! How it is told is in `scrape.rs`.
 
 use super::call::Mount;
 use super::limits::COUNTED_ROUTES_MAX;

@@ -4,11 +4,9 @@
 use crate::harness::{PATIENCE, Server, anteroom, folder};
 use nix::pty::{Winsize, openpty};
 use nix::sys::signal::{Signal, kill};
-use nix::sys::stat::Mode;
-use nix::unistd::{Pid, mkfifo};
-use std::fs::{File, OpenOptions};
-use std::io::{Read, Write};
-use std::path::Path;
+use nix::unistd::Pid;
+use std::fs::File;
+use std::io::Read;
 use std::process::Child;
 use std::sync::mpsc::{Receiver, channel};
 
@@ -16,7 +14,7 @@ const CONFIG: &str = r#"
 store = "memory:"
 
 [tasks.gated]
-exec = ["cat", "gate"]
+exec = ["sh", "-c", "until [ -e gate ]; do sleep 0.05; done"]
 
 [tasks.long]
 exec = ["sleep", "300"]
@@ -124,19 +122,9 @@ impl Drop for Terminal {
     }
 }
 
-fn open_gate(folder: &Path) {
-    // Waits until the program has opened it too.
-    let mut gate = OpenOptions::new()
-        .write(true)
-        .open(folder.join("gate"))
-        .unwrap();
-    gate.write_all(b"through").unwrap();
-}
-
 #[test]
 fn a_line_says_how_a_job_gets_on_and_is_gone_at_its_end() {
     let folder = folder(CONFIG);
-    mkfifo(&folder.path().join("gate"), Mode::S_IRUSR | Mode::S_IWUSR).unwrap();
     let server = Server::start(folder.path());
     let arguments = ["submit", "gated", "--wait", "10m"];
     let mut terminal = Terminal::run(&server.address, 80, &arguments);
@@ -146,7 +134,7 @@ fn a_line_says_how_a_job_gets_on_and_is_gone_at_its_end() {
         drawn.starts_with(|it: char| ('1'..='9').contains(&it))
     };
     terminal.wait_until(later);
-    open_gate(folder.path());
+    std::fs::write(folder.path().join("gate"), "").unwrap();
     assert_eq!(terminal.ended(), Some(0), "{:?}", terminal.text);
     let shown = terminal.shown();
     assert!(shown[0].starts_with("job 0"), "the line is gone: {shown:?}");

@@ -18,6 +18,40 @@ async fn scrape_on(connection: &mut Connection) -> Scrape {
     Scrape::read(answer.text(), Format::Prometheus)
 }
 
+/// A series with two labels, and its value.
+type Series<'a> = (&'a str, [(&'a str, &'a str); 2], u32);
+
+/// Scrapes until these are so many, and fails if they are ever more: a job that is read just when it
+/// ends may be ahead of the numbers by a moment. What is counted last is what to wait for.
+async fn scrape_after(server: &Server, counted: &[Series<'_>]) -> Scrape {
+    within(async {
+        loop {
+            let metrics = scrape(server).await;
+            let is_there = |(name, of, count): &Series<'_>| {
+                let (value, count) = (metrics.value(name, of), Some(f64::from(*count)));
+                assert!(value <= count, "{name} {of:?} is {value:?}, not {count:?}");
+                value == count
+            };
+            if counted.iter().all(is_there) {
+                return metrics;
+            }
+        }
+    })
+    .await
+}
+
+/// How many jobs of a task have come to an end.
+fn finished<'a>(task: &'a str, state: &'a str, count: u32) -> Series<'a> {
+    let of = [("task", task), ("state", state)];
+    ("anteroom_jobs_finished_total", of, count)
+}
+
+/// How many attempts of a task have ended so.
+fn ended<'a>(task: &'a str, outcome: &'a str, count: u32) -> Series<'a> {
+    let of = [("task", task), ("outcome", outcome)];
+    ("anteroom_attempts_ended_total", of, count)
+}
+
 #[tokio::test]
 async fn what_jobs_did_is_counted_exactly() {
     let server = Server::start().await;
@@ -45,7 +79,13 @@ async fn what_jobs_did_is_counted_exactly() {
         .await
         .is_problem(404, "unknown-task");
 
-    let metrics = scrape(&server).await;
+    let ends = [
+        finished("echo", "succeeded", 3),
+        finished("fail", "failed", 2),
+        finished("pulled", "cancelled", 1),
+        ended("again", "retried", 1),
+    ];
+    let metrics = scrape_after(&server, &ends).await;
     for (task, submitted, started) in [
         ("echo", 4, 3),
         ("fail", 2, 2),
@@ -66,24 +106,17 @@ async fn what_jobs_did_is_counted_exactly() {
             started - running,
         );
     }
-    for (task, outcome, count) in [
-        ("echo", "succeeded", 3),
-        ("fail", "failed", 2),
-        ("again", "retried", 1),
-        ("again", "failed", 0),
-        ("hold", "succeeded", 0),
+    for (name, of, count) in [
+        ended("echo", "succeeded", 3),
+        ended("echo", "failed", 0),
+        ended("fail", "failed", 2),
+        ended("fail", "retried", 0),
+        ended("again", "failed", 0),
+        ended("hold", "succeeded", 0),
+        finished("again", "failed", 0),
+        finished("hold", "succeeded", 0),
     ] {
-        let of = [("task", task), ("outcome", outcome)];
-        metrics.counts("anteroom_attempts_ended_total", &of, count);
-    }
-    for (task, state, count) in [
-        ("echo", "succeeded", 3),
-        ("fail", "failed", 2),
-        ("again", "failed", 0),
-        ("pulled", "cancelled", 1),
-    ] {
-        let of = [("task", task), ("state", state)];
-        metrics.counts("anteroom_jobs_finished_total", &of, count);
+        metrics.counts(name, &of, count);
     }
     for (queue, state, count) in [
         ("default", "scheduled", 2),
@@ -107,11 +140,11 @@ async fn what_jobs_did_is_counted_exactly() {
     assert_eq!(retried.status, 202);
     let path = format!("/v1/jobs/{failed}");
     server.get_with(&path, &[("prefer", "wait=60")]).await;
-    let metrics = scrape(&server).await;
-    let held = [("task", "hold"), ("state", "succeeded")];
-    metrics.counts("anteroom_jobs_finished_total", &held, 1);
-    let failed = [("task", "fail"), ("state", "failed")];
-    metrics.counts("anteroom_jobs_finished_total", &failed, 3);
+    let ends = [
+        finished("hold", "succeeded", 1),
+        finished("fail", "failed", 3),
+    ];
+    let metrics = scrape_after(&server, &ends).await;
     metrics.counts("anteroom_jobs_submitted_total", &[("task", "fail")], 2);
 }
 
