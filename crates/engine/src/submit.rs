@@ -372,10 +372,11 @@ fn job_of(new: &NewJob) -> Job {
 }
 
 impl Shared {
-    /// Says what became of the submission that asked for `job`, and tells who follows all jobs of
-    /// one that is new.
+    /// Says what became of the submission that asked for `job`. One that is new is counted, and told
+    /// of to those who follow all jobs.
     fn told(&self, job: Job, inserted: Inserted) -> Submitted {
         if inserted == Inserted::New {
+            self.metrics.of(&job.spec.task).submitted();
             self.feed.tell(&job, job.spec.created_at);
         }
         Submitted::of(job, inserted)

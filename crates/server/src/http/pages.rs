@@ -30,6 +30,7 @@ struct RootLinks {
     queues: String,
     live: String,
     ready: String,
+    metrics: String,
 }
 
 /// `GET /`: a page for a browser, JSON for everybody else.
@@ -45,6 +46,7 @@ pub(crate) async fn root(call: Call) -> Response {
             queues: format!("{prefix}/v1/queues"),
             live: format!("{prefix}/livez"),
             ready: format!("{prefix}/readyz"),
+            metrics: format!("{prefix}/metrics"),
         },
     };
     if !prefers_html(call.headers()) {
@@ -59,6 +61,7 @@ pub(crate) async fn root(call: Call) -> Response {
         (&view.links.jobs, "jobs"),
         (&view.links.queues, "queues"),
         (&view.links.ready, "readiness"),
+        (&view.links.metrics, "metrics"),
     ] {
         // Writing to a string does not fail.
         let _ = writeln!(body, "<li><a href=\"{}\">{what}</a></li>", escaped(link));

@@ -1,5 +1,7 @@
 //! What is particular to this store; what it shares with every store is in the contract suite.
 
+#[cfg(feature = "metrics")]
+mod counting;
 mod faults;
 mod keys;
 mod opening;
