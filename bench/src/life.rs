@@ -109,7 +109,11 @@ impl Life {
                     }
                     let jobs = engine.submit_all(vec![submission.clone(); count]).await?;
                     ensure!(jobs.len() == count, "{} jobs of {count}", jobs.len());
-                    checked.extend(jobs.iter().step_by(CHECKED_ONE_IN).map(|job| job.spec.id));
+                    checked.extend(
+                        jobs.iter()
+                            .step_by(CHECKED_ONE_IN)
+                            .map(|one| one.job.spec.id),
+                    );
                 }
             });
         }

@@ -1,7 +1,7 @@
 //! Measures what Anteroom does in a second, beside a bare handler, in one run.
 //!
 //! `README.md` beside it says what each figure means. One file for each thing: the rounds
-//! ([`rounds`]), the load and its client ([`load`], [`wire`]), what is under test ([`server`],
+//! ([`rounds`]), the [`list`]s, the load and its client ([`load`], [`wire`]), what is under test ([`server`],
 //! [`bare`], [`life`], each HTTP server in a [`process`] of its own), what is watched meanwhile
 //! ([`cpu`], [`disk`]), the [`report`].
 
@@ -10,6 +10,7 @@ mod clock;
 mod cpu;
 mod disk;
 mod life;
+mod list;
 mod load;
 mod machine;
 mod process;
@@ -49,6 +50,8 @@ enum Command {
     Bulk(Settings),
     /// From a submit to its result, on one connection to an idle server.
     Latency(Settings),
+    /// Pages of a list, filter by filter, and bulk calls, over many kept jobs.
+    List(list::Settings),
     /// Is the bare process under test.
     #[command(hide = true)]
     ServeBare,
@@ -151,6 +154,10 @@ fn main() -> anyhow::Result<()> {
             dir,
             concurrency,
         } => return under_test(server::answer(store, &dir, concurrency)),
+        Command::List(settings) => {
+            print!("{}", list::run(&settings)?);
+            return Ok(());
+        }
         Command::Table(settings) => (settings, &Part::ALL[..]),
         Command::Submit(settings) => (settings, &[Part::BareSubmit, Part::Submit][..]),
         Command::Life(settings) => (settings, &Part::ALL[2..7]),

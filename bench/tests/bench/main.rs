@@ -102,6 +102,34 @@ fn the_table_has_everything() {
 }
 
 #[test]
+fn pages_and_bulk_calls_are_measured() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_anteroom-bench"))
+        .args(["list", "--jobs=4000", "--pages=3", "--dir"])
+        .arg(folder.path())
+        .output()
+        .unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success(), "{said}");
+    assert!(folder.path().read_dir().unwrap().next().is_none());
+    let text = String::from_utf8(output.stdout).unwrap();
+    let row = |name: &str| -> Vec<&str> {
+        let line = text
+            .lines()
+            .find(|line| line.starts_with(&format!("| {name} |")));
+        let line = line.unwrap_or_else(|| panic!("no {name} in {text}"));
+        line.split(" | ").skip(1).collect()
+    };
+    // Pages, empty ones, jobs.
+    assert_eq!(row("none")[..3], ["3", "0", "150"]);
+    assert_eq!(row("task=needle")[..3], ["1", "0", "10"]);
+    assert_eq!(row("tag.user=none")[..3], ["1", "1", "0"]);
+    let needles = r#"{"changed":10,"matched":10,"more":false}"#;
+    assert_eq!(row("POST /v1/jobs/cancel?tag.needle=1")[0], needles);
+    assert_eq!(row("POST /v1/jobs/retry?tag.needle=1")[0], needles);
+}
+
+#[test]
 fn what_is_out_of_range_is_refused() {
     for (wrong, expected) in [
         ("--connections=0", "is not a whole number from 1 to 10000"),

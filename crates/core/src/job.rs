@@ -1,7 +1,7 @@
 //! A job: what was submitted, where it stands, and what its attempts said.
 
 use crate::limits::{ERROR_MESSAGE_BYTES_MAX, ERRORS_MAX, PRIORITY_DEFAULT, PRIORITY_MAX};
-use crate::{JobId, Label, Name, Status, Timestamp};
+use crate::{JobId, Label, Name, Progress, Status, Timestamp};
 use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -20,6 +20,8 @@ pub struct Job {
     pub errors: Vec<AttemptError>,
     /// What it returned: there once it succeeded, and the same for ever.
     pub result: Option<PayloadInfo>,
+    /// How far the latest attempt said last that it has come.
+    pub progress: Option<Progress>,
 }
 
 impl Job {
@@ -65,6 +67,46 @@ pub struct Spec {
     pub tags: BTreeMap<Name, String>,
     /// What the task is given, as far as it can be told without its bytes.
     pub input: PayloadInfo,
+}
+
+/// What its owner changes of a waiting job. What is `None` stays as it is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Amendment {
+    /// When to start. An instant that has passed means at once, and a job that may start already
+    /// keeps its turn.
+    pub run_at: Option<Timestamp>,
+    /// How urgent it is.
+    pub priority: Option<Priority>,
+    /// The line to wait in.
+    pub queue: Option<Name>,
+    /// All of its labels.
+    pub tags: Option<BTreeMap<Name, String>>,
+}
+
+impl Amendment {
+    /// Tells whether it says nothing at all.
+    pub const fn is_empty(&self) -> bool {
+        self.run_at.is_none() && !self.changes_spec()
+    }
+
+    /// Tells whether it says anything of what was submitted, apart from when to start.
+    pub const fn changes_spec(&self) -> bool {
+        self.priority.is_some() || self.queue.is_some() || self.tags.is_some()
+    }
+
+    /// Writes into `spec` what the amendment says of it. [`transition`](crate::transition) has the
+    /// rest, and says first whether any of it may be.
+    pub fn amend(&self, spec: &mut Spec) {
+        if let Some(priority) = self.priority {
+            spec.priority = priority;
+        }
+        if let Some(queue) = &self.queue {
+            spec.queue = queue.clone();
+        }
+        if let Some(tags) = &self.tags {
+            spec.tags.clone_from(tags);
+        }
+    }
 }
 
 /// Bytes of some content type: an input or a result. Cheap to clone.

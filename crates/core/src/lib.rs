@@ -23,22 +23,30 @@
 //! ([`Status::shown`]): the passage of time is not a change that anybody has to store.
 #![warn(clippy::wildcard_enum_match_arm)]
 
+pub mod history;
 mod id;
+mod idempotency;
 mod job;
 mod lifecycle;
 pub mod limits;
 mod name;
+mod queue;
+mod report;
 mod retry;
 mod time;
 
+pub use history::{EventId, EventPart, Happened, JobEvent, MalformedEventId, StateEvent};
 pub use id::{ClaimNumber, JobId, MalformedId};
+pub use idempotency::{Fingerprint, Idempotency, IdempotencyKey, IdempotencyKeyError};
 pub use job::{
-    AttemptError, Failure, FailureKind, Job, Payload, PayloadInfo, Priority, PriorityOutOfRange,
-    Spec,
+    Amendment, AttemptError, Failure, FailureKind, Job, Payload, PayloadInfo, Priority,
+    PriorityOutOfRange, Spec,
 };
 pub use lifecycle::{
     Event, HandBack, Lease, Next, Rejected, Retry, ShownState, State, Status, transition,
 };
 pub use name::{Label, Name, NameError};
+pub use queue::{Patch, QueueDefaults, QueuePatch, QueueRule, QueueSettings};
+pub use report::{LogStream, Progress, Report, Reports};
 pub use retry::{Jitter, RetryPolicy};
 pub use time::Timestamp;

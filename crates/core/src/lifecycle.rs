@@ -2,7 +2,7 @@
 //!
 //! [`transition`] takes where a job stands, an [`Event`] and the time, and gives where it stands
 //! then, or why the event is refused. Stores write what it returns. It knows nothing of inputs,
-//! results and waiting clients.
+//! results, what attempts say and waiting clients.
 //!
 //! The fence: every event that comes from a worker names the claim it holds. It is refused with
 //! [`Rejected::LeaseLost`] unless that claim is the job's current one, so that a worker that
@@ -10,7 +10,7 @@
 //! can `version` (an owner's change raises it under a valid lease).
 
 use crate::limits::HAND_BACKS_FREE;
-use crate::{AttemptError, ClaimNumber, Failure, FailureKind, Timestamp};
+use crate::{Amendment, AttemptError, ClaimNumber, Failure, FailureKind, Timestamp};
 use std::fmt;
 use std::time::Duration;
 
@@ -203,6 +203,11 @@ pub enum Event {
         /// Until when it now holds it.
         lease_expires_at: Timestamp,
     },
+    /// The attempt says something, and goes on.
+    Reported {
+        /// What the worker holds.
+        claim: ClaimNumber,
+    },
     /// The attempt has a result.
     Succeeded {
         /// What the worker holds.
@@ -244,6 +249,14 @@ pub enum Event {
     CancelRequested,
     /// Somebody wants the job to run again, or now.
     RetryRequested,
+    /// Its owner changes what a waiting job was submitted with.
+    ///
+    /// Decided here is whether it may, and when the job starts then; the store writes the rest
+    /// with [`Amendment::amend`].
+    Amended {
+        /// What.
+        amendment: Box<Amendment>,
+    },
     /// `start_before` went by.
     DeadlinePassed,
 }
@@ -281,7 +294,7 @@ pub enum Rejected {
     /// The claim is not the job's current one, or its lease ran out.
     #[error("the lease is lost: the job was claimed anew, taken back or settled")]
     LeaseLost,
-    /// It is not waiting, so that it cannot be claimed.
+    /// It is not waiting, so that it can be neither claimed nor amended.
     #[error("the job is not waiting")]
     NotWaiting,
     /// Its `run_at` lies ahead.
@@ -335,6 +348,10 @@ pub fn transition(status: &Status, event: &Event, now: Timestamp) -> Result<Next
                 error: None,
             })
         }
+        Event::Reported { claim } => {
+            step.check_fence(*claim)?;
+            Ok(step.to(*status))
+        }
         Event::Succeeded { claim } => {
             step.check_fence(*claim)?;
             Ok(step.end(State::Succeeded))
@@ -374,6 +391,7 @@ pub fn transition(status: &Status, event: &Event, now: Timestamp) -> Result<Next
         }
         Event::CancelRequested => step.cancel_requested(),
         Event::RetryRequested => step.retry_requested(),
+        Event::Amended { amendment } => step.amended(amendment),
         Event::DeadlinePassed => {
             if !status.is_too_late(now) {
                 return Err(Rejected::NotYet);
@@ -517,6 +535,27 @@ impl Step<'_> {
             hand_backs: 0,
             ..*status
         }))
+    }
+
+    fn amended(&self, amendment: &Amendment) -> Result<Next, Rejected> {
+        let status = *self.status;
+        if status.state != State::Waiting {
+            return Err(Rejected::NotWaiting);
+        }
+        if amendment.is_empty() {
+            // Not a change that a client can see: the version stays.
+            return Ok(Next {
+                status,
+                error: None,
+            });
+        }
+        let run_at = match amendment.run_at {
+            None => status.run_at,
+            // Not moved back among those that may start already.
+            Some(instant) if instant <= self.now => status.run_at.min(self.now),
+            Some(instant) => instant,
+        };
+        Ok(self.to(Status { run_at, ..status }))
     }
 
     fn wait(&self, delay: Duration) -> Next {

@@ -10,8 +10,23 @@ pub const NAME_BYTES_MAX: usize = 64;
 pub const LABEL_BYTES_MAX: usize = 255;
 /// What the names begin with that the server keeps for itself.
 pub const RESERVED_NAME_PREFIX: &str = "anteroom.";
+/// Characters of an idempotency key: fits any key that clients make, and keeps an index narrow.
+pub const IDEMPOTENCY_KEY_CHARS_MAX: usize = 255;
+/// How long a submit is remembered by its idempotency key: clients that try again do so within it.
+pub const IDEMPOTENCY_KEPT: Duration = Duration::from_hours(24);
 /// The queue of a job that names none.
 pub const DEFAULT_QUEUE: &str = "default";
+/// Queues made on first use, those apart that the configuration or a task names: a client that
+/// makes up a name for each submit is stopped before the lists of queues are of no use.
+pub const QUEUES_MADE_MAX: usize = 1_000;
+/// Queues that a store keeps settings of: the made ones, and named ones that were changed.
+pub const QUEUES_KEPT_MAX: usize = 10_000;
+/// The greatest `max_depth`: beyond it, it is no limit.
+pub const QUEUE_DEPTH_MAX: u64 = 1_000_000_000;
+/// Times that a change of a queue is made anew because somebody else changed it meanwhile.
+pub const QUEUE_CHANGE_TRIES_MAX: usize = 16;
+/// Seconds that the rates of a queue look back.
+pub const QUEUE_RATE_SECONDS: usize = 60;
 
 /// The least urgent priority; 0 is the most urgent.
 pub const PRIORITY_MAX: u8 = 9;
@@ -59,6 +74,25 @@ pub const ERRORS_MAX: usize = 20;
 /// Bytes of an error's message, cut at a character.
 pub const ERROR_MESSAGE_BYTES_MAX: usize = 8 * 1024;
 
+/// Reports of attempts (progress, lines of logs) kept of a job, the latest: enough to see what it
+/// was at.
+pub const REPORTS_KEPT_MAX: usize = 1_000;
+/// Bytes of their texts.
+pub const REPORTS_KEPT_BYTES_MAX: usize = 256 * 1024;
+/// Bytes of a line or a message of progress, cut at a character.
+pub const REPORT_BYTES_MAX: usize = 8 * 1024;
+/// How often at most what attempts report is written down: a chatty one must not fill the disk.
+pub const REPORT_INTERVAL: Duration = Duration::from_millis(200);
+/// States kept of a job that did not go straight on. Its attempts and hand-backs make a few
+/// hundred; beyond it lie only drains and retries that people ask for, thousands of times.
+pub const STATES_KEPT_MAX: usize = 10_000;
+/// Events of a job that are read at once: with the longest lines not a megabyte.
+pub const EVENTS_PAGE_MAX: usize = 100;
+/// Events of all jobs that a node keeps for those who follow them: a slow one misses what is older.
+pub const FEED_EVENTS_MAX: usize = 4_096;
+/// Bytes of the texts in them.
+pub const FEED_BYTES_MAX: usize = 4 * 1024 * 1024;
+
 /// Bytes of an input.
 pub const INPUT_BYTES_MAX_DEFAULT: usize = 1024 * 1024;
 /// Bytes of a result.
@@ -81,6 +115,21 @@ pub const COMMIT_BYTES_MAX: usize = 8 * 1024 * 1024;
 pub const STORE_QUEUE_MAX: usize = 65_536;
 /// Jobs that one pass of upkeep (rescue, purge) changes in a commit: submits go in between.
 pub const UPKEEP_JOBS_MAX: usize = 2_000;
+
+/// Matches that a bulk call (cancel, retry or delete all that match) takes before it says that
+/// there are more, so that its answer comes while somebody waits for it.
+pub const BULK_MATCHES_MAX: usize = 10_000;
+/// How long a bulk call goes on before it says so, for the same reason.
+pub const BULK_TIME_MAX: Duration = Duration::from_secs(5);
+/// Jobs that a bulk call changes in a commit: submits go in between.
+pub const BULK_JOBS_MAX: usize = 500;
+/// Times that a bulk call looks again at a job that changed under its hands.
+pub const BULK_TRIES_MAX: usize = 5;
+/// Retries in bulk that were cut short and are remembered, so that what fails again while they are
+/// repeated is not retried for ever.
+pub const BULK_RETRIES_MAX: usize = 100;
+/// How long they are remembered: whoever repeats one does so at once.
+pub const BULK_RETRIES_KEPT: Duration = Duration::from_mins(1);
 
 /// Jobs on a page that names no size.
 pub const PAGE_SIZE_DEFAULT: usize = 50;

@@ -49,8 +49,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
         };
         let submission = Submission::new(Name::new("work")?, payload);
         let wait = Duration::from_secs(wait);
-        let job = engine.submit_and_wait(submission, wait).await?;
-        println!("{input}: job {}", job.spec.id);
+        let submitted = engine.submit_and_wait(submission, wait).await?;
+        println!("{input}: job {}", submitted.job.spec.id);
     }
 
     println!("working; Ctrl-C stops");

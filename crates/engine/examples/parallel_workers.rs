@@ -49,9 +49,9 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let jobs = engine
         .submit_all((0..8).map(submission).collect::<Result<_, _>>()?)
         .await?;
-    for job in &jobs {
+    for submitted in &jobs {
         engine
-            .wait(job.spec.id, Until::Done, Duration::from_secs(10))
+            .wait(submitted.job.spec.id, Until::Done, Duration::from_secs(10))
             .await?;
     }
     println!(

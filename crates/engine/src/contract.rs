@@ -43,12 +43,15 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub mod amend;
 pub mod claim;
 pub mod fence;
 pub mod forget;
+pub mod history;
 pub mod insert;
 pub mod list;
 pub mod overdue;
+pub mod queues;
 pub mod random;
 pub mod reopen;
 pub mod settle;
@@ -161,6 +164,16 @@ macro_rules! store_contract {
             settle::a_change_for_another_version_is_refused,
             settle::changes_happen_in_order_each_on_its_own,
 
+            amend::an_amendment_changes_what_it_names,
+            amend::an_amendment_that_says_nothing_is_no_change,
+            amend::an_amended_job_is_claimed_where_it_was_moved,
+            amend::a_start_that_has_passed_means_at_once,
+            amend::a_waiting_claim_gets_a_job_that_was_amended,
+            amend::only_a_waiting_job_can_be_amended,
+            amend::an_amendment_that_comes_late_changes_nothing,
+            amend::lists_and_counts_follow_an_amendment,
+            amend::an_amendment_survives_a_reopen,
+
             overdue::leases_that_ran_out_are_overdue,
             overdue::deadlines_that_passed_are_overdue,
             overdue::a_deadline_is_met_by_beginning,
@@ -173,11 +186,38 @@ macro_rules! store_contract {
             forget::pruning_stops_at_its_limit,
             forget::gone_ids_are_remembered_for_a_day,
 
-            list::a_list_is_newest_first_and_without_errors,
+            history::a_straight_life_is_told_as_it_happened,
+            history::every_state_is_told_of_a_life_that_is_not_straight,
+            history::a_job_becomes_ready_without_a_change,
+            history::what_an_attempt_says_is_kept_in_its_order,
+            history::what_a_late_worker_says_is_not_kept,
+            history::progress_is_what_the_latest_attempt_said_last,
+            history::the_latest_reports_are_kept,
+            history::what_was_skipped_leaves_a_gap,
+            history::a_page_of_a_history_goes_on_where_the_last_ended,
+            history::a_history_goes_with_its_job,
+            history::a_history_survives_a_reopen,
+
+            list::a_list_is_newest_first_and_has_the_last_error_of_what_failed,
             list::a_list_shows_what_its_filter_names,
             list::pages_are_stable_while_jobs_come_and_go,
             list::a_page_looks_at_no_more_jobs_than_its_bound,
             list::counts_follow_the_jobs,
+
+            queues::a_paused_queue_takes_jobs_and_gives_none,
+            queues::a_waiting_claim_gets_nothing_paused_and_is_woken_by_a_resume,
+            queues::a_pause_leaves_other_queues_alone,
+            queues::running_jobs_of_a_paused_queue_go_on,
+            queues::what_was_set_for_queues_survives_a_reopen,
+            queues::a_change_of_another_version_of_a_queue_is_refused,
+            queues::of_several_changes_of_a_queue_at_once_one_is_made,
+            queues::settings_are_kept_of_so_many_queues_only,
+            queues::what_the_process_says_of_queues_holds_where_nothing_was_set,
+            queues::a_hold_pauses_every_queue_until_it_is_released,
+            queues::a_full_queue_takes_no_more_jobs,
+            queues::a_limit_counts_what_waits_already,
+            queues::a_limit_holds_under_submits_at_once,
+            queues::counts_tell_of_the_oldest_ready_job,
 
             reopen::jobs_in_every_state_survive_a_reopen,
             reopen::what_runs_out_runs_out_after_a_reopen_too,
@@ -206,12 +246,15 @@ mod tests {
     #[test]
     fn the_macro_names_every_case() {
         let themes = [
+            ("amend", include_str!("contract/amend.rs")),
             ("claim", include_str!("contract/claim.rs")),
             ("fence", include_str!("contract/fence.rs")),
             ("forget", include_str!("contract/forget.rs")),
+            ("history", include_str!("contract/history.rs")),
             ("insert", include_str!("contract/insert.rs")),
             ("list", include_str!("contract/list.rs")),
             ("overdue", include_str!("contract/overdue.rs")),
+            ("queues", include_str!("contract/queues.rs")),
             ("random", include_str!("contract/random.rs")),
             ("reopen", include_str!("contract/reopen.rs")),
             ("settle", include_str!("contract/settle.rs")),

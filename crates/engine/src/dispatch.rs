@@ -103,6 +103,7 @@ fn begin(
     slot: OwnedSemaphorePermit,
 ) {
     registered.metrics.started(&claimed.job);
+    shared.queues.meters.started(&claimed.job);
     shared.notices.changed(&claimed.job);
     // Entered before it is spawned, so that whoever stops all attempts stops this one too.
     let stop = Stop::default();

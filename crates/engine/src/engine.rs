@@ -1,8 +1,10 @@
 //! The engine: what an embedder starts, calls and stops; and the list of the loops it runs.
 
+use crate::bulk::Retries;
 use crate::clock::Clock;
 use crate::metrics::{Metrics, TaskMetrics};
 use crate::notify::Notices;
+use crate::queues::Queues;
 use crate::run::StopReason;
 use crate::running::Running;
 use crate::shutdown::Phases;
@@ -14,7 +16,7 @@ use anteroom_core::limits::{
     INPUT_BYTES_MAX_DEFAULT, LEASE_DEFAULT, LEASE_MAX, LEASE_MIN, RESULT_BYTES_MAX_DEFAULT,
     RETAIN_DEFAULT,
 };
-use anteroom_core::{Event, Job, JobId, Lease, Name, ShownState, State};
+use anteroom_core::{Event, Job, JobId, Lease, Name, QueueSettings, ShownState, State};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -33,6 +35,14 @@ pub struct Options {
     pub input_bytes_max: usize,
     /// The largest result, in bytes. Default 16 MiB.
     pub result_bytes_max: usize,
+    /// What holds for queues where nothing was set while the engine ran. Default: nothing.
+    pub queues: BTreeMap<Name, QueueSettings>,
+    /// Whether to refuse queues that are neither among `queues`, nor a task's own, nor `default`.
+    /// Default false: they are made on first use, up to 1,000.
+    pub strict_queues: bool,
+    /// Whether to begin with every queue paused, those that come later too, each until it is
+    /// resumed. Default false.
+    pub hold: bool,
 }
 
 impl Default for Options {
@@ -42,6 +52,9 @@ impl Default for Options {
             lease: LEASE_DEFAULT,
             input_bytes_max: INPUT_BYTES_MAX_DEFAULT,
             result_bytes_max: RESULT_BYTES_MAX_DEFAULT,
+            queues: BTreeMap::new(),
+            strict_queues: false,
+            hold: false,
         }
     }
 }
@@ -99,10 +112,12 @@ pub(crate) struct Shared {
     pub(crate) clock: Clock,
     pub(crate) options: Options,
     pub(crate) tasks: BTreeMap<Name, Arc<Registered>>,
+    pub(crate) queues: Queues,
     pub(crate) ids: IdSource,
     pub(crate) notices: Arc<Notices>,
     pub(crate) running: Arc<Running>,
     pub(crate) metrics: Metrics,
+    pub(crate) retries: Retries,
     pub(crate) phases: Phases,
     /// Owns the attempts.
     pub(crate) attempts: TaskTracker,
@@ -153,18 +168,21 @@ impl Engine {
         let counted = tasks.iter().map(|(name, task)| (name, &task.metrics));
         let shared = Arc::new(Shared {
             clock: store.clock(),
+            queues: Queues::new(&options, tasks.values().map(|registered| &registered.task)),
             options,
             metrics: Metrics::new(counted, store.metrics()),
             tasks,
             ids: IdSource::after(newest_key(&*store).await?),
             notices: Arc::default(),
             running: Arc::default(),
+            retries: Retries::default(),
             phases: Phases::default(),
             attempts: TaskTracker::new(),
             dispatchers: TaskTracker::new(),
             loops: TaskTracker::new(),
             store,
         });
+        shared.queues.begin(&*shared.store).await?;
         maintain::rescue(&shared).await?;
         for registered in shared.tasks.values() {
             if let TaskRunner::Here(runner) = &registered.task.runner {
@@ -255,15 +273,19 @@ impl Engine {
     /// [`StoreError`]: it was not cancelled, unless it is [`StoreError::Unknown`].
     pub async fn cancel(&self, id: JobId, if_version: Option<u64>) -> Result<Applied, StoreError> {
         let applied = self.change(id, Event::CancelRequested, if_version).await?;
-        if let Ok(job) = &applied
-            && job.status.state == State::Running
-            && job.status.lease == Lease::Node
-        {
-            self.shared
-                .running
-                .stop(id, job.status.claim, StopReason::Cancelled);
+        if let Ok(job) = &applied {
+            self.tell_to_stop(job);
         }
         Ok(applied)
+    }
+
+    /// Tells the attempt of a job that was just cancelled to stop, if there is one on this node.
+    pub(crate) fn tell_to_stop(&self, job: &Job) {
+        let Job { spec, status, .. } = job;
+        if status.state == State::Running && status.lease == Lease::Node {
+            let running = &self.shared.running;
+            running.stop(spec.id, status.claim, StopReason::Cancelled);
+        }
     }
 
     /// Makes a failed, cancelled or scheduled job ready, its attempts starting over.
@@ -330,6 +352,7 @@ impl Shared {
     /// finds it counted.
     pub(crate) fn changed(&self, job: &Job) {
         self.metrics.of(&job.spec.task).finished(job.status.state);
+        self.queues.meters.changed(job);
         self.notices.changed(job);
     }
 }

@@ -4,15 +4,20 @@
 //! A job's path is six files: [`submit`](Engine::submit) → [`store`] → `dispatch` → `attempt`
 //! ([`run`]) → `settle` → `notify`.
 
+mod amend;
 mod attempt;
+mod bulk;
 pub mod clock;
 #[cfg(feature = "contract")]
 pub mod contract;
 mod dispatch;
 mod engine;
+mod fingerprint;
 mod maintain;
 pub mod metrics;
 mod notify;
+mod queues;
+mod rates;
 pub mod run;
 mod running;
 mod settle;
@@ -21,8 +26,12 @@ pub mod store;
 mod submit;
 mod task;
 
+pub use amend::AmendError;
 pub use anteroom_core as core;
+pub use bulk::{Bulk, BulkAction};
 pub use engine::{Engine, Options, StartError, Until};
+pub use queues::{Queue, QueueError};
+pub use rates::Rates;
 pub use shutdown::Phase;
-pub use submit::{StartAt, Submission, SubmitError, Submitted};
+pub use submit::{StartAt, Submission, SubmitError, Submitted, Watched};
 pub use task::{Task, TaskRunner};

@@ -100,7 +100,10 @@ fn log_refused(change: &Change, refused: &Refused) {
         Refused::Rejected(rejected, _) => {
             warn!(job.id = %id, "the outcome of job {id} was refused: {rejected}");
         }
-        Refused::Unknown | Refused::Gone | Refused::VersionDiffers(_) => {
+        Refused::Unknown
+        | Refused::Gone
+        | Refused::VersionDiffers(_)
+        | Refused::UniqueKeyTaken { .. } => {
             warn!(job.id = %id, "the outcome of job {id} came after the job was gone");
         }
     }

@@ -11,13 +11,15 @@
 //!   whole or not at all; calls in flight at once may share a commit.
 //! - *Fenced*: claim numbers rise for ever, over restarts; a change that names another claim than
 //!   the current one is refused and changes nothing.
+//! - *Remembered*: an idempotency key gives the job that its first submit gave for 24 h, in the
+//!   same commit or not at all; a unique key belongs to one unfinished job of a task at a time.
 //! - *Bounded*: nothing it holds grows without a limit named in [`anteroom_core::limits`].
 
 use crate::clock::Clock;
 use crate::metrics::StoreMetrics;
 use anteroom_core::{
-    ClaimNumber, Event, Job, JobId, Label, Lease, Name, Payload, Rejected, ShownState, Spec,
-    Status, Timestamp,
+    ClaimNumber, Event, EventId, Fingerprint, Idempotency, Job, JobEvent, JobId, Label, Lease,
+    Name, Payload, QueueDefaults, Rejected, Reports, ShownState, Spec, Status, Timestamp,
 };
 use async_trait::async_trait;
 use std::fmt;
@@ -25,8 +27,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub mod memory;
+mod queue;
 #[cfg(feature = "sqlite")]
 pub mod sqlite;
+
+pub use queue::{KeptQueue, QueueChange, QueueSet};
 
 /// Keeps jobs.
 ///
@@ -36,23 +41,42 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     /// Returns the clock that everything about its jobs goes by.
     fn clock(&self) -> Clock;
 
-    /// Inserts jobs, all or none, and returns once they are durable.
+    /// Inserts jobs, all or none, and returns once they are durable what became of each, in their
+    /// order.
+    ///
+    /// One by one: a job whose idempotency key is remembered for its task (for 24 h by the store's
+    /// clock, from the commit that inserted it) is a replay; else one whose unique key an
+    /// unfinished job of its task has is a duplicate; neither is stored. Jobs before it in the same
+    /// call count. What a key remembers is as durable as the job: it is the same commit.
+    ///
+    /// None is stored where more would wait in a queue than its `max_depth` lets, however many
+    /// inserts are under way.
     ///
     /// # Errors
     ///
-    /// [`StoreError`]: none was stored, unless it is [`StoreError::Unknown`].
+    /// [`StoreError`]: none was stored and no key is remembered, unless it is
+    /// [`StoreError::Unknown`]. [`StoreError::KeyReused`] and [`StoreError::KeyGone`] where a key
+    /// cannot be replayed.
     ///
     /// # Cancel safety
     ///
     /// A dropped call may or may not have inserted the jobs, all or none of them.
-    async fn insert(&self, jobs: Vec<NewJob>) -> Result<(), StoreError>;
+    async fn insert(&self, jobs: Vec<NewJob>) -> Result<Vec<Inserted>, StoreError>;
+
+    /// Tells whether an insert of a job of `task` under this key would be a replay now.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`].
+    async fn remembers(&self, task: &Name, idempotency: &Idempotency) -> Result<bool, StoreError>;
 
     /// Claims up to `want.limit` due jobs: most urgent first, then by `run_at`, then in the order
     /// of submission. Returns once the claims are durable.
     ///
     /// Where no job is due it waits for one, at most `want.wait`, and then returns none. A job
     /// that comes due or is inserted meanwhile is claimed at once, an inserted one in the commit
-    /// that inserts it: a waiting claim cannot miss a wake-up.
+    /// that inserts it: a waiting claim cannot miss a wake-up. Jobs of a paused queue are not
+    /// claimed, and a waiting claim gets them when it is resumed.
     ///
     /// # Errors
     ///
@@ -84,7 +108,8 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     async fn overdue(&self, limit: usize) -> Result<Vec<Overdue>, StoreError>;
 
     /// Forgets up to `limit` finished jobs whose retention is over, and returns how many.
-    /// Remembers their ids for a while, and forgets ids remembered for long enough.
+    /// Remembers their ids for a while, and forgets ids and idempotency keys remembered for long
+    /// enough.
     ///
     /// # Errors
     ///
@@ -121,7 +146,27 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     /// [`StoreError`].
     async fn result(&self, id: JobId) -> Result<Found<(Job, Option<Payload>)>, StoreError>;
 
-    /// Returns a page of jobs, newest first, without their errors.
+    /// Returns a job and up to `limit` of its events after `after`, oldest first: the states that
+    /// it entered, and what its attempts said.
+    ///
+    /// Every state is kept, up to [`STATES_KEPT_MAX`](anteroom_core::limits::STATES_KEPT_MAX), and
+    /// of what was said the latest, up to
+    /// [`REPORTS_KEPT_MAX`](anteroom_core::limits::REPORTS_KEPT_MAX) and
+    /// [`REPORTS_KEPT_BYTES_MAX`](anteroom_core::limits::REPORTS_KEPT_BYTES_MAX). What is missing
+    /// can be told from the ids. An event has its id for ever, and later ones have greater ids.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`].
+    async fn events(
+        &self,
+        id: JobId,
+        after: EventId,
+        limit: usize,
+    ) -> Result<Found<History>, StoreError>;
+
+    /// Returns a page of jobs, newest first, with the last error of those that failed and without
+    /// all others.
     ///
     /// Looks at no more than [`PAGE_LOOKED_AT_MAX`](anteroom_core::limits::PAGE_LOOKED_AT_MAX)
     /// jobs, so that a page may hold fewer than asked for although there are more.
@@ -144,6 +189,31 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
         None
     }
 
+    /// Returns what was set for queues, by name.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`].
+    async fn queues(&self) -> Result<Vec<KeptQueue>, StoreError>;
+
+    /// Sets what holds for queues, each on its own, in this order, and returns once it is durable.
+    ///
+    /// It holds from that very commit on, and in a store that is opened again before the first
+    /// claim. The queue need not have jobs.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`]: nothing was set, unless it is [`StoreError::Unknown`].
+    async fn set_queues(&self, changes: Vec<QueueChange>) -> Result<Vec<QueueSet>, StoreError>;
+
+    /// Tells the store what holds for queues where nothing was set. It replaces what it was told
+    /// before, and is forgotten with the process; before the first call there are no defaults.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`]: what held before may still hold.
+    async fn configure_queues(&self, defaults: QueueDefaults) -> Result<(), StoreError>;
+
     /// Waits until the store has failed for good, and returns why. After that it acknowledges
     /// nothing, and the process should end.
     async fn failed(&self) -> StoreError;
@@ -162,6 +232,24 @@ pub struct NewJob {
     pub status: Status,
     /// What the task is given.
     pub input: Payload,
+    /// What the submit is remembered by, and the digest of what it asks for.
+    pub idempotency: Option<(Idempotency, Fingerprint)>,
+}
+
+/// What became of a [`NewJob`].
+#[derive(Clone, Debug, PartialEq)]
+pub enum Inserted {
+    /// It is stored, as it was given.
+    New,
+    /// It is not: this unfinished job of its task has its unique key.
+    Duplicate(Box<Job>),
+    /// It is not: its idempotency key remembers a submit of the same, which gave this job.
+    Replayed {
+        /// The job as it stands now.
+        job: Box<Job>,
+        /// The first submit was a duplicate of it already.
+        duplicate: bool,
+    },
 }
 
 /// What a claim asks for.
@@ -201,6 +289,10 @@ pub struct Change {
     pub result: Option<Payload>,
     /// Refuse it unless the job has this version.
     pub if_version: Option<u64>,
+    /// What the attempt said since it was last asked: with [`Event::Reported`], and with the
+    /// events by which its holder ends it. They are kept if the event is not refused, and come
+    /// before it.
+    pub reports: Reports,
 }
 
 impl Change {
@@ -211,6 +303,10 @@ impl Change {
             event,
             result: None,
             if_version: None,
+            reports: Reports {
+                skipped: 0,
+                list: Vec::new(),
+            },
         }
     }
 }
@@ -227,6 +323,11 @@ pub enum Refused {
     Gone,
     /// Its lifecycle does not allow it.
     Rejected(Rejected, Box<Job>),
+    /// It would be unfinished again, and another unfinished job of its task has its unique key.
+    UniqueKeyTaken {
+        /// That job.
+        holder: JobId,
+    },
     /// It has another version than the change was made for.
     VersionDiffers(Box<Job>),
 }
@@ -276,6 +377,19 @@ impl<T> Found<T> {
     }
 }
 
+/// A part of what happened to a job.
+#[derive(Clone, Debug, PartialEq)]
+pub struct History {
+    /// The job as it stands after all that ever happened to it.
+    pub job: Job,
+    /// The events, oldest first.
+    pub events: Vec<JobEvent>,
+    /// How many states are missing before the first of them: kept no longer.
+    pub states_missing: u64,
+    /// Whether there are no later events yet.
+    pub is_all: bool,
+}
+
 /// A job that something ran out for.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Overdue {
@@ -301,8 +415,10 @@ pub enum OverdueReason {
 }
 
 /// Which jobs to list. The default is all of them.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Filter {
+    /// Of one of these tasks, whatever else is asked for; none: of any. What the asker may see.
+    pub tasks_allowed: Option<Vec<Name>>,
     /// Of this task.
     pub task: Option<Name>,
     /// In this queue.
@@ -322,7 +438,10 @@ pub struct Filter {
 impl Filter {
     /// Tells whether a job is one of those to list.
     pub fn matches(&self, spec: &Spec, status: &Status, now: Timestamp) -> bool {
-        self.task.as_ref().is_none_or(|task| *task == spec.task)
+        self.tasks_allowed
+            .as_ref()
+            .is_none_or(|tasks| tasks.contains(&spec.task))
+            && self.task.as_ref().is_none_or(|task| *task == spec.task)
             && self.queue.as_ref().is_none_or(|queue| *queue == spec.queue)
             && self
                 .group
@@ -358,7 +477,7 @@ pub struct Cursor(pub i64);
 /// A page of jobs.
 #[derive(Clone, Debug, Default)]
 pub struct Listing {
-    /// The jobs, newest first, without their errors.
+    /// The jobs, newest first, with the last error of those that failed and without all others.
     pub jobs: Vec<Job>,
     /// Where the next page begins; none: there is no more.
     pub next: Option<Cursor>,
@@ -377,6 +496,8 @@ pub struct Counts {
     pub ready: u64,
     /// Jobs with a current claim.
     pub running: u64,
+    /// The earliest `run_at` of its ready jobs; none if it has none.
+    pub oldest_ready: Option<Timestamp>,
 }
 
 /// Why a store could not do what it was asked for.
@@ -409,6 +530,30 @@ pub enum StoreError {
         /// The id.
         id: JobId,
     },
+    /// As many jobs wait in a queue as may. Worth a retry, later.
+    #[error("{waiting} jobs wait in queue {queue}; the limit is {limit}")]
+    QueueFull {
+        /// The queue.
+        queue: Name,
+        /// How many wait.
+        waiting: u64,
+        /// How many may.
+        limit: u64,
+    },
+    /// An idempotency key of jobs to be inserted remembers another submit. Not worth a retry.
+    #[error("the idempotency key of job number {index} was used for another submit")]
+    KeyReused {
+        /// Which of the jobs, from 0.
+        index: usize,
+    },
+    /// The job that an idempotency key remembers is gone. Not worth a retry.
+    #[error("the idempotency key of job number {index} remembers job {id}, which is gone")]
+    KeyGone {
+        /// Which of the jobs to be inserted, from 0.
+        index: usize,
+        /// The job that is gone.
+        id: JobId,
+    },
     /// It was closed. Not worth a retry.
     #[error("the store is closed")]
     Closed,
@@ -425,7 +570,10 @@ impl StoreError {
     pub const fn is_retryable(&self) -> bool {
         matches!(
             self,
-            Self::Unavailable { .. } | Self::Overloaded { .. } | Self::Unknown { .. }
+            Self::Unavailable { .. }
+                | Self::Overloaded { .. }
+                | Self::Unknown { .. }
+                | Self::QueueFull { .. }
         )
     }
 }

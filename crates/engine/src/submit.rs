@@ -4,13 +4,15 @@ use crate::clock::Clock;
 use crate::engine::{Engine, Shared, Until};
 use crate::notify::Watch;
 use crate::shutdown::Phase;
-use crate::store::{NewJob, StoreError};
+use crate::store::{Found, Inserted, NewJob, StoreError};
 use crate::task::Task;
 use anteroom_core::limits::{
     AHEAD_MAX, CONTENT_TYPE_BYTES_MAX, MAX_ATTEMPTS_MAX, RETAIN_MAX, SUBMIT_JOBS_MAX,
     TAG_VALUE_BYTES_MAX, TAGS_MAX, TIMEOUT_MAX, TIMEOUT_MIN,
 };
-use anteroom_core::{Job, JobId, Label, Name, Payload, Priority, Spec, Status, Timestamp};
+use anteroom_core::{
+    Fingerprint, Idempotency, Job, JobId, Label, Name, Payload, Priority, Spec, Status, Timestamp,
+};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -39,8 +41,12 @@ pub struct Submission {
     pub start_before: Option<Timestamp>,
     /// How long to keep it after its end, 0 to 90 d.
     pub retain: Option<Duration>,
+    /// While an unfinished job of the task has it, no other is made: that one is the answer.
+    pub unique_key: Option<Label>,
     /// Labels, at most 32.
     pub tags: BTreeMap<Name, String>,
+    /// What it is remembered by for 24 h: the same again gives the same job.
+    pub idempotency: Option<Idempotency>,
 }
 
 impl Submission {
@@ -57,7 +63,9 @@ impl Submission {
             timeout: None,
             start_before: None,
             retain: None,
+            unique_key: None,
             tags: BTreeMap::new(),
+            idempotency: None,
         }
     }
 }
@@ -115,16 +123,78 @@ pub enum SubmitError {
         /// How many there may be.
         limit: usize,
     },
+    /// Only named queues are taken, and this is none.
+    #[error("there is no queue {queue}, and none is made on first use here")]
+    UnknownQueue {
+        /// The name.
+        queue: Name,
+    },
+    /// A queue would have to be made, and as many were made as may.
+    #[error(
+        "{limit} queues were made on first use, which is the limit; {queue} is not one of them"
+    )]
+    TooManyQueues {
+        /// The name.
+        queue: Name,
+        /// How many there may be.
+        limit: usize,
+    },
+    /// As many jobs wait in the queue as may. Worth a retry, later.
+    #[error("{waiting} jobs wait in queue {queue}; the limit is {limit}")]
+    QueueFull {
+        /// The queue.
+        queue: Name,
+        /// How many wait.
+        waiting: u64,
+        /// How many may.
+        limit: u64,
+    },
+    /// Its idempotency key was used for a submit of something else.
+    #[error("the idempotency key was used for another submit in the last 24 hours")]
+    IdempotencyKeyReused {
+        /// Which of the submissions, from 0.
+        index: usize,
+    },
+    /// Its idempotency key was used for the same, and the job that it gave is gone.
+    #[error(
+        "the idempotency key gave job {id}, which was deleted, or its retention is over; \
+         no new job was made"
+    )]
+    Gone {
+        /// Which of the submissions, from 0.
+        index: usize,
+        /// The job.
+        id: JobId,
+    },
     /// The engine is shutting down. Worth a retry, elsewhere or later.
     #[error("the server is shutting down")]
     Draining,
     /// The store could not keep it. Worth a retry where the store's error is.
     #[error(transparent)]
-    Store(#[from] StoreError),
+    Store(StoreError),
+}
+
+impl From<StoreError> for SubmitError {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::KeyReused { index } => Self::IdempotencyKeyReused { index },
+            StoreError::KeyGone { index, id } => Self::Gone { index, id },
+            StoreError::QueueFull {
+                queue,
+                waiting,
+                limit,
+            } => Self::QueueFull {
+                queue,
+                waiting,
+                limit,
+            },
+            error => Self::Store(error),
+        }
+    }
 }
 
 impl Engine {
-    /// Submits a job and returns it once it is durable.
+    /// Submits a job and returns once it is durable.
     ///
     /// # Errors
     ///
@@ -133,15 +203,14 @@ impl Engine {
     /// # Cancel safety
     ///
     /// A dropped call may or may not have submitted the job.
-    pub async fn submit(&self, submission: Submission) -> Result<Job, SubmitError> {
-        let new = self.shared.check(submission)?;
+    pub async fn submit(&self, submission: Submission) -> Result<Submitted, SubmitError> {
+        let new = self.shared.admit(submission).await?;
         let job = job_of(&new);
-        self.shared.store.insert(vec![new]).await?;
-        self.shared.metrics.of(&job.spec.task).submitted();
-        Ok(job)
+        let inserted = self.shared.insert_one(new).await?;
+        Ok(Submitted::of(job, inserted))
     }
 
-    /// Submits jobs, all or none, in one commit, and returns them in their order.
+    /// Submits jobs, all or none, in one commit, and returns what became of each, in their order.
     ///
     /// # Errors
     ///
@@ -150,7 +219,10 @@ impl Engine {
     /// # Cancel safety
     ///
     /// A dropped call may or may not have submitted the jobs, all or none of them.
-    pub async fn submit_all(&self, submissions: Vec<Submission>) -> Result<Vec<Job>, SubmitError> {
+    pub async fn submit_all(
+        &self,
+        submissions: Vec<Submission>,
+    ) -> Result<Vec<Submitted>, SubmitError> {
         let shared = &self.shared;
         let count = submissions.len();
         if count > SUBMIT_JOBS_MAX {
@@ -159,17 +231,19 @@ impl Engine {
                 limit: SUBMIT_JOBS_MAX,
             });
         }
-        let check = |submission| shared.check(submission);
-        let new: Vec<NewJob> = submissions
-            .into_iter()
-            .map(check)
-            .collect::<Result<_, _>>()?;
-        let submitted: Vec<Job> = new.iter().map(job_of).collect();
-        shared.store.insert(new).await?;
-        for job in &submitted {
-            shared.metrics.of(&job.spec.task).submitted();
+        let mut new = Vec::with_capacity(count);
+        for submission in submissions {
+            new.push(shared.admit(submission).await?);
         }
-        Ok(submitted)
+        let jobs: Vec<Job> = new.iter().map(job_of).collect();
+        let inserted = shared.insert(new).await?;
+        if inserted.len() != count {
+            return Err(no_answer().into());
+        }
+        let each = jobs.into_iter().zip(inserted);
+        Ok(each
+            .map(|(job, inserted)| Submitted::of(job, inserted))
+            .collect())
     }
 
     /// Submits a job, waits for its end, at most `wait`, and returns it as it stands then.
@@ -185,7 +259,7 @@ impl Engine {
         &self,
         submission: Submission,
         wait: Duration,
-    ) -> Result<Job, SubmitError> {
+    ) -> Result<Submitted, SubmitError> {
         Ok(self.submit_and_watch(submission).await?.done(wait).await)
     }
 
@@ -198,38 +272,91 @@ impl Engine {
     /// # Cancel safety
     ///
     /// A dropped call may or may not have submitted the job.
-    pub async fn submit_and_watch(&self, submission: Submission) -> Result<Submitted, SubmitError> {
+    pub async fn submit_and_watch(&self, submission: Submission) -> Result<Watched, SubmitError> {
         let shared = &self.shared;
-        let new = shared.check(submission)?;
+        let new = shared.admit(submission).await?;
         let job = job_of(&new);
         // Before it is inserted, so that no end comes too early to be seen.
-        let watch = shared.notices.subscribe(job.spec.id);
-        shared.store.insert(vec![new]).await?;
-        shared.metrics.of(&job.spec.task).submitted();
-        Ok(Submitted {
-            job,
+        let mut watch = shared.notices.subscribe(job.spec.id);
+        let inserted = shared.insert_one(new).await?;
+        let is_new = inserted == Inserted::New;
+        let submitted = Submitted::of(job, inserted);
+        if !is_new {
+            watch = shared.notices.subscribe(submitted.job.spec.id);
+        }
+        Ok(Watched {
+            submitted,
             watch,
+            is_new,
             shared: shared.clone(),
         })
     }
 }
 
-/// A job that was submitted, and is watched.
-#[derive(Debug)]
+/// What a submit gave.
+#[derive(Clone, Debug, PartialEq)]
 pub struct Submitted {
-    /// The job as it was submitted.
+    /// The job, as it stood then.
     pub job: Job,
-    watch: Watch,
-    shared: Arc<Shared>,
+    /// It is not new: it was unfinished, and has the unique key.
+    pub duplicate: bool,
+    /// It is not new: the same submit gave it before, under the same idempotency key. Then
+    /// `duplicate` is what it was the first time.
+    pub replayed: bool,
 }
 
 impl Submitted {
-    /// Waits for the job's end, at most `wait`, and returns it as it stands then.
-    pub async fn done(self, wait: Duration) -> Job {
-        self.watch
-            .until(self.job, Until::Done, wait, &self.shared)
-            .await
+    /// Tells what became of the submission that asked for `job`.
+    fn of(job: Job, inserted: Inserted) -> Self {
+        let (job, duplicate, replayed) = match inserted {
+            Inserted::New => (job, false, false),
+            Inserted::Duplicate(job) => (*job, true, false),
+            Inserted::Replayed { job, duplicate } => (*job, duplicate, true),
+        };
+        Self {
+            job,
+            duplicate,
+            replayed,
+        }
     }
+}
+
+/// What a submit gave, its job being watched.
+#[derive(Debug)]
+pub struct Watched {
+    /// What it gave.
+    pub submitted: Submitted,
+    watch: Watch,
+    /// The watch began before there was a job.
+    is_new: bool,
+    shared: Arc<Shared>,
+}
+
+impl Watched {
+    /// Waits for the job's end, at most `wait`, and returns it as it stands then.
+    pub async fn done(self, wait: Duration) -> Submitted {
+        let Self {
+            mut submitted,
+            watch,
+            is_new,
+            shared,
+        } = self;
+        // One that was there before can have ended before the watch began. Where it cannot be
+        // read, it is told of as it was: it is no error any more.
+        if !is_new
+            && !submitted.job.status.state.is_final()
+            && let Ok(Found::Here(job)) = shared.store.get(submitted.job.spec.id).await
+        {
+            submitted.job = job;
+        }
+        submitted.job = watch.until(submitted.job, Until::Done, wait, &shared).await;
+        submitted
+    }
+}
+
+fn no_answer() -> StoreError {
+    let reason = "the store gave no answer for an insert".to_owned();
+    StoreError::Failed { reason }
 }
 
 fn job_of(new: &NewJob) -> Job {
@@ -239,16 +366,41 @@ fn job_of(new: &NewJob) -> Job {
         status: new.status,
         errors: Vec::new(),
         result: None,
+        progress: None,
     }
 }
 
 impl Shared {
+    async fn insert_one(&self, new: NewJob) -> Result<Inserted, SubmitError> {
+        let mut inserted = self.insert(vec![new]).await?;
+        inserted.pop().ok_or_else(|| no_answer().into())
+    }
+
     /// Checks a submission and makes the job that it asks for.
-    fn check(&self, submission: Submission) -> Result<NewJob, SubmitError> {
+    async fn admit(&self, submission: Submission) -> Result<NewJob, SubmitError> {
+        let now = self.clock.now();
+        let is_late = submission
+            .start_before
+            .is_some_and(|deadline| deadline <= now);
+        // A deadline that was ahead the first time is none the worse for a replay.
+        let is_replay = match &submission.idempotency {
+            Some(idempotency) if is_late => {
+                self.store.remembers(&submission.task, idempotency).await?
+            }
+            Some(_) | None => false,
+        };
+        self.check(submission, now, is_replay)
+    }
+
+    fn check(
+        &self,
+        submission: Submission,
+        now: Timestamp,
+        is_replay: bool,
+    ) -> Result<NewJob, SubmitError> {
         if self.phases.now() != Phase::Running {
             return Err(SubmitError::Draining);
         }
-        let now = self.clock.now();
         let Some(registered) = self.tasks.get(&submission.task) else {
             return Err(SubmitError::UnknownTask {
                 task: submission.task,
@@ -263,6 +415,7 @@ impl Shared {
         within_spans("timeout", timeout, TIMEOUT_MIN, TIMEOUT_MAX)?;
         let retain = submission.retain.unwrap_or(self.options.retain);
         within_spans("retain", retain, Duration::ZERO, RETAIN_MAX)?;
+        let idempotency = keyed(&submission);
         let spec = Spec {
             id: self.ids.next(&self.clock),
             task: submission.task,
@@ -272,7 +425,7 @@ impl Shared {
             created_at: now,
             timeout,
             retain,
-            unique_key: None,
+            unique_key: submission.unique_key,
             callback_url: None,
             tags: submission.tags,
             input: submission.input.info(),
@@ -288,14 +441,21 @@ impl Shared {
             });
         }
         let run_at = run_at(submission.start, now)?;
-        let start_before = start_before(submission.start_before, now)?;
+        let start_before = start_before(submission.start_before, now, is_replay)?;
         let status = Status::submitted(run_at, start_before, max_attempts);
         Ok(NewJob {
             spec,
             status,
             input: submission.input,
+            idempotency,
         })
     }
+}
+
+/// Returns what a submission is to be remembered by, and what it asks for.
+fn keyed(submission: &Submission) -> Option<(Idempotency, Fingerprint)> {
+    let idempotency = submission.idempotency.clone()?;
+    Some((idempotency, submission.fingerprint()))
 }
 
 fn check_input(task: &Task, input: &Payload, limit: usize) -> Result<(), SubmitError> {
@@ -395,10 +555,11 @@ fn run_at(start: Option<StartAt>, now: Timestamp) -> Result<Timestamp, SubmitErr
 fn start_before(
     deadline: Option<Timestamp>,
     now: Timestamp,
+    is_replay: bool,
 ) -> Result<Option<Timestamp>, SubmitError> {
     if let Some(deadline) = deadline {
         check_ahead("start_before", deadline, now)?;
-        if deadline <= now {
+        if deadline <= now && !is_replay {
             let detail = "has passed; it lies ahead".to_owned();
             return Err(SubmitError::OutOfRange {
                 option: "start_before",

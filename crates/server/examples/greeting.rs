@@ -51,9 +51,9 @@ async fn submit(State(engine): State<Engine>) -> Result<(StatusCode, Json<Value>
     };
     let task = Name::new("slow").map_err(|_| StatusCode::INTERNAL_SERVER_ERROR)?;
     match engine.submit(Submission::new(task, input)).await {
-        Ok(job) => Ok((
+        Ok(submitted) => Ok((
             StatusCode::ACCEPTED,
-            Json(json!({"id": job.spec.id.to_string()})),
+            Json(json!({"id": submitted.job.spec.id.to_string()})),
         )),
         Err(_) => Err(StatusCode::SERVICE_UNAVAILABLE),
     }

@@ -55,8 +55,9 @@ async fn put(
         bytes: json.into(),
     };
     let submitted = engine.submit(Submission::new(task, input)).await;
-    let job = submitted.map_err(|error| unavailable(&error))?;
-    Ok((StatusCode::ACCEPTED, job.spec.id.to_string()))
+    let submitted = submitted.map_err(|error| unavailable(&error))?;
+    let id = submitted.job.spec.id;
+    Ok((StatusCode::ACCEPTED, id.to_string()))
 }
 
 /// Gives the result under an id: 202 until it is there.

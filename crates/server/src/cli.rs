@@ -5,10 +5,10 @@
 //! program can tell them apart, and only 3 and 4 are worth another try.
 
 use crate::config::{self, Environment, Flags};
-use anteroom::core::limits::{LABEL_BYTES_MAX, PAGE_SIZE_MAX};
-use anteroom::core::{JobId, Name};
+use anteroom::core::limits::PAGE_SIZE_MAX;
+use anteroom::core::{IdempotencyKey, JobId, Label, Name};
+use anteroom_server::http::Scope;
 use clap::{Args, Parser, Subcommand};
-use http::HeaderValue;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -23,6 +23,7 @@ mod progress;
 mod serve;
 mod show;
 mod table;
+mod token;
 mod wait;
 
 /// The states that a job is shown in, for the shells' completions too.
@@ -36,6 +37,7 @@ const STATES: [&str; 6] = [
 ];
 const CONFIG_HELP: &str = "The configuration [default: anteroom.toml, if it is there]";
 const SERVER_HELP: &str = "The server [env: ANTEROOM_SERVER] [default: http://127.0.0.1:8080]";
+const TOKEN_HELP: &str = "A file with the token [env: ANTEROOM_TOKEN has the token itself]";
 const ENVIRONMENT_HELP: &str = "\
 Flags win over environment variables, and those over the file: ANTEROOM_CONFIG, and \
 ANTEROOM_LISTEN, ANTEROOM_STORE, ANTEROOM_RETAIN and so on for the keys of the file. ANTEROOM_LOG \
@@ -70,6 +72,8 @@ enum Command {
     Cancel(ChangeArgs),
     /// Makes a failed or cancelled job run again, and a scheduled one now.
     Retry(ChangeArgs),
+    /// Makes a token, and the lines of the configuration that make a server know it.
+    Token(TokenArgs),
     /// Prints what a shell needs to complete this command line.
     Completions(CompletionsArgs),
 }
@@ -85,7 +89,7 @@ struct ServeArgs {
     /// Where jobs are kept: sqlite:PATH or memory: [default: sqlite:anteroom.db]
     #[arg(long, value_name = "URL")]
     store: Option<String>,
-    /// Listens beyond loopback although anybody there may then do anything
+    /// Listens beyond loopback without tokens: anybody there may then do anything
     #[arg(long)]
     insecure: bool,
 }
@@ -102,6 +106,8 @@ struct CheckArgs {
 struct ClientArgs {
     #[arg(long, value_name = "URL", help = SERVER_HELP)]
     server: Option<String>,
+    #[arg(long, value_name = "FILE", help = TOKEN_HELP)]
+    token_file: Option<PathBuf>,
     /// Prints what the server answers, as it is
     #[arg(long)]
     json: bool,
@@ -145,18 +151,18 @@ struct SubmitArgs {
     /// How long an attempt may run
     #[arg(long, value_name = "DURATION", value_parser = duration_text)]
     timeout: Option<String>,
-    /// No second job while an unfinished one of the task has this key: that one is shown
-    #[arg(long, value_name = "KEY")]
-    unique_key: Option<String>,
-    /// The same submit again with this key makes no second job
-    #[arg(long, value_name = "KEY", value_parser = idempotency_key)]
-    idempotency_key: Option<HeaderValue>,
     /// Who is told of its end, by a POST
     #[arg(long, value_name = "URL")]
     callback_url: Option<String>,
     /// How long it is kept after its end
     #[arg(long, value_name = "DURATION", value_parser = duration_text)]
     retain: Option<String>,
+    /// Makes no job while an unfinished one of the task has the same: that one is shown
+    #[arg(long, value_name = "KEY")]
+    unique_key: Option<Label>,
+    /// Makes no second job if the same was submitted under it within 24 hours
+    #[arg(long, value_name = "KEY")]
+    idempotency_key: Option<IdempotencyKey>,
     /// A label of your own; may be given again
     #[arg(long = "tag", value_name = "NAME=VALUE", value_parser = tag)]
     tags: Vec<(Name, String)>,
@@ -232,6 +238,24 @@ struct CompletionsArgs {
     shell: clap_complete::Shell,
 }
 
+/// Which token to make.
+#[derive(Args, Debug)]
+struct TokenArgs {
+    /// What the configuration calls it
+    #[arg(default_value = "web")]
+    name: Name,
+    /// What it covers: submit, read, work or admin; may be given again
+    #[arg(long = "scope", value_name = "SCOPE", value_parser = scope, value_delimiter = ',')]
+    #[arg(default_values = ["submit", "read"])]
+    scopes: Vec<Scope>,
+    /// The task whose jobs it is for; may be given again [default: all tasks]
+    #[arg(long = "task", value_name = "TASK")]
+    tasks: Vec<Name>,
+    /// Prints it as JSON
+    #[arg(long)]
+    json: bool,
+}
+
 /// Why a command did not do what it was asked for: what to tell the person, and the exit code.
 #[derive(Debug)]
 enum Stopped {
@@ -290,6 +314,7 @@ pub(crate) fn run() -> ExitCode {
         Command::Cancel(args) => jobs::cancel(&args, &environment),
         Command::Retry(args) => jobs::retry(&args, &environment),
         Command::Completions(args) => completions::run(&args),
+        Command::Token(args) => token::run(&args),
     };
     done.unwrap_or_else(|stopped| {
         if let Some(message) = stopped.message() {
@@ -329,22 +354,19 @@ fn duration_text(text: &str) -> Result<String, String> {
     config::duration(text).map(|_| text.to_owned())
 }
 
+fn scope(text: &str) -> Result<Scope, String> {
+    Scope::from_word(text).ok_or_else(|| {
+        format!(
+            "expected one of {}",
+            Scope::ALL.map(Scope::as_str).join(", ")
+        )
+    })
+}
+
 fn tag(text: &str) -> Result<(Name, String), String> {
     let (name, value) = text.split_once('=').ok_or("expected NAME=VALUE")?;
     let name = Name::new(name).map_err(|error| format!("the name {error}"))?;
     Ok((name, value.to_owned()))
-}
-
-/// Checks a key and puts it into the quotes that its field has.
-fn idempotency_key(text: &str) -> Result<HeaderValue, String> {
-    let fits = text.bytes().all(|byte| matches!(byte, b' '..=b'~'));
-    if !fits || !(1..=LABEL_BYTES_MAX).contains(&text.len()) {
-        return Err(format!(
-            "expected 1 to {LABEL_BYTES_MAX} printable ASCII characters"
-        ));
-    }
-    let escaped = text.replace('\\', "\\\\").replace('"', "\\\"");
-    HeaderValue::try_from(format!("\"{escaped}\"")).map_err(|error| error.to_string())
 }
 
 fn at_least_one(text: &str) -> Result<usize, String> {
@@ -401,6 +423,8 @@ mod tests {
                 "2030-01-01T00:00:00Z",
             ],
             &["submit", "a", "--tag", "x"],
+            &["submit", "a", "--unique-key", ""],
+            &["submit", "a", "--idempotency-key", "a\nb"],
             &["job", "7"],
             &[
                 "job",

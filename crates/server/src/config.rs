@@ -10,6 +10,7 @@ use anteroom::core::limits::{
     SHUTDOWN_GRACE_DEFAULT, TIMEOUT_DEFAULT,
 };
 use anteroom::core::{Name, NameError, RetryPolicy};
+use anteroom_server::http::Token;
 use anteroom_server::http::limits::BUFFERED_BYTES_MAX_DEFAULT;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -20,6 +21,7 @@ use std::time::Duration;
 mod environment;
 mod file;
 mod reader;
+mod tokens;
 mod value;
 
 pub(crate) use environment::Environment;
@@ -40,7 +42,7 @@ const PAYLOAD_BYTES_MAX: usize = 512 * 1024 * 1024;
 pub(crate) struct Config {
     /// The address to listen on; port 0 picks a free one. Default `127.0.0.1:8080`.
     pub(crate) listen: SocketAddr,
-    /// Whether to listen beyond loopback although anybody there may then do anything.
+    /// Whether to listen beyond loopback without tokens, where anybody may then do anything.
     pub(crate) insecure: bool,
     /// Where jobs are kept. Default `sqlite:anteroom.db`.
     pub(crate) store: StoreUrl,
@@ -56,6 +58,8 @@ pub(crate) struct Config {
     pub(crate) retain: Duration,
     /// Origins of browsers' pages that may call the server. Default none.
     pub(crate) allowed_origins: Vec<String>,
+    /// Who may call the server; none: everybody who reaches it.
+    pub(crate) tokens: Vec<Token>,
     /// The tasks, by name.
     pub(crate) tasks: BTreeMap<Name, TaskConfig>,
     /// Which log lines are written: a level, or `target=level` pairs. Default `info`.
@@ -76,6 +80,7 @@ impl Default for Config {
             max_buffered: BUFFERED_BYTES_MAX_DEFAULT,
             retain: RETAIN_DEFAULT,
             allowed_origins: Vec::new(),
+            tokens: Vec::new(),
             tasks: BTreeMap::new(),
             log: value::log_filter_default(),
             log_format: LogFormat::Text,
@@ -212,6 +217,7 @@ pub(crate) fn load(
     apply_flags(flags, folder, &mut draft);
     let config = draft.finish()?;
     warnings.extend(nobody_pulls(&config));
+    warnings.extend(tokens::of_no_task(&config));
     Ok(Loaded {
         config,
         file,
@@ -342,15 +348,16 @@ impl Draft {
             );
             self.wrong(Place::Whole, message);
         }
-        let (listen, insecure) = (self.config.listen, self.config.insecure);
-        if !listen.ip().to_canonical().is_loopback() && !insecure && self.mistakes.is_empty() {
+        let listen = self.config.listen;
+        let is_guarded = self.config.insecure || !self.config.tokens.is_empty();
+        if !listen.ip().to_canonical().is_loopback() && !is_guarded && self.mistakes.is_empty() {
             let place = self.listen_at.clone();
             self.wrong(
                 place,
                 format!(
-                    "listen is {listen}, where others reach the server, and this version has no \
-                     tokens to tell them apart; listen on a loopback address, or set insecure = \
-                     true (--insecure) if something else keeps strangers out"
+                    "listen is {listen}, where others reach the server, and there are no tokens \
+                     to tell them apart; add [[tokens]] (`anteroom token` makes one), or set \
+                     insecure = true (--insecure) if something else keeps strangers out"
                 ),
             );
         }

@@ -1,6 +1,7 @@
 //! Everything HTTP: which URL does what, in one place.
 //!
-//! [`router`] can be mounted under any path of another application, and its links say so.
+//! [`router`] can be mounted under any path of another application, and its links say so. A route
+//! is a line with what it needs of its caller's token (`routes.rs`, `access.rs`).
 //! [`serve::serve`] is the accept loop of the binary, and [`browsers::loopback_guard`] what keeps
 //! other sites' pages away from a server that asks for no token. Handlers take requests apart and
 //! put answers together; what happens to a job is the engine's affair.
@@ -11,28 +12,36 @@ pub mod metrics;
 pub mod problem;
 pub mod serve;
 
+mod access;
 mod body;
+mod bulk;
 mod call;
 mod conditional;
 mod connection;
 mod control;
 mod edge;
+mod framing;
 mod health;
+mod idempotency;
 mod list;
 mod outage;
 mod pages;
+mod patch;
 mod prefer;
 mod query;
+mod rate;
 mod read;
 mod represent;
+mod routes;
 mod scrape;
 mod submit;
 mod tasks;
 mod value;
 
+use access::Tokens;
 use anteroom::Engine;
 use axum::Router;
-use axum::routing::{get, post};
+use axum::extract::State as Shared;
 use body::Buffered;
 use call::Call;
 use edge::Edge;
@@ -40,13 +49,20 @@ use limits::BUFFERED_BYTES_MAX_DEFAULT;
 use metrics::HttpMetrics;
 use problem::{Kind, Problem};
 use prometheus_client::registry::Registry;
+use routes::Routes;
 use std::sync::Arc;
+
+pub use access::{Scope, Token};
+pub use rate::RateLimit;
+pub use routes::{Needs, Route};
 
 /// What holds for a router.
 #[derive(Clone, Debug)]
 pub struct RouterOptions {
     /// Bytes of all bodies together that the store does not have yet. Default 256 MiB.
     pub max_buffered: usize,
+    /// Whose calls are taken; none: everybody's. No two have the same name. Default none.
+    pub tokens: Vec<Token>,
     /// Where its requests are counted.
     pub metrics: HttpMetrics,
 }
@@ -55,6 +71,7 @@ impl Default for RouterOptions {
     fn default() -> Self {
         Self {
             max_buffered: BUFFERED_BYTES_MAX_DEFAULT,
+            tokens: Vec::new(),
             metrics: HttpMetrics::default(),
         }
     }
@@ -62,53 +79,76 @@ impl Default for RouterOptions {
 
 /// What every handler may use.
 #[derive(Clone, Debug)]
-struct App {
+pub(crate) struct App {
     engine: Engine,
     buffered: Buffered,
+    tokens: Tokens,
     /// What `GET /metrics` shows.
     registry: Arc<Registry>,
 }
 
+/// Which URL does what, and what it needs of its caller's token.
+fn routes() -> Routes {
+    Routes::default()
+        .get("/", Needs::Nothing, pages::root)
+        .get("/livez", Needs::Nothing, health::livez)
+        .get("/readyz", Needs::Nothing, health::readyz)
+        .get("/metrics", Needs::ReadAll, scrape::metrics)
+        .get("/problems/{slug}", Needs::Nothing, pages::problem)
+        .get("/v1/tasks", Needs::Read, tasks::all)
+        .get("/v1/tasks/{task}", Needs::Read, tasks::one)
+        .post("/v1/tasks/{task}/jobs", Needs::Submit, submit::submit)
+        .post("/v1/tasks/{task}/call", Needs::Submit, submit::call)
+        .get("/v1/jobs", Needs::Read, list::list)
+        .delete("/v1/jobs", Needs::Admin, bulk::delete)
+        .post("/v1/jobs/cancel", Needs::Admin, bulk::cancel)
+        .post("/v1/jobs/retry", Needs::Admin, bulk::retry)
+        .get("/v1/jobs/{id}", Needs::Read, read::job)
+        .patch("/v1/jobs/{id}", Needs::Admin, patch::patch)
+        .delete("/v1/jobs/{id}", Needs::Admin, control::delete)
+        .get("/v1/jobs/{id}/result", Needs::Read, read::result)
+        .get("/v1/jobs/{id}/input", Needs::Read, read::input)
+        .post("/v1/jobs/{id}/cancel", Needs::Cancel, control::cancel)
+        .post("/v1/jobs/{id}/retry", Needs::Admin, control::retry)
+}
+
+/// Returns the route table: every route, with what it needs.
+pub fn route_table() -> Vec<Route> {
+    routes().table()
+}
+
 /// Returns the routes of `engine`, to be served, or nested in another application's router.
 pub fn router(engine: Engine, options: &RouterOptions) -> Router {
-    let buffered = Buffered::new(options.max_buffered);
     let mut registry = Registry::default();
     engine.metrics().register(&mut registry);
     options.metrics.register(&mut registry);
     let app = App {
         engine,
-        buffered,
+        buffered: Buffered::new(options.max_buffered),
+        tokens: Tokens::new(&options.tokens),
         registry: Arc::new(registry),
     };
-    Router::new()
-        .route("/", get(pages::root))
-        .route("/livez", get(health::livez))
-        .route("/readyz", get(health::readyz))
-        .route("/metrics", get(scrape::metrics))
-        .route("/problems/{slug}", get(pages::problem))
-        .route("/v1/tasks", get(tasks::all))
-        .route("/v1/tasks/{task}", get(tasks::one))
-        .route("/v1/tasks/{task}/jobs", post(submit::submit))
-        .route("/v1/tasks/{task}/call", post(submit::call))
-        .route("/v1/jobs", get(list::list))
-        .route("/v1/jobs/{id}", get(read::job).delete(control::delete))
-        .route("/v1/jobs/{id}/result", get(read::result))
-        .route("/v1/jobs/{id}/input", get(read::input))
-        .route("/v1/jobs/{id}/cancel", post(control::cancel))
-        .route("/v1/jobs/{id}/retry", post(control::retry))
+    routes()
+        .router()
         .fallback(unknown_route)
         .method_not_allowed_fallback(method_not_allowed)
         .layer(Edge::new(options.metrics.clone()))
         .with_state(app)
 }
 
-async fn unknown_route(call: Call) -> Problem {
+async fn unknown_route(Shared(app): Shared<App>, call: Call) -> Problem {
     let detail = format!("there is nothing at {}", call.mount.path());
-    Problem::new(Kind::UnknownRoute, detail)
+    match routes::check_unrouted(&app, &call) {
+        Ok(()) => Problem::new(Kind::UnknownRoute, detail),
+        Err(problem) => problem,
+    }
 }
 
-async fn method_not_allowed(call: Call) -> Problem {
+async fn method_not_allowed(Shared(app): Shared<App>, call: Call) -> Problem {
     let (method, path) = (&call.parts.method, call.mount.path());
     let detail = format!("{path} does not take {method}; the field Allow says what it takes");
-    Problem::new(Kind::MethodNotAllowed, detail)
+    match routes::check_unrouted(&app, &call) {
+        Ok(()) => Problem::new(Kind::MethodNotAllowed, detail),
+        Err(problem) => problem,
+    }
 }

@@ -1,7 +1,8 @@
 //! What the tests share: a small clock and short ways to write statuses and events.
 
 use anteroom_core::{
-    ClaimNumber, Event, Failure, FailureKind, HandBack, Lease, Retry, Status, Timestamp, transition,
+    Amendment, ClaimNumber, Event, Failure, FailureKind, HandBack, Lease, Retry, Status, Timestamp,
+    transition,
 };
 use std::time::Duration;
 
@@ -47,6 +48,10 @@ pub(crate) fn extended(claim: ClaimNumber, expires: i64) -> Event {
     }
 }
 
+pub(crate) const fn reported(claim: ClaimNumber) -> Event {
+    Event::Reported { claim }
+}
+
 pub(crate) const fn succeeded(claim: ClaimNumber) -> Event {
     Event::Succeeded { claim }
 }
@@ -80,4 +85,13 @@ pub(crate) fn worker_crashed(claim: ClaimNumber) -> Event {
         claim,
         retry_in: ticks(3),
     }
+}
+
+/// An owner's change of when the job starts.
+pub(crate) fn moved_to(run_at: i64) -> Event {
+    let amendment = Box::new(Amendment {
+        run_at: Some(at(run_at)),
+        ..Amendment::default()
+    });
+    Event::Amended { amendment }
 }

@@ -2,12 +2,12 @@
 
 use crate::harness::{
     CLAIM, EARLIER_CLAIM, LATER_CLAIM, after_all, at, claimed, extended, failed, lease_expired,
-    released, succeeded, ticks, worker_crashed,
+    moved_to, released, reported, succeeded, ticks, worker_crashed,
 };
 use anteroom_core::limits::HAND_BACKS_FREE;
 use anteroom_core::{
-    ClaimNumber, Event, FailureKind, HandBack, Lease, Rejected, Retry, ShownState, State, Status,
-    transition,
+    Amendment, ClaimNumber, Event, FailureKind, HandBack, Lease, Name, Priority, Rejected, Retry,
+    ShownState, State, Status, transition,
 };
 
 /// The time at which the table's events happen. Leases that are good last until 200, others ran
@@ -70,6 +70,7 @@ fn table() -> Vec<Row> {
     use State::{Cancelled, Failed, Running, Succeeded, Waiting};
     let lost = Err(LeaseLost);
     let nothing = Err(NothingToRetry);
+    let fixed = Err(NotWaiting);
     let never = Retry::Never;
     let again = Retry::In(ticks(5));
     // scheduled, due just now, too late, scheduled and too late,
@@ -84,6 +85,12 @@ fn table() -> Vec<Row> {
             Err(NotWaiting), Err(NotWaiting), Err(NotWaiting),
         ]),
         (extended(CLAIM, 300), [
+            lost, lost, lost, lost,
+            Ok(Running), Ok(Running), Ok(Running), lost,
+            Ok(Running), Ok(Running), lost,
+            lost, lost, lost,
+        ]),
+        (reported(CLAIM), [
             lost, lost, lost, lost,
             Ok(Running), Ok(Running), Ok(Running), lost,
             Ok(Running), Ok(Running), lost,
@@ -143,6 +150,18 @@ fn table() -> Vec<Row> {
             nothing, nothing, Ok(Waiting),
             Err(AlreadySucceeded), Ok(Waiting), Ok(Waiting),
         ]),
+        (moved_to(300), [
+            Ok(Waiting), Ok(Waiting), Ok(Waiting), Ok(Waiting),
+            fixed, fixed, fixed, fixed,
+            fixed, fixed, Ok(Waiting),
+            fixed, fixed, fixed,
+        ]),
+        (Event::Amended { amendment: Box::default() }, [
+            Ok(Waiting), Ok(Waiting), Ok(Waiting), Ok(Waiting),
+            fixed, fixed, fixed, fixed,
+            fixed, fixed, Ok(Waiting),
+            fixed, fixed, fixed,
+        ]),
         (Event::DeadlinePassed, [
             Err(NotYet), Err(NotYet), Ok(Failed), Ok(Failed),
             Err(NotYet), Err(NotYet), Err(NotYet), Err(NotYet),
@@ -168,6 +187,7 @@ fn a_worker_without_the_current_claim_changes_nothing() {
     for claim in [ClaimNumber::NONE, EARLIER_CLAIM, LATER_CLAIM] {
         for event in [
             extended(claim, 300),
+            reported(claim),
             succeeded(claim),
             failed(claim, Retry::Never),
             failed(claim, Retry::In(ticks(0))),
@@ -496,6 +516,85 @@ fn a_retry_keeps_a_deadline_that_lies_ahead() {
         let scheduled = Status::submitted(at(NOW + 50), deadline, 3);
         let next = transition(&scheduled, &Event::RetryRequested, at(NOW)).unwrap();
         assert_eq!(next.status.start_before, expected, "{deadline:?}");
+    }
+}
+
+/// What its owner changes of a job leaves everything else of it alone.
+#[test]
+fn an_amendment_changes_what_it_names() {
+    let of = |run_at: Option<i64>| Amendment {
+        run_at: run_at.map(at),
+        priority: Some(Priority::default()),
+        ..Amendment::default()
+    };
+    for (name, status) in statuses() {
+        for (amendment, expected) in [
+            (of(None), status.run_at),
+            (of(Some(NOW + 1)), at(NOW + 1)),
+            // At once; whoever may start already keeps its turn.
+            (of(Some(NOW)), status.run_at.min(at(NOW))),
+            (of(Some(0)), status.run_at.min(at(NOW))),
+        ] {
+            let event = Event::Amended {
+                amendment: Box::new(amendment),
+            };
+            let Ok(next) = transition(&status, &event, at(NOW)) else {
+                assert_ne!(status.state, State::Waiting, "{name} <- {event:?}");
+                continue;
+            };
+            let expected = Status {
+                version: status.version + 1,
+                run_at: expected,
+                ..status
+            };
+            assert_eq!(
+                (next.status, next.error),
+                (expected, None),
+                "{name} <- {event:?}"
+            );
+        }
+    }
+}
+
+#[test]
+fn an_amendment_that_says_nothing_is_no_change() {
+    let event = Event::Amended {
+        amendment: Box::default(),
+    };
+    for (name, status) in statuses() {
+        let expected = match status.state {
+            State::Waiting => Ok((status, None)),
+            _ => Err(Rejected::NotWaiting),
+        };
+        let got = transition(&status, &event, at(NOW)).map(|next| (next.status, next.error));
+        assert_eq!(got, expected, "{name}");
+    }
+}
+
+#[test]
+fn an_amendment_says_whether_it_says_anything() {
+    let all = [
+        Amendment {
+            run_at: Some(at(1)),
+            ..Amendment::default()
+        },
+        Amendment {
+            priority: Some(Priority::default()),
+            ..Amendment::default()
+        },
+        Amendment {
+            queue: Name::new("q").ok(),
+            ..Amendment::default()
+        },
+        Amendment {
+            tags: Some(std::collections::BTreeMap::new()),
+            ..Amendment::default()
+        },
+    ];
+    assert!(Amendment::default().is_empty());
+    for (n, amendment) in all.into_iter().enumerate() {
+        assert!(!amendment.is_empty(), "{amendment:?}");
+        assert_eq!(amendment.changes_spec(), n > 0, "{amendment:?}");
     }
 }
 

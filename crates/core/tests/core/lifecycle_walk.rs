@@ -1,6 +1,6 @@
 //! A walk over every job that can come about within a bound, with what must hold at each step.
 
-use crate::harness::{at, claimed, extended, failed, ticks};
+use crate::harness::{at, claimed, extended, failed, moved_to, reported, ticks};
 use anteroom_core::limits::HAND_BACKS_FREE;
 use anteroom_core::{
     ClaimNumber, Event, FailureKind, HandBack, Lease, Next, Rejected, Retry, State, Status,
@@ -53,7 +53,7 @@ fn every_step_of_every_job_keeps_the_rules() {
     // The walk is worth nothing where it does not get to.
     assert_eq!(
         accepted.len(),
-        10,
+        11,
         "every event was accepted somewhere: {accepted:?}"
     );
     assert_eq!(
@@ -105,6 +105,11 @@ fn events(status: &Status, tick: i64) -> Vec<Event> {
         Event::CancelRequested,
         Event::RetryRequested,
         Event::DeadlinePassed,
+        Event::Amended {
+            amendment: Box::default(),
+        },
+        moved_to(tick),
+        moved_to(tick + 2),
         claimed(status.claim, Lease::Node, tick + 1),
         claimed(later, Lease::Node, tick + 1),
         claimed(later, Lease::Pulled, tick + 1),
@@ -112,6 +117,7 @@ fn events(status: &Status, tick: i64) -> Vec<Event> {
     ];
     for claim in [earlier, status.claim, later] {
         events.push(extended(claim, tick + 2));
+        events.push(reported(claim));
         events.push(Event::Succeeded { claim });
         events.push(failed(claim, Retry::Never));
         for wait in [Duration::ZERO, ticks(1)] {
@@ -205,8 +211,24 @@ fn check_step(before: &Status, event: &Event, tick: i64, next: &Next) {
             ..*before
         };
         assert_eq!(*after, longer, "an extension is invisible: {}", step());
+    } else if is_empty_amendment(event) {
+        assert_eq!(after, before, "it says nothing: {}", step());
     } else {
         assert_eq!(after.version, before.version + 1, "{}", step());
+    }
+    if matches!(event, Event::Reported { .. }) {
+        let version = after.version;
+        let heard = Status { version, ..*before };
+        assert_eq!(*after, heard, "a report changes no more: {}", step());
+    }
+    if let Event::Amended { .. } = event {
+        assert_eq!(before.state, State::Waiting, "{}", step());
+        let moved = Status {
+            version: after.version,
+            run_at: after.run_at,
+            ..*before
+        };
+        assert_eq!(*after, moved, "it moves the start alone: {}", step());
     }
     assert_ne!(
         before.state,
@@ -251,6 +273,10 @@ fn check_step(before: &Status, event: &Event, tick: i64, next: &Next) {
     check_error(before, event, tick, next);
 }
 
+fn is_empty_amendment(event: &Event) -> bool {
+    matches!(event, Event::Amended { amendment } if amendment.is_empty())
+}
+
 /// An error is written down for what failed, and for nothing else.
 fn check_error(before: &Status, event: &Event, tick: i64, next: &Next) {
     let is_costly_hand_back = matches!(event, Event::Released { .. })
@@ -264,9 +290,11 @@ fn check_error(before: &Status, event: &Event, tick: i64, next: &Next) {
         Event::Released { .. } => is_costly_hand_back.then_some(FailureKind::Error),
         Event::Claimed { .. }
         | Event::Extended { .. }
+        | Event::Reported { .. }
         | Event::Succeeded { .. }
         | Event::CancelRequested
-        | Event::RetryRequested => None,
+        | Event::RetryRequested
+        | Event::Amended { .. } => None,
     };
     let step = || format!("{event:?} at {tick}\n{before:#?}");
     let kind = next.error.as_ref().map(|error| error.failure.kind);
@@ -285,6 +313,7 @@ fn check_error(before: &Status, event: &Event, tick: i64, next: &Next) {
 fn check_refusal(status: &Status, event: &Event, rejected: Rejected) {
     let from_holder = match event {
         Event::Extended { claim, .. }
+        | Event::Reported { claim }
         | Event::Succeeded { claim }
         | Event::Failed { claim, .. }
         | Event::Released { claim, .. } => Some((*claim, false)),
@@ -294,8 +323,12 @@ fn check_refusal(status: &Status, event: &Event, rejected: Rejected) {
         Event::Claimed { .. }
         | Event::CancelRequested
         | Event::RetryRequested
+        | Event::Amended { .. }
         | Event::DeadlinePassed => None,
     };
+    if let Event::Amended { .. } = event {
+        assert_eq!(rejected, Rejected::NotWaiting, "{event:?}\n{status:#?}");
+    }
     let Some((claim, is_rescue)) = from_holder else {
         return;
     };
@@ -312,6 +345,7 @@ fn kind_of(event: &Event) -> &'static str {
     match event {
         Event::Claimed { .. } => "claimed",
         Event::Extended { .. } => "extended",
+        Event::Reported { .. } => "reported",
         Event::Succeeded { .. } => "succeeded",
         Event::Failed { .. } => "failed",
         Event::Released { .. } => "released",
@@ -319,6 +353,7 @@ fn kind_of(event: &Event) -> &'static str {
         Event::WorkerCrashed { .. } => "worker crashed",
         Event::CancelRequested => "cancel requested",
         Event::RetryRequested => "retry requested",
+        Event::Amended { .. } => "amended",
         Event::DeadlinePassed => "deadline passed",
     }
 }

@@ -8,7 +8,7 @@
 //! Bounds: of each worker the latest message stays on its way (for ever), an earlier one is lost;
 //! claims are told apart by their order only; one hand-back is free instead of a hundred.
 
-use crate::harness::{at, ticks};
+use crate::harness::{at, moved_to, ticks};
 use anteroom_core::limits::HAND_BACKS_FREE;
 use anteroom_core::{
     ClaimNumber, Event, Failure, FailureKind, HandBack, Lease, Next, Rejected, Retry, State,
@@ -66,6 +66,7 @@ enum End {
 enum Action {
     Claim(usize),
     Extend(usize),
+    Report(usize),
     Say(usize, End),
     Arrive(usize),
     Crash(usize),
@@ -75,6 +76,8 @@ enum Action {
     ComeDue,
     Cancel,
     Retry,
+    /// An owner moves the start: `true`, ahead.
+    Amend(bool),
 }
 
 impl fmt::Display for Action {
@@ -82,6 +85,7 @@ impl fmt::Display for Action {
         match self {
             Self::Claim(worker) => write!(f, "worker {worker} claims"),
             Self::Extend(worker) => write!(f, "worker {worker} extends"),
+            Self::Report(worker) => write!(f, "worker {worker} reports"),
             Self::Say(worker, end) => write!(f, "worker {worker} says {end:?}"),
             Self::Arrive(worker) => write!(f, "what worker {worker} said arrives"),
             Self::Crash(worker) => write!(f, "worker {worker} dies"),
@@ -91,6 +95,8 @@ impl fmt::Display for Action {
             Self::ComeDue => f.write_str("the job comes due"),
             Self::Cancel => f.write_str("a person cancels"),
             Self::Retry => f.write_str("a person retries"),
+            Self::Amend(true) => f.write_str("the owner puts it off"),
+            Self::Amend(false) => f.write_str("the owner has it start now"),
         }
     }
 }
@@ -132,7 +138,11 @@ impl World {
                 actions.push(Action::Claim(number));
                 continue;
             }
-            actions.extend([Action::Extend(number), Action::Crash(number)]);
+            actions.extend([
+                Action::Extend(number),
+                Action::Report(number),
+                Action::Crash(number),
+            ]);
             for end in [
                 End::Succeeded,
                 End::Failed,
@@ -143,6 +153,7 @@ impl World {
                 actions.push(Action::Say(number, end));
             }
         }
+        actions.extend([Action::Amend(true), Action::Amend(false)]);
         actions
     }
 
@@ -164,11 +175,13 @@ impl World {
             Action::ComeDue => world.status.run_at = at(0),
             Action::Claim(_)
             | Action::Extend(_)
+            | Action::Report(_)
             | Action::Arrive(_)
             | Action::TakeBack
             | Action::TakeForDead
             | Action::Cancel
-            | Action::Retry => {
+            | Action::Retry
+            | Action::Amend(_) => {
                 let Some(event) = self.event(action, leases) else {
                     return Ok(None);
                 };
@@ -202,6 +215,9 @@ impl World {
                 claim: self.workers[number].held?,
                 lease_expires_at,
             },
+            Action::Report(number) => Event::Reported {
+                claim: self.workers[number].held?,
+            },
             Action::Arrive(number) => {
                 let (claim, end) = self.workers[number].said?;
                 end.event(claim)
@@ -216,6 +232,8 @@ impl World {
             },
             Action::Cancel => Event::CancelRequested,
             Action::Retry => Event::RetryRequested,
+            Action::Amend(true) => moved_to(self.now().as_millis() + 1),
+            Action::Amend(false) => moved_to(self.now().as_millis()),
             Action::Say(..) | Action::Crash(_) | Action::LeaseRunsOut | Action::ComeDue => {
                 return None;
             }
@@ -244,8 +262,19 @@ impl World {
                 }
                 self.open = None;
             }
+            Event::Reported { claim } => {
+                if self.open != Some(*claim) {
+                    return Err("a worker without the claim is heard");
+                }
+            }
             Event::RetryRequested => self.begun = 0,
-            Event::Extended { .. } | Event::CancelRequested | Event::DeadlinePassed => {}
+            Event::Amended { .. } if before.open.is_some() => {
+                return Err("a job is amended under a valid claim");
+            }
+            Event::Extended { .. }
+            | Event::CancelRequested
+            | Event::DeadlinePassed
+            | Event::Amended { .. } => {}
         }
         match event {
             Event::Succeeded { .. } if self.has_result => return Err("the result changes"),
@@ -256,11 +285,13 @@ impl World {
             }
             Event::Claimed { .. }
             | Event::Extended { .. }
+            | Event::Reported { .. }
             | Event::Failed { .. }
             | Event::LeaseExpired { .. }
             | Event::WorkerCrashed { .. }
             | Event::CancelRequested
             | Event::RetryRequested
+            | Event::Amended { .. }
             | Event::DeadlinePassed => {}
         }
         self.check()
@@ -411,6 +442,29 @@ fn a_fence_that_only_asks_whether_the_job_runs_is_caught() {
     );
 }
 
+/// The twin takes what a worker reports from anybody, while the job runs.
+#[test]
+fn reports_without_a_fence_are_caught() {
+    fn twin(status: &Status, event: &Event, now: Timestamp) -> Result<Next, Rejected> {
+        let mut event = event.clone();
+        if let Event::Reported { claim } = &mut event {
+            *claim = status.claim;
+        }
+        transition(status, &event, now)
+    }
+    assert_caught(
+        twin,
+        "a worker without the claim is heard",
+        &[
+            "worker 0 claims",
+            "the holder is taken for dead",
+            "a person retries",
+            "worker 1 claims",
+            "worker 0 reports",
+        ],
+    );
+}
+
 /// The twin's settle asks only whether there is a result yet.
 #[test]
 fn a_settle_that_only_asks_for_a_result_is_caught() {
@@ -502,6 +556,24 @@ fn a_retry_of_a_success_is_caught() {
             "what worker 0 said arrives",
             "a person retries",
         ],
+    );
+}
+
+/// The twin's amendment does not look whether somebody is at work, and moves the job back among
+/// those that wait.
+#[test]
+fn an_amendment_of_a_running_job_is_caught() {
+    fn twin(status: &Status, event: &Event, now: Timestamp) -> Result<Next, Rejected> {
+        let mut as_if = *status;
+        if matches!(event, Event::Amended { .. }) && status.state == State::Running {
+            as_if.state = State::Waiting;
+        }
+        transition(&as_if, event, now)
+    }
+    assert_caught(
+        twin,
+        "a job is amended under a valid claim",
+        &["worker 0 claims", "the owner puts it off"],
     );
 }
 

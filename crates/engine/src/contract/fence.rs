@@ -1,7 +1,7 @@
 //! A worker without the job's current claim changes nothing.
 
 use super::Trial;
-use super::trial::{Held, LEASE_FOR, done, payload};
+use super::trial::{Held, LEASE_FOR, done, line, payload};
 use crate::store::{Change, Found, Refused};
 use anteroom_core::{ClaimNumber, Event, HandBack, Lease, Rejected, Retry, State};
 use std::time::Duration;
@@ -17,6 +17,7 @@ fn everything_it_says(held: &Held, trial: &Trial) -> Vec<Change> {
         Change::new(held.id, held.released(HandBack::Drain)),
         Change::new(held.id, held.released(HandBack::Busy)),
         Change::new(held.id, held.extended(longer)),
+        held.says(vec![line("too late")]),
     ]
 }
 

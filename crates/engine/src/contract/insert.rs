@@ -21,6 +21,7 @@ pub async fn an_inserted_job_can_be_read(trial: &mut Trial) {
             spec,
             status,
             input,
+            idempotency: _,
         } = new.clone();
         let id = spec.id;
         let job = Job {
@@ -28,6 +29,7 @@ pub async fn an_inserted_job_can_be_read(trial: &mut Trial) {
             status,
             errors: Vec::new(),
             result: None,
+            progress: None,
         };
         trial.insert(vec![new]).await;
         assert_eq!(trial.job(id).await, job);

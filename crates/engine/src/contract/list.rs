@@ -4,7 +4,7 @@ use super::Trial;
 use super::trial::{done, name, want};
 use crate::store::{Change, Counts, Cursor, Filter, NewJob, Page};
 use anteroom_core::limits::PAGE_LOOKED_AT_MAX;
-use anteroom_core::{Event, Job, JobId, Label, Lease, Retry, ShownState};
+use anteroom_core::{Event, Failure, FailureKind, JobId, Label, Lease, Retry, ShownState};
 use std::time::Duration;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -19,8 +19,9 @@ async fn listed(trial: &Trial, filter: &Filter) -> Vec<JobId> {
     jobs.iter().map(|job| job.spec.id).collect()
 }
 
-/// A list is newest first; its jobs are as they stand, without their errors.
-pub async fn a_list_is_newest_first_and_without_errors(trial: &mut Trial) {
+/// A list is newest first; its jobs are as they stand, and of all their errors it has the last one
+/// of those that failed.
+pub async fn a_list_is_newest_first_and_has_the_last_error_of_what_failed(trial: &mut Trial) {
     let empty = done(
         "list",
         trial.store().list(&Filter::default(), page(9)).await,
@@ -33,19 +34,39 @@ pub async fn a_list_is_newest_first_and_without_errors(trial: &mut Trial) {
     trial
         .happen(done_already.id, done_already.succeeded())
         .await;
-    let ready = trial.submit_plain().await;
+    let failed = failed_twice(trial).await;
+    let retried = failed_twice(trial).await;
+    trial.happen(retried, Event::RetryRequested).await;
     let mut expected = Vec::new();
-    for id in [ready, done_already.id, running.id, held.id] {
-        expected.push(Job {
-            errors: Vec::new(),
-            ..trial.job(id).await
-        });
+    for id in [retried, failed, done_already.id, running.id, held.id] {
+        let mut job = trial.job(id).await;
+        let last = job.errors.pop().filter(|_| id == failed);
+        job.errors = last.into_iter().collect();
+        expected.push(job);
     }
+    assert_eq!(expected[1].errors.len(), 1);
     let listing = done(
         "list",
         trial.store().list(&Filter::default(), page(9)).await,
     );
     assert_eq!(listing.jobs, expected);
+}
+
+/// Submits a job, lets two attempts of it fail, each with an error of its own, and returns its id.
+async fn failed_twice(trial: &Trial) -> JobId {
+    let id = trial.submit_plain().await;
+    for (n, retry) in [Retry::In(Duration::ZERO), Retry::Never]
+        .into_iter()
+        .enumerate()
+    {
+        let event = Event::Failed {
+            claim: trial.claim_one().await.claim,
+            failure: Failure::new(FailureKind::Error, format!("error {n} of {id}")),
+            retry,
+        };
+        trial.happen(id, event).await;
+    }
+    id
 }
 
 /// A list shows those jobs that its filter names, in each of its members and all at once.
@@ -68,6 +89,7 @@ pub async fn a_list_shows_what_its_filter_names(trial: &mut Trial) {
     let ends = [ShownState::Succeeded, ShownState::Ready];
     cases.push((in_states(&ends), of(&[1, 3])));
     let task = Some(name("even"));
+    let allowed = |tasks: &[&str]| Some(tasks.iter().map(|task| name(task)).collect::<Vec<_>>());
     let queue = Some(name("high"));
     let group = Label::new("g").ok();
     let tags = |pairs: &[(&str, &str)]| -> Vec<_> {
@@ -77,6 +99,10 @@ pub async fn a_list_shows_what_its_filter_names(trial: &mut Trial) {
     #[rustfmt::skip]
     cases.extend([
         (Filter { task: task.clone(), ..Filter::default() }, of(&[0, 2, 4])),
+        (Filter { tasks_allowed: allowed(&["even"]), ..Filter::default() }, of(&[0, 2, 4])),
+        (Filter { tasks_allowed: allowed(&["odd", "x", "even"]), ..Filter::default() }, of(&[0, 1, 2, 3, 4, 5])),
+        (Filter { tasks_allowed: allowed(&[]), ..Filter::default() }, of(&[])),
+        (Filter { tasks_allowed: allowed(&["odd"]), task: task.clone(), ..Filter::default() }, of(&[])),
         (Filter { task: Some(name("none")), ..Filter::default() }, of(&[])),
         (Filter { queue: queue.clone(), ..Filter::default() }, of(&[3, 4, 5])),
         (Filter { group: group.clone(), ..Filter::default() }, of(&[0])),

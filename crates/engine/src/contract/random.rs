@@ -14,20 +14,23 @@ use super::Trial;
 use super::trial::{done, name, payload, priority};
 use crate::store::memory::MemoryStore;
 use crate::store::{
-    Applied, Claimed, Counts, Cursor, Filter, Found, NewJob, Overdue, OverdueReason, Page, Store,
-    Want,
+    Applied, Claimed, Counts, Cursor, Filter, Found, History, NewJob, Overdue, OverdueReason, Page,
+    QueueChange, Store, Want,
 };
-use anteroom_core::{Event, Job, JobId, Label, Lease, Payload, ShownState, Status};
+use anteroom_core::limits::EVENTS_PAGE_MAX;
+use anteroom_core::{
+    Event, EventId, Job, JobId, Label, Lease, Payload, QueueSettings, Reports, ShownState, Status,
+};
 use fastrand::Rng;
 use numbers::Numbers;
-use plan::{Plan, give_up, random_event, random_span, rescue};
+use plan::{Plan, give_up, random_event, random_reports, random_span, rescue};
 use std::fmt;
 use std::time::Duration;
 
 /// Lives led with seeds that are always the same.
-const FIXED_SEEDS: u64 = 3;
+const FIXED_SEEDS: u64 = 4;
 /// Things that happen in one life.
-const STEPS: usize = 300;
+const STEPS: usize = 400;
 /// More than a life has jobs.
 const ALL: usize = 100_000;
 
@@ -95,8 +98,9 @@ impl Life {
             78..82 => self.prune(trial).await,
             82..87 => self.delete(trial).await,
             87..91 => self.read(trial).await,
-            91..95 => self.list(trial).await,
-            95..98 => self.count(trial).await,
+            91..94 => self.list(trial).await,
+            94..96 => self.count(trial).await,
+            96..98 => self.pause_or_resume(trial).await,
             _ => self.reopen(trial).await,
         }
     }
@@ -211,12 +215,17 @@ impl Life {
         let (mut id, when) = held.copied().unwrap_or((trial.new_job().spec.id, 0));
         let span = random_span(random);
         let until = trial.now().after(span);
-        let kind = random.u8(0..12);
-        if kind >= 9 {
+        let kind = random.u8(0..17);
+        if (9..14).contains(&kind) {
             id = random.choice(&self.jobs).copied().unwrap_or(id);
         }
         let result = (kind < 3).then(|| payload("text/plain", format!("step {}", self.step)));
         let event = random_event(random, kind, span, until);
+        // Only holders say something.
+        let reports = match kind {
+            0..6 | 14.. => random_reports(random),
+            _ => Reports::default(),
+        };
         let if_version = match self.random.u8(0..8) {
             0 => Some(self.random.u64(1..8)),
             1 => self.version_of(id).await,
@@ -228,6 +237,7 @@ impl Life {
             event,
             result,
             if_version,
+            reports,
         }
     }
 
@@ -306,6 +316,36 @@ impl Life {
         let theirs = plain(&self.theirs, done("result", trial.store().result(id).await));
         let ours = plain(&self.ours, done("result", self.reference.result(id).await));
         self.agree(&format!("the result of {what}"), &theirs, &ours);
+        self.compare_history(trial, id).await;
+    }
+
+    /// Compares all that happened to a job, page by page.
+    async fn compare_history(&self, trial: &Trial, id: JobId) {
+        let mut after = EventId::START;
+        // Lengths of pages that are always the same, and odd.
+        for limit in [1, 7, EVENTS_PAGE_MAX].into_iter().cycle() {
+            let theirs = done("events", trial.store().events(id, after, limit).await);
+            let ours = done("events", self.reference.events(id, after, limit).await);
+            let plain = |numbers: &Numbers, found: Found<History>| {
+                found.map(|history| History {
+                    job: numbers.plain_job(history.job),
+                    ..history
+                })
+            };
+            let theirs = plain(&self.theirs, theirs);
+            let ours = plain(&self.ours, ours);
+            self.agree(
+                &format!("what happened to {id} after {after}"),
+                &theirs,
+                &ours,
+            );
+            match ours.here() {
+                Some(history) if !history.is_all => {
+                    after = history.events.last().map_or(after, |event| event.id);
+                }
+                Some(_) | None => return,
+            }
+        }
     }
 
     async fn compare_everything(&self, trial: &Trial) {
@@ -316,8 +356,12 @@ impl Life {
 
     async fn list(&mut self, trial: &Trial) {
         let random = &mut self.random;
+        let allowed = self.tasks.iter().filter(|_| random.bool()).cloned();
+        let allowed: Vec<_> = allowed.collect();
+        let allowed = random.bool().then_some(allowed);
         let states = ShownState::ALL.into_iter().filter(|_| random.u8(0..3) == 0);
         let filter = Filter {
+            tasks_allowed: allowed,
             states: states.collect(),
             // Always of one task, so that other lives in the store are not listed.
             task: Some(self.tasks[random.usize(0..3)].clone()),
@@ -346,6 +390,27 @@ impl Life {
         let theirs = sorted(done("counts", trial.store().counts().await));
         let ours = sorted(done("counts", self.reference.counts().await));
         self.agree("the counts", &theirs, &ours);
+    }
+
+    async fn pause_or_resume(&mut self, trial: &Trial) {
+        let queue = ["q", "r"][self.random.usize(0..2)];
+        let paused = [None, Some(false), Some(true)][self.random.usize(0..3)];
+        self.set_paused(trial, queue, paused).await;
+    }
+
+    async fn set_paused(&self, trial: &Trial, queue: &str, paused: Option<bool>) {
+        let change = QueueChange {
+            name: name(queue),
+            settings: QueueSettings {
+                paused,
+                ..QueueSettings::default()
+            },
+            if_version: None,
+        };
+        // Of other versions, since lives share a store.
+        let theirs = trial.store().set_queues(vec![change.clone()]).await;
+        done("set_queues", theirs);
+        done("set_queues", self.reference.set_queues(vec![change]).await);
     }
 
     /// Closes and opens the store on trial. Its node's attempts die with it; pulled ones are
@@ -405,6 +470,9 @@ impl Life {
             };
             self.apply(trial, &[cancel, give_up(&job, trial.now())])
                 .await;
+        }
+        for queue in ["q", "r"] {
+            self.set_paused(trial, queue, None).await;
         }
         trial.advance(Duration::from_hours(1));
         self.prune(trial).await;

@@ -6,7 +6,7 @@ use super::Trial;
 use super::trial::{Held, done, ids, poll_once, soon, want, want_and_wait};
 use crate::store::{Change, Deleted, Filter, Found, OverdueReason, Page, StoreError};
 use anteroom_core::limits::{LEASE_GRACE_MAX, LEASE_MAX};
-use anteroom_core::{Event, Job, JobId, Lease, Payload, Rejected, Retry, State};
+use anteroom_core::{Event, Job, JobId, Lease, Payload, QueueDefaults, Rejected, Retry, State};
 use std::time::Duration;
 
 /// All that a store knows: the list with inputs and results, and counts.
@@ -195,6 +195,10 @@ pub async fn a_closed_store_refuses_everything(trial: &mut Trial) {
     refused("result", store.result(id).await.err());
     refused("list", store.list(&all, page).await.err());
     refused("counts", store.counts().await.err());
+    refused("queues", store.queues().await.err());
+    refused("set_queues", store.set_queues(Vec::new()).await.err());
+    let configured = store.configure_queues(QueueDefaults::default()).await;
+    refused("configure_queues", configured.err());
     // Once more does no harm.
     soon("close", store.close()).await;
 }
@@ -219,7 +223,7 @@ pub async fn closing_finishes_what_was_begun(trial: &mut Trial) {
                 std::task::Poll::Pending => soon("the insert", insert).await,
             };
             match answer {
-                Ok(()) => inserted.push((id, true)),
+                Ok(_) => inserted.push((id, true)),
                 Err(StoreError::Closed) => inserted.push((id, false)),
                 Err(error) => panic!("the insert failed: {error}"),
             }

@@ -117,6 +117,7 @@ fn every_event(claim: ClaimNumber, trial: &Trial) -> Vec<Event> {
             claim,
             lease_expires_at: trial.now().after(LEASE_FOR * 3),
         },
+        Event::Reported { claim },
         Event::Succeeded { claim },
         failed(Retry::In(SECOND)),
         failed(Retry::Never),
@@ -127,6 +128,15 @@ fn every_event(claim: ClaimNumber, trial: &Trial) -> Vec<Event> {
         Event::CancelRequested,
         Event::RetryRequested,
         Event::DeadlinePassed,
+        Event::Amended {
+            amendment: Box::default(),
+        },
+        Event::Amended {
+            amendment: Box::new(anteroom_core::Amendment {
+                run_at: Some(trial.now().after(LEASE_FOR)),
+                ..anteroom_core::Amendment::default()
+            }),
+        },
     ]
 }
 

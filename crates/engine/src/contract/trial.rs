@@ -4,10 +4,12 @@
 
 use super::StoreUnderTest;
 use crate::clock::{Clock, ManualClock};
-use crate::store::{Applied, Change, Claimed, Found, NewJob, Overdue, Store, StoreError, Want};
+use crate::store::{
+    Applied, Change, Claimed, Found, History, Inserted, NewJob, Overdue, Store, StoreError, Want,
+};
 use anteroom_core::{
-    ClaimNumber, Event, Failure, FailureKind, HandBack, Job, JobId, Lease, Name, Payload, Priority,
-    Retry, Spec, Status, Timestamp,
+    ClaimNumber, Event, EventId, Failure, FailureKind, HandBack, Job, JobId, Lease, LogStream,
+    Name, Payload, Priority, Progress, Report, Reports, Retry, Spec, Status, Timestamp,
 };
 use std::collections::BTreeMap;
 use std::future::poll_fn;
@@ -106,6 +108,7 @@ impl Trial {
             },
             status: Status::submitted(self.now(), None, 5),
             input,
+            idempotency: None,
         }
     }
 
@@ -122,8 +125,10 @@ impl Trial {
         self.submit(|_| {}).await
     }
 
+    /// Inserts jobs, all of which must be new.
     pub(super) async fn insert(&self, jobs: Vec<NewJob>) {
-        done("insert", self.store.insert(jobs).await);
+        let new = vec![Inserted::New; jobs.len()];
+        assert_eq!(done("insert", self.store.insert(jobs).await), new);
     }
 
     /// Lets the store do something of no interest, after all that it was asked for before.
@@ -164,11 +169,21 @@ impl Trial {
 
     /// Lets an event happen that must not be refused.
     pub(super) async fn happen(&self, id: JobId, event: Event) -> Job {
-        let what = format!("{event:?}");
-        match self.apply(Change::new(id, event)).await {
+        self.applied(Change::new(id, event)).await
+    }
+
+    /// Makes a change that must not be refused.
+    pub(super) async fn applied(&self, change: Change) -> Job {
+        let what = format!("{:?}", change.event);
+        match self.apply(change).await {
             Ok(job) => job,
             Err(refused) => panic!("{what} was refused: {refused:?}"),
         }
+    }
+
+    /// Lets a holder say something that must be heard.
+    pub(super) async fn say(&self, held: &Held, list: Vec<Report>) -> Job {
+        self.applied(held.says(list)).await
     }
 
     pub(super) async fn found(&self, id: JobId) -> Found<Job> {
@@ -178,6 +193,15 @@ impl Trial {
     pub(super) async fn job(&self, id: JobId) -> Job {
         match self.found(id).await {
             Found::Here(job) => job,
+            other => panic!("job {id} should be there, and is {other:?}"),
+        }
+    }
+
+    /// Returns all that happened to a job.
+    pub(super) async fn history(&self, id: JobId) -> History {
+        let events = self.store.events(id, EventId::START, usize::MAX).await;
+        match done("events", events) {
+            Found::Here(history) => history,
             other => panic!("job {id} should be there, and is {other:?}"),
         }
     }
@@ -245,6 +269,14 @@ impl Held {
         }
     }
 
+    pub(super) fn says(&self, list: Vec<Report>) -> Change {
+        let claim = self.claim;
+        Change {
+            reports: Reports { skipped: 0, list },
+            ..Change::new(self.id, Event::Reported { claim })
+        }
+    }
+
     pub(super) fn lease_expired(&self) -> Event {
         Event::LeaseExpired {
             claim: self.claim,
@@ -266,6 +298,15 @@ pub(super) fn name(text: &str) -> Name {
 
 pub(super) fn priority(number: i64) -> Priority {
     Priority::new(number).unwrap_or_else(|error| panic!("{error}"))
+}
+
+pub(super) fn line(text: &str) -> Report {
+    Report::log(LogStream::Log, text)
+}
+
+pub(super) fn progress(fraction: f64, message: &str) -> Progress {
+    let progress = Progress::new(Some(fraction), Some(message.to_owned()));
+    progress.unwrap_or_else(|| panic!("{fraction} is a part of the whole"))
 }
 
 pub(super) fn payload(content_type: &str, bytes: impl Into<Vec<u8>>) -> Payload {

@@ -7,13 +7,15 @@
 //! does not want too: that is plain, and slow where a million of those lie in front.
 
 mod jobs;
-
+mod told;
 use super::{
-    Applied, Change, Claimed, Counts, Deleted, Filter, Found, Listing, NewJob, Overdue, Page,
-    Store, StoreError, Want,
+    Applied, Change, Claimed, Counts, Deleted, Filter, Found, History, Inserted, KeptQueue,
+    Listing, NewJob, Overdue, Page, QueueChange, QueueSet, Store, StoreError, Want,
 };
 use crate::clock::Clock;
-use anteroom_core::{Job, JobId, Payload};
+use anteroom_core::{EventId, Idempotency, Job, JobId, Name, Payload, QueueDefaults};
+mod keys;
+mod queues;
 use async_trait::async_trait;
 use jobs::Jobs;
 use std::sync::{Mutex, MutexGuard};
@@ -58,10 +60,16 @@ impl Store for MemoryStore {
         self.clock.clone()
     }
 
-    async fn insert(&self, jobs: Vec<NewJob>) -> Result<(), StoreError> {
-        self.with(|all| all.insert(jobs))??;
+    async fn insert(&self, jobs: Vec<NewJob>) -> Result<Vec<Inserted>, StoreError> {
+        let now = self.clock.now();
+        let inserted = self.with(|all| all.insert(jobs, now))??;
         self.changed.notify_waiters();
-        Ok(())
+        Ok(inserted)
+    }
+
+    async fn remembers(&self, task: &Name, idempotency: &Idempotency) -> Result<bool, StoreError> {
+        let now = self.clock.now();
+        self.with(|jobs| jobs.submits.contains(task, idempotency, now))
     }
 
     async fn claim(&self, want: Want) -> Result<Vec<Claimed>, StoreError> {
@@ -127,6 +135,19 @@ impl Store for MemoryStore {
         })
     }
 
+    async fn events(
+        &self,
+        id: JobId,
+        after: EventId,
+        limit: usize,
+    ) -> Result<Found<History>, StoreError> {
+        let now = self.clock.now();
+        self.with(|jobs| {
+            jobs.find(id)
+                .map(|entry| entry.told.page(&entry.job, after, limit, now))
+        })
+    }
+
     async fn list(&self, filter: &Filter, page: Page) -> Result<Listing, StoreError> {
         let now = self.clock.now();
         self.with(|jobs| jobs.list(filter, page, now))
@@ -135,6 +156,25 @@ impl Store for MemoryStore {
     async fn counts(&self) -> Result<Vec<Counts>, StoreError> {
         let now = self.clock.now();
         self.with(|jobs| jobs.counts(now))
+    }
+
+    async fn queues(&self) -> Result<Vec<KeptQueue>, StoreError> {
+        self.with(|jobs| jobs.queues.all())
+    }
+
+    async fn set_queues(&self, changes: Vec<QueueChange>) -> Result<Vec<QueueSet>, StoreError> {
+        let set = self.with(|jobs| {
+            let each = changes.into_iter();
+            each.map(|change| jobs.queues.set(change)).collect()
+        })?;
+        self.changed.notify_waiters();
+        Ok(set)
+    }
+
+    async fn configure_queues(&self, defaults: QueueDefaults) -> Result<(), StoreError> {
+        self.with(|jobs| jobs.queues.defaults = defaults)?;
+        self.changed.notify_waiters();
+        Ok(())
     }
 
     /// Waits for ever: memory does not fail.
@@ -153,7 +193,7 @@ impl Store for MemoryStore {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use anteroom_core::{Lease, Name, Priority, Spec, Status, Timestamp};
+    use anteroom_core::{Lease, Priority, Spec, Status, Timestamp};
     use std::collections::BTreeMap;
     use std::sync::Arc;
     use std::time::Duration;
@@ -184,6 +224,7 @@ mod tests {
             },
             status: Status::submitted(started_at().after(span), None, 1),
             input,
+            idempotency: None,
         }
     }
 

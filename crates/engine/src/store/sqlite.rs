@@ -12,11 +12,14 @@
 //! was the commit that failed, its callers get [`StoreError::Unknown`]: it may be on the disk.
 
 mod change;
+mod events;
 mod fault;
+mod keys;
 mod lock;
 mod open;
 mod operation;
 mod order;
+mod queues;
 mod read;
 mod rows;
 mod schema;
@@ -31,10 +34,10 @@ pub use fault::OpenError;
 use crate::clock::Clock;
 use crate::metrics::StoreMetrics;
 use crate::store::{
-    Applied, Change, Claimed, Counts, Deleted, Filter, Found, Listing, NewJob, Overdue, Page,
-    Store, StoreError, Want,
+    Applied, Change, Claimed, Counts, Deleted, Filter, Found, History, Inserted, KeptQueue,
+    Listing, NewJob, Overdue, Page, QueueChange, QueueSet, Store, StoreError, Want,
 };
-use anteroom_core::{Job, JobId, Payload};
+use anteroom_core::{EventId, Idempotency, Job, JobId, Name, Payload, QueueDefaults};
 use async_trait::async_trait;
 use operation::{Delivery, Operation, Parked, Reply};
 use read::Question;
@@ -173,10 +176,16 @@ impl Store for SqliteStore {
         self.shared.clock.clone()
     }
 
-    async fn insert(&self, jobs: Vec<NewJob>) -> Result<(), StoreError> {
+    async fn insert(&self, jobs: Vec<NewJob>) -> Result<Vec<Inserted>, StoreError> {
         let place = self.shared.enter(jobs.len());
         let place = place.inspect_err(|error| self.shared.metrics.failed(error))?;
         self.write(|reply| Operation::Insert(place, jobs, reply))
+            .await
+    }
+
+    async fn remembers(&self, task: &Name, idempotency: &Idempotency) -> Result<bool, StoreError> {
+        let key = Box::new((task.clone(), idempotency.clone()));
+        self.read(self.reader(), |reply| Question::Remembers(key, reply))
             .await
     }
 
@@ -228,6 +237,18 @@ impl Store for SqliteStore {
             .await
     }
 
+    async fn events(
+        &self,
+        id: JobId,
+        after: EventId,
+        limit: usize,
+    ) -> Result<Found<History>, StoreError> {
+        self.read(self.reader(), |reply| {
+            Question::Events(id, after, limit, reply)
+        })
+        .await
+    }
+
     async fn list(&self, filter: &Filter, page: Page) -> Result<Listing, StoreError> {
         let filter = Box::new(filter.clone());
         self.read(&self.readers[0], |reply| {
@@ -242,6 +263,21 @@ impl Store for SqliteStore {
 
     fn metrics(&self) -> Option<Arc<StoreMetrics>> {
         Some(self.shared.metrics.clone())
+    }
+
+    async fn queues(&self) -> Result<Vec<KeptQueue>, StoreError> {
+        self.write(Operation::Queues).await
+    }
+
+    async fn set_queues(&self, changes: Vec<QueueChange>) -> Result<Vec<QueueSet>, StoreError> {
+        self.write(|reply| Operation::SetQueues(changes, reply))
+            .await
+    }
+
+    async fn configure_queues(&self, defaults: QueueDefaults) -> Result<(), StoreError> {
+        let defaults = Box::new(defaults);
+        self.write(|reply| Operation::ConfigureQueues(defaults, reply))
+            .await
     }
 
     async fn failed(&self) -> StoreError {

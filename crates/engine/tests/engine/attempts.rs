@@ -41,7 +41,7 @@ async fn an_attempt_that_runs_past_its_timeout_fails_and_is_dropped() {
         max_attempts: Some(1),
         ..submission("")
     };
-    let job = engine.submit(short).await.unwrap();
+    let job = engine.submit(short).await.unwrap().job;
     let job = ended(&engine, job.spec.id).await;
     assert_eq!(errors(&job), [(1, FailureKind::Timeout)]);
     assert_eq!(job.status.finished_at, Some(START.after(secs(7))));
@@ -59,7 +59,7 @@ async fn a_panic_is_an_outcome_and_the_others_run_on() {
         max_attempts: Some(2),
         ..submission("bad")
     };
-    let bad = engine.submit(bad).await.unwrap().spec.id;
+    let bad = engine.submit(bad).await.unwrap().job.spec.id;
     let good = submit(&engine, "good").await;
     let bad = ended(&engine, bad).await;
     assert_eq!(
@@ -83,7 +83,7 @@ async fn a_waiting_job_is_cancelled_at_once_and_never_starts() {
         start: Some(anteroom::StartAt::In(secs(5))),
         ..submission("")
     };
-    let id = engine.submit(later).await.unwrap().spec.id;
+    let id = engine.submit(later).await.unwrap().job.spec.id;
     let job = engine.cancel(id, None).await.unwrap().unwrap();
     assert_eq!(job.status.state, State::Cancelled);
     nap(secs(10)).await;
@@ -326,7 +326,7 @@ async fn who_waits_for_a_change_of_a_deleted_job_is_told_that_it_is_gone() {
             retain: Some(secs(60)),
             ..submission("")
         };
-        let id = engine.submit(short).await.unwrap().spec.id;
+        let id = engine.submit(short).await.unwrap().job.spec.id;
         let job = ended(&engine, id).await;
         let seen = Until::Changed {
             version: job.status.version,

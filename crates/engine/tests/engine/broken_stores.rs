@@ -5,16 +5,20 @@
 
 use anteroom::clock::Clock;
 use anteroom::contract::{self, StoreUnderTest, Trial};
-use anteroom::core::{Event, HandBack, Job, JobId, Payload, Retry};
-use anteroom::core::{Failure, FailureKind};
+use anteroom::core::{
+    Event, EventId, Failure, FailureKind, HandBack, Happened, Idempotency, Job, JobId, Name,
+    Payload, QueueDefaults, Reports, Retry,
+};
 use anteroom::store::memory::MemoryStore;
 use anteroom::store::{
-    Applied, Change, Claimed, Counts, Deleted, Filter, Found, Listing, NewJob, Overdue, Page,
-    Refused, Store, StoreError, Want,
+    Applied, Change, Claimed, Counts, Deleted, Filter, Found, History, Inserted, KeptQueue,
+    Listing, NewJob, Overdue, Page, QueueChange, QueueSet, Refused, Store, StoreError, Want,
 };
 use async_trait::async_trait;
+use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 
 /// What is wrong with a store.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -31,9 +35,24 @@ enum Fault {
     ReleaseCostsAnAttempt,
     ResultCut,
     ErrorsListed,
+    LastErrorNotListed,
+    TasksAllowedIgnored,
     OverdueForgotten,
+    ReportsUnfenced,
+    LastWordsLost,
+    StatesForgotten,
+    HistoryCutShort,
     DeletedIsUnknown,
     OpenAfterClose,
+    PauseIgnored,
+    PauseMissesWaitingClaims,
+    HoldIgnored,
+    DepthIgnored,
+    DepthOfEachInsert,
+    QueueVersionIgnored,
+    OldestReadyUntold,
+    EmptyAmendmentIsAChange,
+    AmendedInPart(&'static str),
 }
 
 /// Fails unless `case` passes over a good store and not over one with `fault`.
@@ -113,14 +132,71 @@ fn a_store_that_cuts_results_is_caught() {
 
 #[test]
 fn a_store_that_lists_errors_is_caught() {
-    let case = contract::list::a_list_is_newest_first_and_without_errors;
+    let case = contract::list::a_list_is_newest_first_and_has_the_last_error_of_what_failed;
     is_caught(Fault::ErrorsListed, &case);
+    is_caught(Fault::LastErrorNotListed, &case);
+}
+
+#[test]
+fn a_store_that_lists_what_may_not_be_seen_is_caught() {
+    let case = contract::list::a_list_shows_what_its_filter_names;
+    is_caught(Fault::TasksAllowedIgnored, &case);
+}
+
+#[test]
+fn a_store_that_amends_in_part_is_caught() {
+    let case = contract::amend::an_amendment_changes_what_it_names;
+    for part in ["run_at", "priority", "queue", "tags"] {
+        is_caught(Fault::AmendedInPart(part), &case);
+    }
+    let case = contract::amend::an_amended_job_is_claimed_where_it_was_moved;
+    for part in ["run_at", "priority", "queue"] {
+        is_caught(Fault::AmendedInPart(part), &case);
+    }
+    let case = contract::amend::lists_and_counts_follow_an_amendment;
+    is_caught(Fault::AmendedInPart("tags"), &case);
+}
+
+#[test]
+fn a_store_that_takes_nothing_for_a_change_is_caught() {
+    let case = contract::amend::an_amendment_that_says_nothing_is_no_change;
+    is_caught(Fault::EmptyAmendmentIsAChange, &case);
+}
+
+#[test]
+fn a_store_that_amends_what_has_changed_is_caught() {
+    let case = contract::amend::an_amendment_that_comes_late_changes_nothing;
+    is_caught(Fault::VersionIgnored, &case);
 }
 
 #[test]
 fn a_store_that_forgets_what_ran_out_is_caught() {
     let case = contract::overdue::leases_that_ran_out_are_overdue;
     is_caught(Fault::OverdueForgotten, &case);
+}
+
+#[test]
+fn a_store_that_hears_late_workers_is_caught() {
+    let case = contract::history::what_a_late_worker_says_is_not_kept;
+    is_caught(Fault::ReportsUnfenced, &case);
+}
+
+#[test]
+fn a_store_that_loses_what_comes_with_a_settle_is_caught() {
+    let case = contract::history::what_an_attempt_says_is_kept_in_its_order;
+    is_caught(Fault::LastWordsLost, &case);
+}
+
+#[test]
+fn a_store_that_tells_of_the_latest_attempt_only_is_caught() {
+    let case = contract::history::every_state_is_told_of_a_life_that_is_not_straight;
+    is_caught(Fault::StatesForgotten, &case);
+}
+
+#[test]
+fn a_store_that_ends_a_history_early_is_caught() {
+    let case = contract::history::a_page_of_a_history_goes_on_where_the_last_ended;
+    is_caught(Fault::HistoryCutShort, &case);
 }
 
 #[test]
@@ -136,6 +212,46 @@ fn a_store_that_goes_on_after_close_is_caught() {
 }
 
 #[test]
+fn a_store_that_ignores_a_pause_is_caught() {
+    let case = contract::queues::a_paused_queue_takes_jobs_and_gives_none;
+    is_caught(Fault::PauseIgnored, &case);
+    let case = contract::queues::running_jobs_of_a_paused_queue_go_on;
+    is_caught(Fault::PauseIgnored, &case);
+    let case = contract::queues::a_waiting_claim_gets_nothing_paused_and_is_woken_by_a_resume;
+    is_caught(Fault::PauseIgnored, &case);
+    is_caught(Fault::PauseMissesWaitingClaims, &case);
+}
+
+#[test]
+fn a_store_that_ignores_a_hold_is_caught() {
+    let case = contract::queues::a_hold_pauses_every_queue_until_it_is_released;
+    is_caught(Fault::HoldIgnored, &case);
+}
+
+#[test]
+fn a_store_that_ignores_the_depth_of_a_queue_is_caught() {
+    let case = contract::queues::a_full_queue_takes_no_more_jobs;
+    is_caught(Fault::DepthIgnored, &case);
+    let case = contract::queues::a_limit_holds_under_submits_at_once;
+    is_caught(Fault::DepthIgnored, &case);
+    is_caught(Fault::DepthOfEachInsert, &case);
+}
+
+#[test]
+fn a_store_that_ignores_the_version_of_a_queue_is_caught() {
+    let case = contract::queues::a_change_of_another_version_of_a_queue_is_refused;
+    is_caught(Fault::QueueVersionIgnored, &case);
+    let case = contract::queues::of_several_changes_of_a_queue_at_once_one_is_made;
+    is_caught(Fault::QueueVersionIgnored, &case);
+}
+
+#[test]
+fn a_store_that_does_not_tell_of_the_oldest_ready_job_is_caught() {
+    let case = contract::queues::counts_tell_of_the_oldest_ready_job;
+    is_caught(Fault::OldestReadyUntold, &case);
+}
+
+#[test]
 fn random_lives_catch_what_they_are_not_about() {
     for fault in [
         Fault::FenceIgnored,
@@ -147,8 +263,21 @@ fn random_lives_catch_what_they_are_not_about() {
         Fault::ReleaseCostsAnAttempt,
         Fault::ResultCut,
         Fault::ErrorsListed,
+        Fault::LastErrorNotListed,
+        Fault::TasksAllowedIgnored,
+        Fault::AmendedInPart("run_at"),
+        Fault::AmendedInPart("priority"),
+        Fault::AmendedInPart("queue"),
+        Fault::AmendedInPart("tags"),
+        Fault::EmptyAmendmentIsAChange,
         Fault::OverdueForgotten,
+        Fault::ReportsUnfenced,
+        Fault::LastWordsLost,
+        Fault::StatesForgotten,
+        Fault::HistoryCutShort,
         Fault::DeletedIsUnknown,
+        Fault::PauseIgnored,
+        Fault::OldestReadyUntold,
     ] {
         is_caught(
             fault,
@@ -167,6 +296,9 @@ impl StoreUnderTest for Broken {
         Arc::new(BrokenStore {
             store: MemoryStore::new(clock),
             fault: self.0,
+            paused: Mutex::default(),
+            depth: Mutex::default(),
+            looked: AtomicUsize::new(0),
         })
     }
 }
@@ -175,6 +307,12 @@ impl StoreUnderTest for Broken {
 struct BrokenStore {
     store: MemoryStore,
     fault: Fault,
+    /// The queues that the store itself does not know are paused.
+    paused: Mutex<BTreeSet<Name>>,
+    /// The one limit of a depth that the store itself does not know.
+    depth: Mutex<Option<(Name, u64)>>,
+    /// Inserts that have looked whether there is room.
+    looked: AtomicUsize,
 }
 
 impl BrokenStore {
@@ -188,6 +326,14 @@ impl BrokenStore {
             change.if_version = None;
         }
         match &mut change.event {
+            Event::Succeeded { .. } if self.has(Fault::LastWordsLost) => {
+                change.reports = Reports::default();
+            }
+            Event::Reported { claim } if self.has(Fault::ReportsUnfenced) => {
+                if let Found::Here(job) = self.store.get(change.id).await? {
+                    *claim = job.status.claim;
+                }
+            }
             Event::Succeeded { claim } if self.has(Fault::FenceIgnored) => {
                 if let Found::Here(job) = self.store.get(change.id).await? {
                     *claim = job.status.claim;
@@ -204,6 +350,13 @@ impl BrokenStore {
                     retry: Retry::In(*delay),
                 };
             }
+            Event::Amended { amendment } => match self.fault {
+                Fault::AmendedInPart("run_at") => amendment.run_at = None,
+                Fault::AmendedInPart("priority") => amendment.priority = None,
+                Fault::AmendedInPart("queue") => amendment.queue = None,
+                Fault::AmendedInPart("tags") => amendment.tags = None,
+                _ => {}
+            },
             _ => {}
         }
         if let Some(result) = change
@@ -219,11 +372,64 @@ impl BrokenStore {
     /// Alters the answer to a change.
     fn altered(&self, event: &Event, applied: Applied) -> Applied {
         applied.map(|mut job| {
+            let says_nothing =
+                matches!(event, Event::Amended { amendment } if amendment.is_empty());
+            if self.has(Fault::EmptyAmendmentIsAChange) && says_nothing {
+                job.status.version += 1;
+            }
             if self.has(Fault::ExtendRaisesTheVersion) && matches!(event, Event::Extended { .. }) {
                 job.status.version += 1;
             }
             job
         })
+    }
+
+    /// Alters what is set for a queue on its way to the store.
+    fn alter_queue(&self, change: &mut QueueChange) {
+        let settings = &mut change.settings;
+        if self.has(Fault::PauseIgnored) {
+            settings.paused = None;
+        }
+        if self.has(Fault::PauseMissesWaitingClaims) {
+            let mut paused = self.paused.lock().unwrap();
+            if settings.paused.take() == Some(true) {
+                paused.insert(change.name.clone());
+            } else {
+                paused.remove(&change.name);
+            }
+        }
+        if self.has(Fault::DepthIgnored) {
+            settings.max_depth = None;
+        }
+        if self.has(Fault::DepthOfEachInsert) {
+            let depth = settings.max_depth.take();
+            *self.depth.lock().unwrap() = depth.map(|depth| (change.name.clone(), depth));
+        }
+        if self.has(Fault::QueueVersionIgnored) {
+            change.if_version = None;
+        }
+    }
+
+    /// Looks whether there is room, as if nobody else would look before it is taken.
+    async fn check_depth(&self, jobs: &[NewJob]) -> Result<(), StoreError> {
+        let Some((queue, limit)) = self.depth.lock().unwrap().clone() else {
+            return Ok(());
+        };
+        let counts = self.store.counts().await?;
+        let waiting = counts.iter().map(|of| of.scheduled + of.ready).sum();
+        if waiting + jobs.len() as u64 > limit {
+            return Err(StoreError::QueueFull {
+                queue,
+                waiting,
+                limit,
+            });
+        }
+        // As many as overfill it, so that it is certain that they do.
+        self.looked.fetch_add(1, Ordering::SeqCst);
+        while self.looked.load(Ordering::SeqCst) as u64 <= limit {
+            tokio::task::yield_now().await;
+        }
+        Ok(())
     }
 
     fn without_gone<T>(&self, found: Found<T>) -> Found<T> {
@@ -240,7 +446,7 @@ impl Store for BrokenStore {
         self.store.clock()
     }
 
-    async fn insert(&self, mut jobs: Vec<NewJob>) -> Result<(), StoreError> {
+    async fn insert(&self, mut jobs: Vec<NewJob>) -> Result<Vec<Inserted>, StoreError> {
         if self.has(Fault::ClaimedEarly) {
             for job in &mut jobs {
                 job.status.run_at = job.status.run_at.min(self.clock().now());
@@ -248,16 +454,25 @@ impl Store for BrokenStore {
         }
         if self.has(Fault::InsertedInHalves) {
             let rest = jobs.split_off(jobs.len() / 2);
-            self.store.insert(jobs).await?;
+            let mut inserted = self.store.insert(jobs).await?;
             tokio::task::yield_now().await;
-            return self.store.insert(rest).await;
+            inserted.extend(self.store.insert(rest).await?);
+            return Ok(inserted);
         }
+        self.check_depth(&jobs).await?;
         self.store.insert(jobs).await
+    }
+
+    async fn remembers(&self, task: &Name, idempotency: &Idempotency) -> Result<bool, StoreError> {
+        self.store.remembers(task, idempotency).await
     }
 
     async fn claim(&self, mut want: Want) -> Result<Vec<Claimed>, StoreError> {
         if self.has(Fault::ClaimDoesNotWait) {
             want.wait = std::time::Duration::ZERO;
+        }
+        if want.wait.is_zero() && !self.paused.lock().unwrap().is_empty() {
+            return Ok(Vec::new());
         }
         if self.has(Fault::ClaimOverItsLimit) {
             want.limit += 1;
@@ -314,19 +529,74 @@ impl Store for BrokenStore {
         Ok(self.without_gone(self.store.result(id).await?))
     }
 
+    async fn events(
+        &self,
+        id: JobId,
+        after: EventId,
+        limit: usize,
+    ) -> Result<Found<History>, StoreError> {
+        let found = self.store.events(id, after, limit).await?;
+        Ok(self.without_gone(found.map(|mut history| {
+            let attempt = history.job.status.attempt;
+            if self.has(Fault::StatesForgotten) {
+                history.events.retain(|event| match event.happened {
+                    Happened::Entered { attempt: of, .. } => of == attempt,
+                    Happened::Reported { .. } => true,
+                });
+            }
+            if self.has(Fault::HistoryCutShort) {
+                history.is_all = true;
+            }
+            history
+        })))
+    }
+
     async fn list(&self, filter: &Filter, page: Page) -> Result<Listing, StoreError> {
-        let mut listing = self.store.list(filter, page).await?;
+        let mut filter = filter.clone();
+        if self.has(Fault::TasksAllowedIgnored) {
+            filter.tasks_allowed = None;
+        }
+        let mut listing = self.store.list(&filter, page).await?;
         if self.has(Fault::ErrorsListed) {
             for job in &mut listing.jobs {
                 let whole = self.store.get(job.spec.id).await?.here();
                 job.errors = whole.map(|job| job.errors).unwrap_or_default();
             }
         }
+        if self.has(Fault::LastErrorNotListed) {
+            for job in &mut listing.jobs {
+                job.errors.clear();
+            }
+        }
         Ok(listing)
     }
 
     async fn counts(&self) -> Result<Vec<Counts>, StoreError> {
-        self.store.counts().await
+        let mut counts = self.store.counts().await?;
+        if self.has(Fault::OldestReadyUntold) {
+            for of in &mut counts {
+                of.oldest_ready = None;
+            }
+        }
+        Ok(counts)
+    }
+
+    async fn queues(&self) -> Result<Vec<KeptQueue>, StoreError> {
+        self.store.queues().await
+    }
+
+    async fn set_queues(&self, mut changes: Vec<QueueChange>) -> Result<Vec<QueueSet>, StoreError> {
+        for change in &mut changes {
+            self.alter_queue(change);
+        }
+        self.store.set_queues(changes).await
+    }
+
+    async fn configure_queues(&self, mut defaults: QueueDefaults) -> Result<(), StoreError> {
+        if self.has(Fault::HoldIgnored) {
+            defaults.hold = false;
+        }
+        self.store.configure_queues(defaults).await
     }
 
     async fn failed(&self) -> StoreError {

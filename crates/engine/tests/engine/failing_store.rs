@@ -1,16 +1,18 @@
-//! A memory store that can be made unavailable for writing.
+//! A memory store that can be made unavailable for writing, slow to list, and changed by others
+//! between a list and what is made of it.
 
 use crate::harness::START;
 use anteroom::clock::Clock;
-use anteroom::core::{Job, JobId, Payload};
+use anteroom::core::{EventId, Idempotency, Job, JobId, Name, Payload, QueueDefaults};
 use anteroom::store::memory::MemoryStore;
 use anteroom::store::{
-    Applied, Change, Claimed, Counts, Deleted, Filter, Found, Listing, NewJob, Overdue, Page,
-    Store, StoreError, Want,
+    Applied, Change, Claimed, Counts, Deleted, Filter, Found, History, Inserted, KeptQueue,
+    Listing, NewJob, Overdue, Page, QueueChange, QueueSet, Store, StoreError, Want,
 };
 use async_trait::async_trait;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 /// A store that can be made unavailable for writing.
 #[derive(Debug)]
@@ -18,6 +20,10 @@ pub(crate) struct FailingStore {
     inner: MemoryStore,
     is_down: AtomicBool,
     refused: AtomicUsize,
+    /// How long a list takes, in milliseconds.
+    list_takes_ms: AtomicU64,
+    /// What happens once the next list was read.
+    after_list: Mutex<Vec<Change>>,
 }
 
 impl FailingStore {
@@ -26,11 +32,23 @@ impl FailingStore {
             inner: MemoryStore::new(Clock::runtime(START)),
             is_down: AtomicBool::new(false),
             refused: AtomicUsize::new(0),
+            list_takes_ms: AtomicU64::new(0),
+            after_list: Mutex::default(),
         })
     }
 
     pub(crate) fn set_down(&self, is_down: bool) {
         self.is_down.store(is_down, Ordering::SeqCst);
+    }
+
+    pub(crate) fn set_list_takes(&self, span: Duration) {
+        let millis = u64::try_from(span.as_millis()).unwrap();
+        self.list_takes_ms.store(millis, Ordering::SeqCst);
+    }
+
+    /// Has changes happen right after the next list.
+    pub(crate) fn set_after_list(&self, changes: Vec<Change>) {
+        *self.after_list.lock().unwrap() = changes;
     }
 
     /// Returns how many operations it has refused.
@@ -55,9 +73,13 @@ impl Store for FailingStore {
         self.inner.clock()
     }
 
-    async fn insert(&self, jobs: Vec<NewJob>) -> Result<(), StoreError> {
+    async fn insert(&self, jobs: Vec<NewJob>) -> Result<Vec<Inserted>, StoreError> {
         self.check()?;
         self.inner.insert(jobs).await
+    }
+
+    async fn remembers(&self, task: &Name, idempotency: &Idempotency) -> Result<bool, StoreError> {
+        self.inner.remembers(task, idempotency).await
     }
 
     async fn claim(&self, want: Want) -> Result<Vec<Claimed>, StoreError> {
@@ -97,12 +119,44 @@ impl Store for FailingStore {
         self.inner.result(id).await
     }
 
+    async fn events(
+        &self,
+        id: JobId,
+        after: EventId,
+        limit: usize,
+    ) -> Result<Found<History>, StoreError> {
+        self.inner.events(id, after, limit).await
+    }
+
     async fn list(&self, filter: &Filter, page: Page) -> Result<Listing, StoreError> {
-        self.inner.list(filter, page).await
+        let millis = self.list_takes_ms.load(Ordering::SeqCst);
+        self.inner
+            .clock()
+            .sleep(Duration::from_millis(millis))
+            .await;
+        let listing = self.inner.list(filter, page).await?;
+        let changes = std::mem::take(&mut *self.after_list.lock().unwrap());
+        for applied in self.inner.apply(changes).await? {
+            applied.unwrap();
+        }
+        Ok(listing)
     }
 
     async fn counts(&self) -> Result<Vec<Counts>, StoreError> {
         self.inner.counts().await
+    }
+
+    async fn queues(&self) -> Result<Vec<KeptQueue>, StoreError> {
+        self.inner.queues().await
+    }
+
+    async fn set_queues(&self, changes: Vec<QueueChange>) -> Result<Vec<QueueSet>, StoreError> {
+        self.check()?;
+        self.inner.set_queues(changes).await
+    }
+
+    async fn configure_queues(&self, defaults: QueueDefaults) -> Result<(), StoreError> {
+        self.inner.configure_queues(defaults).await
     }
 
     async fn failed(&self) -> StoreError {

@@ -56,7 +56,7 @@ pub(crate) fn submission(input: &str) -> Submission {
 }
 
 pub(crate) async fn submit(engine: &Engine, input: &str) -> JobId {
-    engine.submit(submission(input)).await.unwrap().spec.id
+    engine.submit(submission(input)).await.unwrap().job.spec.id
 }
 
 pub(crate) async fn get(engine: &Engine, id: JobId) -> Job {

@@ -4,11 +4,13 @@
 mod attempts;
 #[cfg(feature = "contract")]
 mod broken_stores;
+mod bulk;
 mod failing_store;
 mod harness;
 #[cfg(feature = "metrics")]
 mod metrics;
 mod path;
+mod queues;
 mod stopping;
 #[cfg(feature = "contract")]
 mod store_contract;

@@ -81,13 +81,21 @@ async fn every_start_and_end_is_counted_once() {
     }
     let twice = vec![submission("well"), submission("fail")];
     for job in engine.submit_all(twice).await.unwrap() {
-        ids.push(job.spec.id);
+        ids.push(job.job.spec.id);
     }
     let late = Submission {
         start: Some(StartAt::In(secs(60))),
         ..submission("well")
     };
-    ids.push(engine.submit_and_wait(late, LONG).await.unwrap().spec.id);
+    ids.push(
+        engine
+            .submit_and_wait(late, LONG)
+            .await
+            .unwrap()
+            .job
+            .spec
+            .id,
+    );
     let stopped = submit(&engine, "long").await;
     reached(&engine, stopped, ShownState::Running).await;
     engine.cancel(stopped, None).await.unwrap().unwrap();
@@ -96,7 +104,7 @@ async fn every_start_and_end_is_counted_once() {
         start: Some(StartAt::In(secs(60))),
         ..submission("well")
     };
-    let unstarted = engine.submit(unstarted).await.unwrap().spec.id;
+    let unstarted = engine.submit(unstarted).await.unwrap().job.spec.id;
     engine.cancel(unstarted, None).await.unwrap().unwrap();
     ids.push(unstarted);
     for id in &ids {
@@ -217,7 +225,7 @@ async fn what_was_handed_back_or_lost_is_told_apart() {
         max_attempts: Some(1),
         ..Submission::new(Name::new("held").unwrap(), text(""))
     };
-    let id = engine.submit(held).await.unwrap().spec.id;
+    let id = engine.submit(held).await.unwrap().job.spec.id;
     let job = reached(&engine, id, ShownState::Running).await;
     Scrape::of(&engine).is(&[("anteroom_attempts_running{task=\"held\"}", 1.0)]);
     // Its process is taken for dead.

@@ -4,7 +4,7 @@ use crate::harness::*;
 use anteroom::core::{FailureKind, Name, RetryPolicy, ShownState, State};
 use anteroom::run::{Outcome, RetryHint, function};
 use anteroom::store::{Filter, Page};
-use anteroom::{StartAt, Submission, SubmitError, Task, Until};
+use anteroom::{StartAt, Submission, SubmitError, Submitted, Task, Until};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::sync::Semaphore;
@@ -16,7 +16,7 @@ async fn a_submitted_job_runs_and_its_result_is_kept() {
         Outcome::Succeeded(attempt.input)
     })
     .await;
-    let job = engine.submit(submission("hello")).await.unwrap();
+    let job = engine.submit(submission("hello")).await.unwrap().job;
     assert_eq!(job.status.shown(engine.clock().now()), ShownState::Ready);
     let job = ended(&engine, job.spec.id).await;
     assert_eq!(job.status.state, State::Succeeded);
@@ -30,7 +30,8 @@ async fn a_submit_that_waits_is_answered_with_the_end() {
     let job = engine
         .submit_and_wait(submission(""), secs(5))
         .await
-        .unwrap();
+        .unwrap()
+        .job;
     assert_eq!(job.status.state, State::Succeeded);
 }
 
@@ -41,7 +42,8 @@ async fn a_submit_that_waits_in_vain_is_answered_with_the_job_as_it_stands() {
     let job = engine
         .submit_and_wait(submission(""), secs(5))
         .await
-        .unwrap();
+        .unwrap()
+        .job;
     assert_eq!(job.status.state, State::Running);
     assert_eq!(engine.clock().now().since(before), secs(5));
 }
@@ -182,7 +184,7 @@ async fn no_more_attempts_run_at_once_than_there_are_slots() {
         .submit_all((0..500).map(|_| submission("")).collect())
         .await
         .unwrap();
-    for job in jobs {
+    for Submitted { job, .. } in jobs {
         ended(&engine, job.spec.id).await;
     }
     assert_eq!(seen.load(Ordering::SeqCst), 100);
@@ -226,7 +228,7 @@ async fn a_delayed_job_starts_when_it_is_due_and_the_passage_is_seen() {
         start: Some(StartAt::In(secs(60))),
         ..submission("")
     };
-    let job = engine.submit(delayed).await.unwrap();
+    let job = engine.submit(delayed).await.unwrap().job;
     assert_eq!(job.status.shown(START), ShownState::Scheduled);
     let job = ended(&engine, job.spec.id).await;
     assert_eq!(job.status.started_at, Some(START.after(secs(60))));
@@ -238,7 +240,7 @@ async fn a_delayed_job_starts_when_it_is_due_and_the_passage_is_seen() {
         start: Some(StartAt::In(secs(60))),
         ..Submission::new(Name::new("left").unwrap(), text(""))
     };
-    let job = engine.submit(left).await.unwrap();
+    let job = engine.submit(left).await.unwrap().job;
     let seen = Until::Changed {
         version: job.status.version,
         shown: ShownState::Scheduled,
@@ -261,7 +263,7 @@ async fn a_job_that_did_not_begin_in_time_fails_as_too_late() {
         start_before: Some(START.after(secs(10))),
         ..submission("")
     };
-    let job = engine.submit(late).await.unwrap();
+    let job = engine.submit(late).await.unwrap().job;
     let job = ended(&engine, job.spec.id).await;
     assert_eq!((job.status.state, job.status.attempt), (State::Failed, 0));
     assert_eq!(errors(&job), [(0, FailureKind::TooLate)]);
@@ -274,7 +276,7 @@ async fn a_finished_job_is_forgotten_when_its_retention_is_over() {
         retain: Some(secs(60)),
         ..submission("")
     };
-    let id = engine.submit(short).await.unwrap().spec.id;
+    let id = engine.submit(short).await.unwrap().job.spec.id;
     ended(&engine, id).await;
     nap(secs(59)).await;
     assert!(engine.store().get(id).await.unwrap().here().is_some());

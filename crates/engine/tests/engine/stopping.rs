@@ -5,7 +5,7 @@ use crate::harness::*;
 use anteroom::core::{Payload, ShownState, State};
 use anteroom::run::{Outcome, function};
 use anteroom::store::{Filter, Page, Store, StoreError};
-use anteroom::{Phase, SubmitError, Task, Until};
+use anteroom::{Phase, SubmitError, Submitted, Task, Until};
 use std::sync::Arc;
 
 #[tokio::test(start_paused = true)]
@@ -151,9 +151,9 @@ async fn the_outcome_of_a_busy_shutdown_is_all_or_handed_back() {
         submission
     });
     let jobs = engine.submit_all(submissions.collect()).await.unwrap();
-    reached(&engine, jobs[49].spec.id, ShownState::Running).await;
+    reached(&engine, jobs[49].job.spec.id, ShownState::Running).await;
     engine.stop(secs(25)).await;
-    for (nap, job) in jobs.iter().enumerate() {
+    for (nap, Submitted { job, .. }) in jobs.iter().enumerate() {
         let job = get(&engine, job.spec.id).await;
         let expected = if nap <= 25 {
             (State::Succeeded, 1)

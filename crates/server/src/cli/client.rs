@@ -2,8 +2,9 @@
 
 use super::{ClientArgs, Stopped, plain};
 use crate::config::{Environment, SERVER_DEFAULT};
+use anteroom::core::IdempotencyKey;
 use bytes::Bytes;
-use http::header::{CONTENT_TYPE, HeaderName};
+use http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderName};
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderValue, Method, Request, Response, StatusCode, Uri};
 use http_body_util::{BodyExt, Full, Limited};
@@ -14,12 +15,15 @@ use hyper_util::rt::TokioExecutor;
 use serde::Deserialize;
 use std::error::Error;
 use std::fmt::Write as _;
+use std::io::Read as _;
 use std::time::Duration;
 
 /// How long a server may take to answer beyond the wait it was asked for.
 const ANSWER_WITHIN: Duration = Duration::from_secs(30);
 /// Bytes of an answer that is no result: jobs are far smaller.
 const ANSWER_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Bytes of a file with a token: whatever is longer holds something else.
+const TOKEN_FILE_BYTES_MAX: u64 = 4 * 1024;
 
 /// A server as its clients see it.
 #[derive(Debug)]
@@ -28,6 +32,8 @@ pub(super) struct Client {
     /// What all paths begin with: a server may be mounted in another app.
     prefix: String,
     http: HttpClient<HttpConnector, Full<Bytes>>,
+    /// Marked as not to be shown.
+    authorization: Option<HeaderValue>,
 }
 
 /// A call to be made.
@@ -79,6 +85,7 @@ impl Client {
             authority,
             prefix: uri.path().trim_end_matches('/').to_owned(),
             http: HttpClient::builder(TokioExecutor::new()).build_http(),
+            authorization: authorization(args, environment)?,
         })
     }
 
@@ -127,6 +134,9 @@ impl Client {
             let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
             request = request.header("prefer", format!("wait={seconds}"));
         }
+        if let Some(authorization) = &self.authorization {
+            request = request.header(AUTHORIZATION, authorization);
+        }
         for (name, value) in call.headers {
             request = request.header(name, value);
         }
@@ -142,6 +152,43 @@ impl Client {
         let server = &self.authority;
         Stopped::Trouble(format!("cannot reach http://{server}: {innermost}"))
     }
+}
+
+/// Returns the header with the token from the file that is named, or else from the environment.
+///
+/// Whatever is wrong with it, the token is not repeated.
+fn authorization(
+    args: &ClientArgs,
+    environment: &Environment,
+) -> Result<Option<HeaderValue>, Stopped> {
+    let (text, place) = match (&args.token_file, environment.token()) {
+        (Some(path), _) => {
+            let place = path.display().to_string();
+            let file = std::fs::File::open(path);
+            let mut bytes = Vec::new();
+            file.and_then(|file| file.take(TOKEN_FILE_BYTES_MAX).read_to_end(&mut bytes))
+                .map_err(|error| Stopped::Refused(format!("cannot read {place}: {error}")))?;
+            (bytes, place)
+        }
+        (None, Some(text)) => (
+            text.as_encoded_bytes().to_vec(),
+            "ANTEROOM_TOKEN".to_owned(),
+        ),
+        (None, None) => return Ok(None),
+    };
+    let token = text.trim_ascii();
+    let value = [b"Bearer ", token].concat();
+    let value = (!token.is_empty() && token.iter().all(u8::is_ascii_graphic))
+        .then(|| HeaderValue::from_bytes(&value).ok())
+        .flatten();
+    let Some(mut value) = value else {
+        let expected = "expected one word of ASCII, such as `anteroom token` prints first";
+        return Err(Stopped::Usage(format!(
+            "error: {place} holds no token; {expected}"
+        )));
+    };
+    value.set_sensitive(true);
+    Ok(Some(value))
 }
 
 /// Reads an answer that is no result.
@@ -189,6 +236,14 @@ pub(super) fn content_type(media_type: &str) -> Result<(HeaderName, HeaderValue)
     let value = HeaderValue::from_str(media_type)
         .map_err(|_| Stopped::Usage(format!("error: {media_type:?} is not a media type")))?;
     Ok((CONTENT_TYPE, value))
+}
+
+/// Returns a header that names the submit, as a string of RFC 8941.
+pub(super) fn idempotency_key(key: &IdempotencyKey) -> Result<(HeaderName, HeaderValue), Stopped> {
+    let escaped = key.replace('\\', "\\\\").replace('"', "\\\"");
+    let value = HeaderValue::from_bytes(format!("\"{escaped}\"").as_bytes())
+        .map_err(|_| Stopped::Usage(format!("error: {key:?} is not an idempotency key")))?;
+    Ok((HeaderName::from_static("idempotency-key"), value))
 }
 
 /// What a server says that refuses.

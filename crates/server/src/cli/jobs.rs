@@ -1,19 +1,17 @@
 //! `anteroom submit`, `job`, `cancel` and `retry`: clients of a running server.
 
-use super::client::{Call, Client, body, content_type, query};
+use super::client::{Call, Client, body, content_type, idempotency_key, query};
 use super::show::{self, Job};
 use super::wait::{Interrupt, Wait, wait_for};
 use super::{ChangeArgs, JobArgs, Stopped, SubmitArgs, cannot_start, plain};
 use crate::config::Environment;
 use anteroom::core::JobId;
 use bytes::Bytes;
-use http::{HeaderName, Method, StatusCode};
+use http::{Method, StatusCode};
 use http_body_util::BodyExt;
 use std::io::{ErrorKind, IsTerminal, Read, Write};
 use std::process::ExitCode;
 use std::time::Duration;
-
-const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
 /// Hands in a job, and waits for it if asked to.
 pub(super) fn submit(args: SubmitArgs, environment: &Environment) -> Result<ExitCode, Stopped> {
@@ -26,23 +24,35 @@ pub(super) fn submit(args: SubmitArgs, environment: &Environment) -> Result<Exit
         None => "application/octet-stream",
     };
     call.headers.push(content_type(media_type)?);
-    call.headers
-        .extend(args.idempotency_key.map(|key| (IDEMPOTENCY_KEY, key)));
+    if let Some(key) = &args.idempotency_key {
+        call.headers.push(idempotency_key(key)?);
+    }
     call.body = read_input(args.input)?;
     block_on(async {
-        let send = async { Answer::read(body(client.call(call).await?).await?) };
+        let send = async {
+            let answer = client.call(call).await?;
+            let is_replayed = answer.headers().contains_key("idempotency-replayed");
+            Ok((Answer::read(body(answer).await?)?, is_replayed))
+        };
         let Some(span) = args.wait else {
-            send.await?.show(args.client.json)?;
+            let (answer, is_replayed) = send.await?;
+            answer.show(args.client.json)?;
+            if !args.client.json {
+                say_whose(is_replayed, answer.job.duplicate)?;
+            }
             return Ok(ExitCode::SUCCESS);
         };
         // Submitted without a wait, so that the id is known while it is waited for.
         let mut interrupt = Interrupt::new()?;
         let wait = Wait::new(span);
         let unknown = || "it is unknown whether the job was handed in".to_owned();
-        let answer = interrupt.or(send, unknown).await?;
-        let id = answer.job.id.clone();
+        let (answer, is_replayed) = interrupt.or(send, unknown).await?;
+        let (id, is_duplicate) = (answer.job.id.clone(), answer.job.duplicate);
         let answer = wait_for(&client, &id, Some(answer), wait, &mut interrupt).await?;
         answer.show(args.client.json)?;
+        if !args.client.json {
+            say_whose(is_replayed, is_duplicate)?;
+        }
         exit_code_of_waiting(&answer.job, span)
     })
 }
@@ -106,6 +116,16 @@ pub(super) fn retry(args: &ChangeArgs, environment: &Environment) -> Result<Exit
     })
 }
 
+/// Tells that a submit made no job.
+fn say_whose(is_replayed: bool, is_duplicate: bool) -> Result<(), Stopped> {
+    let line = match (is_replayed, is_duplicate) {
+        (true, _) => "It was submitted before under this idempotency key.",
+        (false, true) => "It was there before: it has this unique key.",
+        (false, false) => return Ok(()),
+    };
+    writeln!(std::io::stdout(), "{line}").map_err(cannot_print)
+}
+
 /// Does what a client command does, on a runtime of its own.
 pub(super) fn block_on<T>(work: impl Future<Output = Result<T, Stopped>>) -> Result<T, Stopped> {
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -129,9 +149,12 @@ fn submit_path(args: &SubmitArgs) -> String {
     add("start_before", args.start_before.clone());
     add("max_attempts", args.max_attempts.map(|it| it.to_string()));
     add("timeout", args.timeout.clone());
-    add("unique_key", args.unique_key.clone());
     add("retain", args.retain.clone());
     add("callback_url", args.callback_url.clone());
+    add(
+        "unique_key",
+        args.unique_key.as_ref().map(ToString::to_string),
+    );
     for (name, value) in &args.tags {
         add(&format!("tag.{name}"), Some(value.clone()));
     }
@@ -272,20 +295,8 @@ mod tests {
             "https://a.example/hook?x=1",
         ]);
         let expected = "/v1/tasks/a/jobs?run_at=2030-01-31T12%3A00%3A00%2B01%3A00\
-                        &start_before=2030-02-01T12%3A00%3A00Z&unique_key=order%207\
-                        &callback_url=https%3A%2F%2Fa.example%2Fhook%3Fx%3D1";
+                        &start_before=2030-02-01T12%3A00%3A00Z\
+                        &callback_url=https%3A%2F%2Fa.example%2Fhook%3Fx%3D1&unique_key=order%207";
         assert_eq!(submit_path(&args), expected);
-    }
-
-    #[test]
-    fn an_idempotency_key_is_quoted() {
-        for (key, expected) in [("abc-1", "\"abc-1\""), ("a\"b\\c", "\"a\\\"b\\\\c\"")] {
-            let args = submit_args(&["--idempotency-key", key]);
-            assert_eq!(args.idempotency_key.unwrap(), expected);
-        }
-        for key in ["", "a\nb", "ä", &"x".repeat(256)] {
-            let words = ["anteroom", "submit", "a", "--idempotency-key", key];
-            assert!(Cli::try_parse_from(words).is_err(), "{key:?}");
-        }
     }
 }

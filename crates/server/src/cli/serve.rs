@@ -66,6 +66,9 @@ async fn serve(config: &Config, environment: &Environment) -> Result<ExitCode, S
         }
     };
     let http = Http::start(config, engine.clone(), listener, address);
+    if config.tokens.is_empty() && !is_loopback(address) {
+        warn!("there are no tokens: anybody who reaches {address} may do anything");
+    }
     eprintln!("listening on http://{address}");
     let stopping = tokio::select! {
         name = signals.next() => name,
@@ -200,6 +203,11 @@ fn failure<E: Display>(what: &str) -> impl FnOnce(E) -> Stopped {
     move |error| Stopped::Failure(format!("{what}: {error}"))
 }
 
+/// Tells whether an address is reached from this machine alone.
+const fn is_loopback(address: SocketAddr) -> bool {
+    address.ip().to_canonical().is_loopback()
+}
+
 /// The accept loop, owned until it has ended.
 struct Http {
     stopping: CancellationToken,
@@ -210,6 +218,7 @@ impl Http {
     fn start(config: &Config, engine: Engine, listener: TcpListener, address: SocketAddr) -> Self {
         let options = RouterOptions {
             max_buffered: config.max_buffered,
+            tokens: config.tokens.clone(),
             ..RouterOptions::default()
         };
         let limits = ServeLimits {
@@ -217,8 +226,9 @@ impl Http {
             ..ServeLimits::default()
         };
         let guard = Guard {
-            is_loopback: address.ip().to_canonical().is_loopback(),
+            is_loopback: is_loopback(address),
             allowed_origins: config.allowed_origins.clone(),
+            has_tokens: !config.tokens.is_empty(),
         };
         let router = loopback_guard(router(engine, &options), guard);
         let stopping = CancellationToken::new();

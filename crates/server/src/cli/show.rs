@@ -21,6 +21,8 @@ pub(super) struct Job {
     finished_at: Option<String>,
     expires_at: Option<String>,
     #[serde(default)]
+    pub(super) duplicate: bool,
+    #[serde(default)]
     pub(super) cancel_requested: bool,
     #[serde(default)]
     pub(super) tags: BTreeMap<String, String>,

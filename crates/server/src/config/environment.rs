@@ -2,7 +2,7 @@
 
 use super::{Draft, Place, value};
 use std::collections::BTreeMap;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::path::{Path, PathBuf};
 
@@ -48,6 +48,11 @@ impl Environment {
         Some(value.to_string_lossy().into_owned())
     }
 
+    /// Returns the token that `ANTEROOM_TOKEN` holds, for client commands.
+    pub(crate) fn token(&self) -> Option<&OsStr> {
+        self.0.get("ANTEROOM_TOKEN").map(OsString::as_os_str)
+    }
+
     /// Puts what the variables say into the draft, and returns warnings of those that say nothing.
     pub(super) fn apply(&self, folder: &Path, draft: &mut Draft) -> Vec<String> {
         let mut warnings = Vec::new();
@@ -72,7 +77,7 @@ impl Environment {
 fn apply_one(name: &str, text: &str, folder: &Path, place: &Place, draft: &mut Draft) -> bool {
     let key = name.to_ascii_lowercase();
     match name {
-        "CONFIG" | "SERVER" => {}
+        "CONFIG" | "SERVER" | "TOKEN" => {}
         "LISTEN" => draft.listen(value::listen(text), place.clone()),
         "STORE" => draft.take(value::store(text, folder), place, &key, |config, it| {
             config.store = it;

@@ -16,7 +16,9 @@ use toml::de::DeTable;
 
 /// The keys of the file, as a mistake lists them.
 const KEYS: &str = "listen, store, insecure, shutdown_grace, max_input, max_result, max_buffered, \
-                    retain, allowed_origins, strict_queues, tasks";
+                    retain, allowed_origins, strict_queues, tokens, tasks";
+/// The keys of a token.
+pub(super) const TOKEN_KEYS: &str = "name, sha256, scopes, tasks, rate_limit";
 /// The keys of a task.
 const TASK_KEYS: &str = "exec, pull, queue, timeout, kill_grace, max_attempts, backoff, \
                          concurrency, content_type, result_content_type, env, env_inherit";
@@ -95,6 +97,7 @@ impl Reader<'_> {
                     }
                 }
                 "allowed_origins" => self.allowed_origins(value),
+                "tokens" => self.tokens(value),
                 "tasks" => self.tasks(value),
                 key @ ("shutdown_grace" | "retain") => {
                     if let Some(text) = self.text(key, value, A_DURATION) {
@@ -106,8 +109,7 @@ impl Reader<'_> {
                         self.draft.measure(key, &text, &place);
                     }
                 }
-                key @ ("max_bulk" | "tokens" | "webhooks" | "callbacks" | "queues"
-                | "schedules") => {
+                key @ ("max_bulk" | "webhooks" | "callbacks" | "queues" | "schedules") => {
                     let message = format!("{key} is not supported by this version");
                     self.wrong(&key_span, message);
                 }

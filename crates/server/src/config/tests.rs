@@ -13,7 +13,7 @@ fn load_file(text: &str, environment: &Environment, flags: &Flags) -> Result<Loa
     Ok(loaded)
 }
 
-fn load_text(text: &str) -> Result<Loaded, ConfigError> {
+pub(super) fn load_text(text: &str) -> Result<Loaded, ConfigError> {
     load_file(text, &Environment::default(), &Flags::default())
 }
 
@@ -157,8 +157,8 @@ const MISTAKES: &[(&str, &str)] = &[
         "anteroom.toml:1:17: strict_queues = true is not supported by",
     ),
     (
-        "[[tokens]]\nname = \"web\"",
-        "anteroom.toml:1:3: tokens is not supported by this ver",
+        "tokens = 1",
+        "anteroom.toml:1:10: tokens is an integer; expected tables [[tokens]]",
     ),
     (
         "[queues.default]",
@@ -342,13 +342,19 @@ fn a_task_that_nobody_can_run_yet_is_warned_of() {
 }
 
 #[test]
-fn listening_for_strangers_needs_insecure() {
+fn listening_for_strangers_needs_tokens_or_insecure() {
     let open = "listen = \"0.0.0.0:8080\"";
     let error = load_text(open).unwrap_err().to_string();
     assert!(
         error.starts_with("anteroom.toml:1:10: listen is 0.0.0.0:8080, where "),
         "{error}"
     );
+    for way_out in ["[[tokens]]", "`anteroom token`", "insecure = true"] {
+        assert!(error.contains(way_out), "{error}");
+    }
+    let digest = "0".repeat(64);
+    let token = format!("[[tokens]]\nname = \"a\"\nsha256 = \"{digest}\"\nscopes = [\"read\"]");
+    assert!(load_text(&format!("{open}\n{token}")).is_ok());
     assert!(load_text(&format!("{open}\ninsecure = true")).is_ok());
     let flags = Flags {
         insecure: true,

@@ -1,4 +1,5 @@
-//! What keeps pages of other sites from using a server that asks for no token.
+//! What keeps pages of other sites from using a server that asks for no token, and lets those of
+//! allowed origins read its answers, whether it asks for one or not.
 //!
 //! A layer of the binary's server. A router that is mounted in somebody's own application is
 //! guarded by that application.
@@ -22,6 +23,9 @@ pub struct Guard {
     /// The server listens on loopback only, so that every `Host` has to be a loopback name: a
     /// page that had its own name resolve to this machine is turned away.
     pub is_loopback: bool,
+    /// The server asks for tokens, which no page has by itself: the token decides, and nothing is
+    /// refused here.
+    pub has_tokens: bool,
     /// Origins whose pages may use the server, such as `https://app.example`. Default none.
     pub allowed_origins: Vec<String>,
 }
@@ -35,7 +39,7 @@ const EXPOSED_HEADERS: &str = "accept-ranges, allow, anteroom-job, content-range
                                ratelimit-policy, retry-after, www-authenticate, x-request-id";
 const ALLOWED_METHODS: &str = "GET, HEAD, POST, PUT, PATCH, DELETE";
 
-/// Puts a guard around all routes of a server that asks for no token.
+/// Puts a guard around all routes of a server.
 pub fn loopback_guard(router: Router, guard: Guard) -> Router {
     let guard = Arc::new(guard);
     router.layer(from_fn(move |request: Request, next: Next| {
@@ -69,7 +73,8 @@ impl Guard {
 
     /// Returns the request's origin, if its pages may use the server.
     fn allowed(&self, headers: &HeaderMap) -> Option<HeaderValue> {
-        let origin = headers.get(header::ORIGIN)?;
+        let mut origins = headers.get_all(header::ORIGIN).iter();
+        let origin = origins.next().filter(|_| origins.next().is_none())?;
         let is_named = |named: &String| origin.as_bytes().eq_ignore_ascii_case(named.as_bytes());
         self.allowed_origins
             .iter()
@@ -78,6 +83,9 @@ impl Guard {
     }
 
     fn check(&self, request: &Request, origin_allowed: bool) -> Result<(), Problem> {
+        if self.has_tokens {
+            return Ok(());
+        }
         let headers = request.headers();
         if self.is_loopback && !hosts(request).is_some_and(|hosts| hosts.iter().all(is_loopback)) {
             let detail = "the server listens on loopback, and Host is no loopback name";

@@ -1,5 +1,7 @@
 //! A request taken apart, and where it was made to.
 
+use super::App;
+use super::access::Access;
 use super::problem::{Kind, Problem};
 use super::query::{self, Query};
 use anteroom::core::JobId;
@@ -15,6 +17,7 @@ pub(crate) struct Call {
     pub(crate) mount: Mount,
     pub(crate) parts: Parts,
     pub(crate) body: Body,
+    access: Access,
 }
 
 impl<S: Sync> FromRequest<S> for Call {
@@ -22,8 +25,14 @@ impl<S: Sync> FromRequest<S> for Call {
 
     async fn from_request(request: Request, _state: &S) -> Result<Self, Infallible> {
         let mount = Mount::of(&request);
-        let (parts, body) = request.into_parts();
-        Ok(Self { mount, parts, body })
+        let (mut parts, body) = request.into_parts();
+        let access = parts.extensions.remove().unwrap_or_else(Access::nobody);
+        Ok(Self {
+            mount,
+            parts,
+            body,
+            access,
+        })
     }
 }
 
@@ -50,10 +59,28 @@ impl Call {
         query::decode(segment, false).unwrap_or_default()
     }
 
-    /// Returns the id in `/v1/jobs/{id}`.
+    /// Returns what the caller has access to.
+    pub(crate) const fn access(&self) -> &Access {
+        &self.access
+    }
+
+    /// Returns the id in `/v1/jobs/{id}`, once it is known that the caller may see that job: the
+    /// only way to it, so that no handler can forget to ask.
     ///
     /// What is no id names no job: the answer is that of any id that nobody has.
-    pub(crate) fn job_id(&self) -> Result<JobId, Problem> {
+    pub(crate) fn job_id<'a>(
+        &self,
+        app: &'a App,
+    ) -> impl Future<Output = Result<JobId, Problem>> + Send + use<'a> {
+        let (named, access) = (self.named_job(), self.access.clone());
+        async move {
+            let id = named?;
+            access.check_job(app, id).await?;
+            Ok(id)
+        }
+    }
+
+    fn named_job(&self) -> Result<JobId, Problem> {
         let text = self.segment(2);
         text.parse().map_err(|error| {
             Problem::new(Kind::UnknownJob, format!("{text:?} is no job id: {error}"))

@@ -37,6 +37,14 @@ pub(crate) fn is_as_expected(headers: &HeaderMap, tag: &str) -> bool {
         || names(headers, &header::IF_MATCH, tag, Comparison::Strong)
 }
 
+/// Tells whether `If-Match` takes the job as it is, whatever has become of it.
+pub(crate) fn takes_any(headers: &HeaderMap) -> bool {
+    headers
+        .get_all(header::IF_MATCH)
+        .iter()
+        .any(|value| value.as_bytes().trim_ascii() == b"*")
+}
+
 fn names(headers: &HeaderMap, field: &HeaderName, tag: &str, comparison: Comparison) -> bool {
     headers.get_all(field).iter().any(|value| {
         value.to_str().is_ok_and(|list| {

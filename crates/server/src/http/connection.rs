@@ -2,8 +2,9 @@
 //!
 //! The HTTP library bounds neither the idle time apart from the head, nor how slowly an answer
 //! is taken, and answers what it cannot parse with nothing. [`Watched`] sits between it and the
-//! socket and does these three things.
+//! socket, does these three things, and has [`Framing`] follow what comes.
 
+use super::framing::{Framing, Violation};
 use super::limits::LINGER;
 use super::problem::{Kind, Problem};
 use super::serve::ServeLimits;
@@ -90,6 +91,9 @@ pub(crate) struct Watched {
     limits: ServeLimits,
     deadline: Pin<Box<Sleep>>,
     awaited: Awaited,
+    framing: Framing,
+    /// What came after the last sound request, and ends the connection.
+    violation: Option<&'static str>,
 }
 
 impl Watched {
@@ -102,6 +106,8 @@ impl Watched {
                 Instant::now() + limits.idle_timeout,
             )),
             awaited: Awaited::Nothing,
+            framing: Framing::default(),
+            violation: None,
         }
     }
 
@@ -124,7 +130,44 @@ impl Watched {
             Kind::RequestTimeout => "the head of the request did not come in time",
             _ => "the request could not be read as HTTP/1.1",
         };
+        self.send_detail(kind, detail);
+    }
+
+    fn send_detail(&self, kind: Kind, detail: &str) {
         let _best_effort = self.socket.try_write(&plain(&Problem::new(kind, detail)));
+    }
+
+    /// Follows what came, and hides what can be read in two ways. What came before it counts.
+    fn follow(&mut self, buffer: &mut ReadBuf<'_>, before: usize) -> io::Result<()> {
+        let Err(violation) = self.framing.follow(&buffer.filled()[before..]) else {
+            return Ok(());
+        };
+        let Violation {
+            sound,
+            is_in_body,
+            detail,
+        } = violation;
+        self.violation = Some(detail);
+        if is_in_body && self.round.stage() == Stage::Busy {
+            // Its head is being answered already: the answer is the handler's.
+            buffer.set_filled(before);
+            return Err(io::Error::new(io::ErrorKind::InvalidData, detail));
+        }
+        buffer.set_filled(before + sound);
+        Ok(())
+    }
+
+    /// Ends the connection once what came before the violation is answered.
+    fn poll_violation(&mut self, detail: &'static str) -> Poll<io::Result<()>> {
+        match self.round.stage() {
+            Stage::Idle | Stage::Head => {
+                self.round.refuse();
+                self.send_detail(Kind::MalformedRequest, detail);
+                Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, detail)))
+            }
+            // Woken by the flush of the answer.
+            Stage::Busy | Stage::Answered => Poll::Pending,
+        }
     }
 }
 
@@ -165,13 +208,22 @@ impl AsyncRead for Watched {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        if let Some(detail) = self.violation {
+            return self.poll_violation(detail);
+        }
         let before = buffer.filled().len();
         if let Poll::Ready(read) = Pin::new(&mut self.socket).poll_read(cx, buffer) {
             let came = buffer.filled().len() > before;
             if came && self.round.stage() == Stage::Idle {
                 self.round.enter(Stage::Head);
             }
-            return Poll::Ready(read);
+            read?;
+            self.follow(buffer, before)?;
+            return match self.violation {
+                // Nothing came before it: an empty read would mean the end to the library.
+                Some(detail) if buffer.filled().len() == before => self.poll_violation(detail),
+                Some(_) | None => Poll::Ready(Ok(())),
+            };
         }
         match self.round.stage() {
             Stage::Idle => {
@@ -242,7 +294,10 @@ impl AsyncWrite for Watched {
             self.round.enter(Stage::Idle);
             // The library has looked for the next request already and will not look again: its
             // deadline begins here. Once it passes, the read that it wakes finds it so.
-            let span = self.limits.idle_timeout;
+            let span = match self.violation {
+                None => self.limits.idle_timeout,
+                Some(_) => Duration::ZERO,
+            };
             let _begun = self.poll_late(cx, Awaited::Request, span);
         }
         Poll::Ready(flushed)

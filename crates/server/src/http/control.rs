@@ -1,4 +1,4 @@
-//! Changing a job from outside: cancel, retry, delete.
+//! Ending a job from outside, and beginning it again: cancel, retry, delete.
 
 use super::App;
 use super::call::Call;
@@ -15,7 +15,7 @@ use http::{HeaderMap, HeaderValue, StatusCode, header};
 
 /// `POST /v1/jobs/{id}/cancel`: 200 when that is final, 202 when an attempt is told to stop.
 pub(crate) async fn cancel(Shared(app): Shared<App>, call: Call) -> Result<Response, Problem> {
-    let id = call.job_id()?;
+    let id = call.job_id(&app).await?;
     call.no_query()?;
     let if_version = expected_version(&app, call.headers(), id).await?;
     let job = match app.engine.cancel(id, if_version).await? {
@@ -25,7 +25,7 @@ pub(crate) async fn cancel(Shared(app): Shared<App>, call: Call) -> Result<Respo
             Rejected::AlreadyFinal | Rejected::AlreadySucceeded | Rejected::AlreadyRequested,
             job,
         )) => *job,
-        Err(refused) => return Err(refusal(id, refused)),
+        Err(refused) => return Err(refusal(&app, id, refused)),
     };
     let status = if job.status.state.is_final() {
         StatusCode::OK
@@ -38,7 +38,7 @@ pub(crate) async fn cancel(Shared(app): Shared<App>, call: Call) -> Result<Respo
 
 /// `POST /v1/jobs/{id}/retry`: 202; the job is ready, its attempts start over.
 pub(crate) async fn retry(Shared(app): Shared<App>, call: Call) -> Result<Response, Problem> {
-    let id = call.job_id()?;
+    let id = call.job_id(&app).await?;
     call.no_query()?;
     let if_version = expected_version(&app, call.headers(), id).await?;
     match app.engine.retry(id, if_version).await? {
@@ -46,13 +46,13 @@ pub(crate) async fn retry(Shared(app): Shared<App>, call: Call) -> Result<Respon
             let answer = Answer::new(call.mount, Prefer::default());
             Ok(answer.job(&app, StatusCode::ACCEPTED, &job).await)
         }
-        Err(refused) => Err(refusal(id, refused)),
+        Err(refused) => Err(refusal(&app, id, refused)),
     }
 }
 
 /// `DELETE /v1/jobs/{id}`: 204; the job is gone with its input and result.
 pub(crate) async fn delete(Shared(app): Shared<App>, call: Call) -> Result<Response, Problem> {
-    let id = call.job_id()?;
+    let id = call.job_id(&app).await?;
     call.no_query()?;
     let if_version = expected_version(&app, call.headers(), id).await?;
     match app.engine.delete(id, if_version).await? {
@@ -68,17 +68,18 @@ pub(crate) async fn delete(Shared(app): Shared<App>, call: Call) -> Result<Respo
             let detail = format!("job {id} is {state}; cancel it first");
             Err(Problem::new(Kind::NotFinal, detail).with_job(id, None))
         }
-        Deleted::VersionDiffers(_) => Err(version_differs(id)),
+        Deleted::VersionDiffers(job) => Err(version_differs(&app, &job)),
     }
 }
 
-/// Returns the version that `If-Match` stands for, so that it holds until the change is made.
-async fn expected_version(
+/// Returns the version that `If-Match` stands for, so that it holds until the change is made; none
+/// where any will do.
+pub(crate) async fn expected_version(
     app: &App,
     headers: &HeaderMap,
     id: JobId,
 ) -> Result<Option<u64>, Problem> {
-    if !headers.contains_key(header::IF_MATCH) {
+    if !headers.contains_key(header::IF_MATCH) || conditional::takes_any(headers) {
         return Ok(None);
     }
     let job: Job = here(id, app.engine.store().get(id).await)?;
@@ -86,32 +87,45 @@ async fn expected_version(
     if conditional::is_as_expected(headers, &tag) {
         Ok(Some(job.status.version))
     } else {
-        Err(version_differs(id).with_header(
-            header::ETAG,
-            HeaderValue::try_from(tag).unwrap_or(HeaderValue::from_static("\"\"")),
-        ))
+        Err(version_differs(app, &job))
     }
 }
 
-fn version_differs(id: JobId) -> Problem {
+/// Returns the problem that a job is not what a client has seen, with what it is.
+fn version_differs(app: &App, job: &Job) -> Problem {
+    let id = job.spec.id;
     let detail = format!("job {id} has changed since it was read; read it again");
-    Problem::new(Kind::VersionDiffers, detail)
+    let tag = conditional::tag_of(job, app.engine.clock().now());
+    Problem::new(Kind::VersionDiffers, detail).with_header(
+        header::ETAG,
+        HeaderValue::try_from(tag).unwrap_or(HeaderValue::from_static("\"\"")),
+    )
 }
 
-fn refusal(id: JobId, refused: Refused) -> Problem {
+/// Returns the problem that a job was not changed.
+pub(crate) fn refusal(app: &App, id: JobId, refused: Refused) -> Problem {
     let (rejected, job) = match refused {
         Refused::Unknown => return unknown(id),
         Refused::Gone => return expired(id),
-        Refused::VersionDiffers(_) => return version_differs(id),
+        Refused::VersionDiffers(job) => return version_differs(app, &job),
+        Refused::UniqueKeyTaken { holder } => {
+            let detail =
+                format!("job {holder}, which is unfinished, has the unique key of job {id}");
+            return Problem::new(Kind::UniqueKeyTaken, detail).with_job(holder, None);
+        }
         Refused::Rejected(rejected, job) => (rejected, job),
     };
-    let kind = match rejected {
-        Rejected::AlreadySucceeded => Kind::AlreadySucceeded,
-        _ => Kind::NothingToRetry,
-    };
-    let detail = match kind {
-        Kind::AlreadySucceeded => format!("job {id} has its result; submit the work again instead"),
-        _ => format!("job {id}: {rejected}"),
+    let state = job.status.shown(app.engine.clock().now());
+    let (kind, detail) = match rejected {
+        Rejected::AlreadySucceeded => {
+            let detail = format!("job {id} has its result; submit the work again instead");
+            (Kind::AlreadySucceeded, detail)
+        }
+        Rejected::NotWaiting => {
+            let detail = format!("job {id} is {state}; only a job that waits can be changed");
+            (Kind::NotWaiting, detail)
+        }
+        _ => (Kind::NothingToRetry, format!("job {id}: {rejected}")),
     };
     Problem::new(kind, detail).with_job(job.spec.id, None)
 }

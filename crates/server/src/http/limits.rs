@@ -20,12 +20,21 @@ pub const URI_BYTES_MAX: usize = 8 * 1024;
 pub const HEAD_BYTES_MAX: usize = 64 * 1024;
 /// Fields of a request's head.
 pub const HEAD_FIELDS_MAX: usize = 100;
+/// Bytes of the line before a chunk of a body: its size, and extensions that nobody uses.
+pub const CHUNK_LINE_BYTES_MAX: usize = 1024;
+/// Bytes of a change to a job: room for all its tags, each character escaped.
+pub const AMENDMENT_BYTES_MAX: usize = 64 * 1024;
 /// Bytes of all bodies together that are being received or that the store does not have yet.
 pub const BUFFERED_BYTES_MAX_DEFAULT: usize = 256 * 1024 * 1024;
 /// How long the next piece of a body may take.
 pub const BODY_PIECE_MAX: Duration = Duration::from_mins(1);
 /// Bytes a second that a body comes with at the least, after its first minute.
 pub const BODY_RATE_MIN: usize = 8 * 1024;
+
+/// Tokens of a server: every request has its own compared with all of them.
+pub const TOKENS_MAX: usize = 1_000;
+/// Digests of one token: the old and the new while it is replaced, and some to spare.
+pub const TOKEN_DIGESTS_MAX: usize = 10;
 
 /// Connections at once; more wait in the system's backlog.
 pub const CONNECTIONS_MAX_DEFAULT: usize = 10_000;

@@ -1,14 +1,15 @@
 //! Listing jobs: `GET /v1/jobs`, a page at a time.
 
 use super::App;
+use super::access::Access;
 use super::call::Call;
 use super::problem::Problem;
 use super::query::Query;
 use super::represent::{JobView, ListedJob};
 use super::value;
 use anteroom::core::limits::{PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX};
-use anteroom::core::{Job, Label, Name, ShownState, State};
-use anteroom::store::{Cursor, Filter, Found, Page};
+use anteroom::core::{Label, Name, ShownState};
+use anteroom::store::{Cursor, Filter, Page};
 use axum::body::Body;
 use axum::extract::State as Shared;
 use axum::response::Response;
@@ -23,11 +24,8 @@ struct PageView<'a> {
 
 /// `GET /v1/jobs`: jobs that match the filters, newest first.
 pub(crate) async fn list(Shared(app): Shared<App>, call: Call) -> Result<Response, Problem> {
-    let (filter, page) = read_filter(call.query())?;
-    let mut listing = app.engine.store().list(&filter, page).await?;
-    for job in &mut listing.jobs {
-        fill_in_error(&app, job).await?;
-    }
+    let (filter, page) = read_filter(call.query(), call.access())?;
+    let listing = app.engine.store().list(&filter, page).await?;
     let now = app.engine.clock().now();
     let prefix = call.mount.prefix();
     let listed = |job| {
@@ -36,6 +34,7 @@ pub(crate) async fn list(Shared(app): Shared<App>, call: Call) -> Result<Respons
             result: None,
             now,
             prefix,
+            duplicate: false,
         })
     };
     let view = PageView {
@@ -54,30 +53,26 @@ pub(crate) async fn list(Shared(app): Shared<App>, call: Call) -> Result<Respons
     Ok(response)
 }
 
-/// Reads the last error of a failed job: lists come without errors, and it is shown all the same.
-async fn fill_in_error(app: &App, job: &mut Job) -> Result<(), Problem> {
-    if job.status.state == State::Failed
-        && job.errors.is_empty()
-        && let Found::Here(full) = app.engine.store().get(job.spec.id).await?
-        && full.status.version == job.status.version
-    {
-        job.errors = full.errors;
-    }
-    Ok(())
-}
-
-fn read_filter(mut query: Query) -> Result<(Filter, Page), Problem> {
-    let task = query.value("task", Name::new);
-    let queue = query.value("queue", Name::new);
-    let group = query.value("group", Label::new);
-    let states = read_states(&mut query);
-    let tags = query.tags();
-    let created_after = query.value("created_after", value::instant);
-    let created_before = query.value("created_before", value::instant);
+fn read_filter(mut query: Query, access: &Access) -> Result<(Filter, Page), Problem> {
+    let filter = filter(&mut query, access);
     let size = query.value("page_size", page_size);
     let after = query.value("page_token", cursor);
     query.finish()?;
-    let filter = Filter {
+    let size = size.unwrap_or(PAGE_SIZE_DEFAULT);
+    Ok((filter, Page { size, after }))
+}
+
+/// Reads the filters. What is wrong with them is said when the query is finished.
+pub(crate) fn filter(query: &mut Query, access: &Access) -> Filter {
+    let task = query.value("task", Name::new);
+    let queue = query.value("queue", Name::new);
+    let group = query.value("group", Label::new);
+    let states = read_states(query);
+    let tags = query.tags();
+    let created_after = query.value("created_after", value::instant);
+    let created_before = query.value("created_before", value::instant);
+    Filter {
+        tasks_allowed: access.tasks().map(<[Name]>::to_vec),
         task,
         queue,
         group,
@@ -85,9 +80,7 @@ fn read_filter(mut query: Query) -> Result<(Filter, Page), Problem> {
         tags,
         created_after,
         created_before,
-    };
-    let size = size.unwrap_or(PAGE_SIZE_DEFAULT);
-    Ok((filter, Page { size, after }))
+    }
 }
 
 fn read_states(query: &mut Query) -> Vec<ShownState> {

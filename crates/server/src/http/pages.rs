@@ -117,11 +117,19 @@ const fn text_of(kind: Kind) -> &'static str {
         Kind::JobCancelled => include_str!("../../../../docs/problems/job-cancelled.md"),
         Kind::AlreadySucceeded => include_str!("../../../../docs/problems/already-succeeded.md"),
         Kind::NothingToRetry => include_str!("../../../../docs/problems/nothing-to-retry.md"),
+        Kind::NotWaiting => include_str!("../../../../docs/problems/not-waiting.md"),
+        Kind::UniqueKeyTaken => include_str!("../../../../docs/problems/unique-key-taken.md"),
+        Kind::IdempotencyKeyReused => {
+            include_str!("../../../../docs/problems/idempotency-key-reused.md")
+        }
         Kind::NotFinal => include_str!("../../../../docs/problems/not-final.md"),
         Kind::VersionDiffers => include_str!("../../../../docs/problems/version-differs.md"),
         Kind::Draining => include_str!("../../../../docs/problems/draining.md"),
         Kind::StoreUnavailable => include_str!("../../../../docs/problems/store-unavailable.md"),
         Kind::Overloaded => include_str!("../../../../docs/problems/overloaded.md"),
+        Kind::Unauthorized => include_str!("../../../../docs/problems/unauthorized.md"),
+        Kind::Forbidden => include_str!("../../../../docs/problems/forbidden.md"),
+        Kind::RateLimited => include_str!("../../../../docs/problems/rate-limited.md"),
         Kind::CrossSite => include_str!("../../../../docs/problems/cross-site.md"),
         Kind::NotSupported => include_str!("../../../../docs/problems/not-supported.md"),
         Kind::RequestTimeout => include_str!("../../../../docs/problems/request-timeout.md"),

@@ -61,6 +61,12 @@ pub enum Kind {
     AlreadySucceeded,
     /// The job is ready or running.
     NothingToRetry,
+    /// The job is running or has ended.
+    NotWaiting,
+    /// Another unfinished job has the unique key.
+    UniqueKeyTaken,
+    /// The idempotency key was used for something else.
+    IdempotencyKeyReused,
     /// The job has not ended.
     NotFinal,
     /// The job changed since it was read.
@@ -71,6 +77,12 @@ pub enum Kind {
     StoreUnavailable,
     /// Too much is on its way to the store.
     Overloaded,
+    /// There is no token, or none that is known.
+    Unauthorized,
+    /// The token does not cover it.
+    Forbidden,
+    /// The token's rate is used up.
+    RateLimited,
     /// The request comes from a foreign page.
     CrossSite,
     /// This version cannot do it.
@@ -83,7 +95,7 @@ pub enum Kind {
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 30] = [
+    pub const ALL: [Self; 36] = [
         Self::UnknownTask,
         Self::UnknownQueue,
         Self::UnknownJob,
@@ -105,11 +117,17 @@ impl Kind {
         Self::JobCancelled,
         Self::AlreadySucceeded,
         Self::NothingToRetry,
+        Self::NotWaiting,
+        Self::UniqueKeyTaken,
+        Self::IdempotencyKeyReused,
         Self::NotFinal,
         Self::VersionDiffers,
         Self::Draining,
         Self::StoreUnavailable,
         Self::Overloaded,
+        Self::Unauthorized,
+        Self::Forbidden,
+        Self::RateLimited,
         Self::CrossSite,
         Self::NotSupported,
         Self::RequestTimeout,
@@ -158,11 +176,21 @@ impl Kind {
             Self::JobCancelled => ("job-cancelled", 409, "The job was cancelled"),
             Self::AlreadySucceeded => ("already-succeeded", 409, "The job succeeded already"),
             Self::NothingToRetry => ("nothing-to-retry", 409, "There is nothing to retry"),
+            Self::NotWaiting => ("not-waiting", 409, "The job is not waiting"),
+            Self::UniqueKeyTaken => ("unique-key-taken", 409, "The unique key is taken"),
+            Self::IdempotencyKeyReused => (
+                "idempotency-key-reused",
+                422,
+                "The idempotency key was used for something else",
+            ),
             Self::NotFinal => ("not-final", 409, "The job has not ended"),
             Self::VersionDiffers => ("version-differs", 412, "The job has changed"),
             Self::Draining => ("draining", 503, "The server is shutting down"),
             Self::StoreUnavailable => ("store-unavailable", 503, "The store is unavailable"),
             Self::Overloaded => ("overloaded", 503, "The server is overloaded"),
+            Self::Unauthorized => ("unauthorized", 401, "A token is needed"),
+            Self::Forbidden => ("forbidden", 403, "The token does not cover this"),
+            Self::RateLimited => ("rate-limited", 429, "The rate is used up"),
             Self::CrossSite => ("cross-site", 403, "Requests of other sites are refused"),
             Self::NotSupported => ("not-supported", 501, "This version cannot do that"),
             Self::RequestTimeout => ("request-timeout", 408, "The request came too slowly"),
@@ -176,8 +204,23 @@ impl Kind {
 pub(crate) struct FieldError {
     /// What is wrong.
     pub(crate) detail: String,
-    /// In which parameter of the query.
+    /// In which parameter of the query; empty where it is in the body.
+    #[serde(skip_serializing_if = "str::is_empty")]
     pub(crate) parameter: String,
+    /// Where in the body, as a pointer by RFC 6901; empty where it is in the query.
+    #[serde(skip_serializing_if = "str::is_empty")]
+    pub(crate) pointer: String,
+}
+
+impl FieldError {
+    /// Returns what is wrong in the body.
+    pub(crate) fn at(pointer: String, detail: String) -> Self {
+        Self {
+            detail,
+            parameter: String::new(),
+            pointer,
+        }
+    }
 }
 
 /// An error on its way to the client.
@@ -247,11 +290,23 @@ impl Problem {
         problem
     }
 
+    /// Returns the problem that something is wrong in a body that is well formed.
+    pub(crate) fn members(errors: Vec<FieldError>) -> Self {
+        let said: Vec<String> = errors
+            .iter()
+            .map(|error| format!("{} {}", error.pointer, error.detail))
+            .collect();
+        let mut problem = Self::new(Kind::InvalidBody, said.join("; "));
+        problem.0.errors = errors;
+        problem
+    }
+
     /// Returns the problem that one parameter of the query is wrong.
     pub(crate) fn parameter(parameter: &str, detail: impl Into<String>) -> Self {
         Self::parameters(vec![FieldError {
             detail: detail.into(),
             parameter: parameter.to_owned(),
+            pointer: String::new(),
         }])
     }
 
@@ -387,6 +442,10 @@ impl From<SubmitError> for Problem {
             SubmitError::InputTooLarge { .. } => Self::new(Kind::PayloadTooLarge, detail),
             SubmitError::OutOfRange { option, detail } => Self::parameter(option, detail),
             SubmitError::TooMany { .. } => Self::new(Kind::InvalidBody, detail),
+            SubmitError::IdempotencyKeyReused { .. } => {
+                Self::new(Kind::IdempotencyKeyReused, detail)
+            }
+            SubmitError::Gone { id, .. } => Self::new(Kind::JobExpired, detail).with_job(id, None),
             SubmitError::Draining => Self::draining(),
             SubmitError::Store(error) => error.into(),
             _ => Self::new(Kind::InternalError, "the job was not taken"),

@@ -35,6 +35,7 @@ impl Query {
         self.errors.push(FieldError {
             detail: detail.into(),
             parameter: parameter.to_owned(),
+            pointer: String::new(),
         });
     }
 

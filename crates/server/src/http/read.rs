@@ -4,14 +4,15 @@ use super::App;
 use super::body::is_json_like;
 use super::call::{Call, Mount};
 use super::conditional;
+use super::idempotency;
 use super::limits::RETRY_AFTER_MAX;
 use super::prefer::Prefer;
 use super::problem::{Kind, Problem};
 use super::represent::{JobView, shown_result};
-use anteroom::Until;
 use anteroom::core::limits::RESULT_SHOWN_BYTES_MAX;
 use anteroom::core::{Job, JobId, Payload, State, Timestamp};
 use anteroom::store::{Found, StoreError};
+use anteroom::{Submitted, Until};
 use axum::body::Body;
 use axum::extract::State as Shared;
 use axum::response::Response;
@@ -29,7 +30,7 @@ const INPUT_TAG: &str = "\"input\"";
 
 /// `GET /v1/jobs/{id}`: the job; with a wait, once it is done or differs from what was seen.
 pub(crate) async fn job(Shared(app): Shared<App>, call: Call) -> Result<Response, Problem> {
-    let id = call.job_id()?;
+    let id = call.job_id(&app).await?;
     let mut query = call.query();
     let include = query.text("include");
     query.finish()?;
@@ -91,7 +92,7 @@ async fn wait_for(
 
 /// `GET /v1/jobs/{id}/result`: the raw result; until it is there, the job.
 pub(crate) async fn result(Shared(app): Shared<App>, call: Call) -> Result<Response, Problem> {
-    let id = call.job_id()?;
+    let id = call.job_id(&app).await?;
     call.no_query()?;
     let prefer = Prefer::of(call.headers());
     // What is wrong is seen after the wait, and may have come about during it.
@@ -128,7 +129,7 @@ async fn awaited_result(
 
 /// `GET /v1/jobs/{id}/input`: the raw input.
 pub(crate) async fn input(Shared(app): Shared<App>, call: Call) -> Result<Response, Problem> {
-    let id = call.job_id()?;
+    let id = call.job_id(&app).await?;
     call.no_query()?;
     let input = here(id, app.engine.store().input(id).await)?;
     let answer = Answer::new(call.mount, Prefer::default());
@@ -193,18 +194,41 @@ impl Answer {
     }
 
     /// Returns the job as it stands now.
-    ///
-    /// It tells of what was done already, so that a result that cannot be read is left out.
     pub(crate) async fn job(&self, app: &App, status: StatusCode, job: &Job) -> Response {
-        let shown = match shown_payload(app, job).await {
-            Ok(shown) => shown,
-            Err(error) => {
-                let id = job.spec.id;
-                debug!(job.id = %id, %error, "left out the result of job {id}: {error}");
-                None
-            }
-        };
+        let shown = shown_if_readable(app, job).await;
         self.job_at(status, job, shown.as_ref(), app.engine.clock().now())
+    }
+
+    /// Returns the job as it was changed, with the tag to change it by again.
+    pub(crate) async fn changed(&self, app: &App, status: StatusCode, job: &Job) -> Response {
+        let mut response = self.job(app, status, job).await;
+        let tag = conditional::tag_of(job, app.engine.clock().now());
+        response.headers_mut().insert(header::ETAG, text(tag));
+        response
+    }
+
+    /// Returns what a submit gave, as it stands now.
+    pub(crate) async fn submitted(
+        &self,
+        app: &App,
+        status: StatusCode,
+        submitted: &Submitted,
+    ) -> Response {
+        let Submitted {
+            job,
+            duplicate,
+            replayed,
+        } = submitted;
+        let shown = shown_if_readable(app, job).await;
+        let now = app.engine.clock().now();
+        let mut response = self.view_at(status, job, shown.as_ref(), now, *duplicate);
+        if status == StatusCode::ACCEPTED && job.status.state.is_final() {
+            // A replay of what is done since: it is worth asking at once.
+            let soon = HeaderValue::from(1_u64);
+            response.headers_mut().insert(header::RETRY_AFTER, soon);
+        }
+        idempotency::tell(&mut response, *replayed);
+        response
     }
 
     fn job_at(
@@ -214,11 +238,23 @@ impl Answer {
         result: Option<&Payload>,
         now: Timestamp,
     ) -> Response {
+        self.view_at(status, job, result, now, false)
+    }
+
+    fn view_at(
+        &self,
+        status: StatusCode,
+        job: &Job,
+        result: Option<&Payload>,
+        now: Timestamp,
+        duplicate: bool,
+    ) -> Response {
         let view = JobView {
             job,
             result: result.and_then(shown_result),
             now,
             prefix: self.mount.prefix(),
+            duplicate,
         };
         let mut response = self.with_body(status, Body::from(view.to_json()));
         self.say_retry_after(&mut response, job, now);
@@ -307,6 +343,18 @@ async fn shown_payload(app: &App, job: &Job) -> Result<Option<Payload>, StoreErr
             Ok(found.here().and_then(|(_, result)| result))
         }
         Some(_) | None => Ok(None),
+    }
+}
+
+/// Reads it for an answer about what was done already: one that cannot be read is left out.
+async fn shown_if_readable(app: &App, job: &Job) -> Option<Payload> {
+    match shown_payload(app, job).await {
+        Ok(shown) => shown,
+        Err(error) => {
+            let id = job.spec.id;
+            debug!(job.id = %id, %error, "left out the result of job {id}: {error}");
+            None
+        }
     }
 }
 

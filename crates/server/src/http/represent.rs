@@ -1,7 +1,9 @@
 //! The job resource: what a client sees of a job. Written straight to bytes.
 
 use super::value::{Friendly, Instant};
-use anteroom::core::{AttemptError, Job, JobId, Name, Payload, PayloadInfo, State, Timestamp};
+use anteroom::core::{
+    AttemptError, Job, JobId, Name, Payload, PayloadInfo, Progress, State, Timestamp,
+};
 use serde::ser::{Error, SerializeMap, SerializeSeq};
 use serde::{Serialize, Serializer};
 use serde_json::value::RawValue;
@@ -18,6 +20,8 @@ pub(crate) struct JobView<'a> {
     pub(crate) now: Timestamp,
     /// Where the router is mounted.
     pub(crate) prefix: &'a str,
+    /// It answers a submit, and was there before: it has the unique key.
+    pub(crate) duplicate: bool,
 }
 
 impl JobView<'_> {
@@ -63,14 +67,15 @@ struct Resource<'a> {
     error: Option<ErrorView<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     errors: Option<Errors<'a>>,
-    /// Null: this version has none to show.
-    progress: (),
-    /// Null where it is not left out, for the same reason.
+    progress: Option<ProgressView<'a>>,
+    /// Null where it is not left out: this version has none to show.
     #[serde(skip_serializing_if = "Option::is_none")]
     waiting: Option<()>,
     cancel_requested: bool,
     tags: Tags<'a>,
     links: Links<'a>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    duplicate: Option<bool>,
 }
 
 fn encoded<S: Serializer>(id: &JobId, serializer: S) -> Result<S::Ok, S::Error> {
@@ -109,7 +114,7 @@ impl<'a> JobView<'a> {
             }),
             error: job.errors.last().filter(|_| failed).map(ErrorView),
             errors: (!is_listed).then_some(Errors(&job.errors)),
-            progress: (),
+            progress: job.progress.as_ref().map(ProgressView),
             waiting: (!is_listed).then_some(()),
             cancel_requested: status.cancel_requested,
             tags: Tags(&spec.tags),
@@ -117,6 +122,7 @@ impl<'a> JobView<'a> {
                 prefix: self.prefix,
                 id: spec.id,
             },
+            duplicate: self.duplicate.then_some(true),
         }
     }
 }
@@ -176,6 +182,19 @@ impl Serialize for ErrorView<'_> {
         map.serialize_entry("at", &Instant(*at))?;
         map.serialize_entry("kind", failure.kind.as_str())?;
         map.serialize_entry("message", &failure.message)?;
+        map.end()
+    }
+}
+
+/// How far an attempt has come.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ProgressView<'a>(pub(crate) &'a Progress);
+
+impl Serialize for ProgressView<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(Some(2))?;
+        map.serialize_entry("fraction", &self.0.fraction())?;
+        map.serialize_entry("message", &self.0.message())?;
         map.end()
     }
 }

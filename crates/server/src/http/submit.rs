@@ -1,8 +1,10 @@
 //! Handing a job in: `POST /v1/tasks/{task}/jobs` and `…/call`.
 
 use super::App;
+use super::access::Scope;
 use super::body::{self, Room};
 use super::call::Call;
+use super::idempotency;
 use super::limits::CALL_WAIT_DEFAULT;
 use super::prefer::Prefer;
 use super::problem::{Kind, Problem};
@@ -16,10 +18,10 @@ use anteroom::core::{
     FailureKind, Job, Label, Name, Payload, Priority, PriorityOutOfRange, State, Timestamp,
 };
 use anteroom::store::Found;
-use anteroom::{Phase, StartAt, Submission};
+use anteroom::{Phase, StartAt, Submission, Submitted};
 use axum::extract::State as Shared;
 use axum::response::Response;
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use http::{HeaderName, HeaderValue, StatusCode};
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
@@ -31,13 +33,15 @@ pub(crate) async fn submit(Shared(app): Shared<App>, call: Call) -> Result<Respo
     let prefer = Prefer::of(call.headers());
     let wait = prefer.wait().unwrap_or_default();
     let (answer, submission, room) = take_apart(&app, call, prefer).await?;
-    let job = hand_in(&app, submission, &room, wait).await?;
-    let accepted = if job.status.state.is_final() {
+    let submitted = hand_in(&app, submission, &room, wait).await?;
+    // A replay without a wait is answered as the first time, whatever became of the job.
+    let is_met = submitted.job.status.state.is_final() && !wait.is_zero();
+    let status = if is_met || submitted.duplicate {
         StatusCode::OK
     } else {
         StatusCode::ACCEPTED
     };
-    Ok(answer.job(&app, accepted, &job).await)
+    Ok(answer.submitted(&app, status, &submitted).await)
 }
 
 /// `POST /v1/tasks/{task}/call`: the raw result if it is there in time.
@@ -45,21 +49,26 @@ pub(crate) async fn call(Shared(app): Shared<App>, call: Call) -> Result<Respons
     let prefer = Prefer::of(call.headers());
     let wait = prefer.wait().unwrap_or(CALL_WAIT_DEFAULT);
     let (answer, submission, room) = take_apart(&app, call, prefer).await?;
-    let job = hand_in(&app, submission, &room, wait).await?;
-    let id = HeaderValue::try_from(job.spec.id.to_string())
+    let submitted = hand_in(&app, submission, &room, wait).await?;
+    let id = HeaderValue::try_from(submitted.job.spec.id.to_string())
         .unwrap_or(HeaderValue::from_static("unknown"));
     // From here on there is a job: whatever the answer, it names it.
-    match outcome(&app, &answer, &job).await {
+    match outcome(&app, &answer, &submitted).await {
         Ok(mut response) => {
             response.headers_mut().insert(JOB_HEADER, id);
+            idempotency::tell(&mut response, submitted.replayed);
             Ok(response)
         }
-        Err(problem) => Err(problem.preferring(prefer).with_header(JOB_HEADER, id)),
+        Err(problem) => {
+            let problem = problem.preferring(prefer).with_header(JOB_HEADER, id);
+            Err(idempotency::tell_problem(problem, submitted.replayed))
+        }
     }
 }
 
 /// Returns what a call is answered with, as its job stands.
-async fn outcome(app: &App, answer: &Answer, job: &Job) -> Result<Response, Problem> {
+async fn outcome(app: &App, answer: &Answer, submitted: &Submitted) -> Result<Response, Problem> {
+    let job = &submitted.job;
     match job.status.state {
         State::Succeeded => returned(app, answer, job).await,
         State::Failed => {
@@ -74,7 +83,9 @@ async fn outcome(app: &App, answer: &Answer, job: &Job) -> Result<Response, Prob
             })
         }
         State::Cancelled => Err(read::ended(job, Kind::JobCancelled)),
-        State::Waiting | State::Running => Ok(answer.job(app, StatusCode::ACCEPTED, job).await),
+        State::Waiting | State::Running => {
+            Ok(answer.submitted(app, StatusCode::ACCEPTED, submitted).await)
+        }
     }
 }
 
@@ -92,7 +103,7 @@ async fn hand_in(
     submission: Submission,
     room: &Room,
     wait: Duration,
-) -> Result<Job, Problem> {
+) -> Result<Submitted, Problem> {
     if wait.is_zero() {
         let submitted = app.engine.submit(submission).await;
         room.release();
@@ -109,10 +120,12 @@ async fn take_apart(
     call: Call,
     prefer: Prefer,
 ) -> Result<(Answer, Submission, Room), Problem> {
-    let task = known_task(app, &call.segment(2))?;
+    let name = call.segment(2);
+    call.access().check_task(&name, Scope::Submit)?;
+    let task = known_task(app, &name)?;
     let mut submission = Submission::new(task, nothing());
+    submission.idempotency = idempotency::of(&call)?;
     read_options(&mut submission, call.query(), app.engine.clock().now())?;
-    refuse_unsupported(call.headers())?;
     if app.engine.phase() != Phase::Running {
         return Err(Problem::draining());
     }
@@ -165,11 +178,16 @@ fn read_options(
     submission.start = start(&mut query, now);
     submission.max_attempts = query.value("max_attempts", attempts);
     submission.timeout = query.value("timeout", |text| span(text, TIMEOUT_MIN..=TIMEOUT_MAX));
+    // One that has passed since the first time does no harm to a replay: the engine will tell.
+    let may_have_passed = submission.idempotency.is_some();
     submission.start_before = query.value("start_before", |text| match ahead(text, now)? {
-        deadline if deadline <= now => Err(format!("is {text}, which has passed; it lies ahead")),
+        deadline if deadline <= now && !may_have_passed => {
+            Err(format!("is {text}, which has passed; it lies ahead"))
+        }
         deadline => Ok(deadline),
     });
-    let unsupported = ["unique_key", "callback_url"].map(|name| (name, query.text(name)));
+    submission.unique_key = query.value("unique_key", Label::new);
+    let unsupported = ["callback_url"].map(|name| (name, query.text(name)));
     submission.retain = query.value("retain", |text| span(text, Duration::ZERO..=RETAIN_MAX));
     submission.tags = query.tags().into_iter().collect();
     if submission.tags.len() > TAGS_MAX {
@@ -221,7 +239,7 @@ fn span(text: &str, range: RangeInclusive<Duration>) -> Result<Duration, String>
 }
 
 /// Reads an instant that lies no more than a year ahead.
-fn ahead(text: &str, now: Timestamp) -> Result<Timestamp, String> {
+pub(crate) fn ahead(text: &str, now: Timestamp) -> Result<Timestamp, String> {
     let instant = value::instant(text)?;
     if instant.since(now) <= AHEAD_MAX {
         return Ok(instant);
@@ -235,13 +253,4 @@ fn priority(text: &str) -> Result<Priority, String> {
     let number: i64 = text.parse().map_err(malformed)?;
     Priority::new(number)
         .map_err(|PriorityOutOfRange(number)| format!("is {number}; it is from 0 to 9"))
-}
-
-/// Refuses what would change the meaning of a submit if it were ignored.
-fn refuse_unsupported(headers: &HeaderMap) -> Result<(), Problem> {
-    if headers.contains_key("idempotency-key") {
-        let detail = "this version does not know Idempotency-Key; nothing was stored";
-        return Err(Problem::new(Kind::NotSupported, detail));
-    }
-    Ok(())
 }

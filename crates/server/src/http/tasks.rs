@@ -60,7 +60,8 @@ pub(crate) async fn all(Shared(app): Shared<App>, call: Call) -> Result<Response
     call.no_query()?;
     let counts = app.engine.store().counts().await?;
     let view = |task| TaskView::of(task, &counts, call.mount.prefix());
-    let tasks = app.engine.tasks().map(view).collect();
+    let covered = |task: &&Task| call.access().covers(&task.name);
+    let tasks = app.engine.tasks().filter(covered).map(view).collect();
     Ok(super::pages::json(&TasksView { tasks }))
 }
 
@@ -68,7 +69,8 @@ pub(crate) async fn all(Shared(app): Shared<App>, call: Call) -> Result<Response
 pub(crate) async fn one(Shared(app): Shared<App>, call: Call) -> Result<Response, Problem> {
     call.no_query()?;
     let name = call.segment(2);
-    let Some(task) = app.engine.task(&name) else {
+    let task = app.engine.task(&name);
+    let Some(task) = task.filter(|task| call.access().covers(&task.name)) else {
         return Err(unknown_task(&name));
     };
     let counts = app.engine.store().counts().await?;

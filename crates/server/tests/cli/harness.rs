@@ -116,7 +116,8 @@ impl Server {
         }
     }
 
-    fn listens(&mut self) {
+    /// Waits until it is ready.
+    pub(crate) fn listens(&mut self) {
         let line = self.wait_for_line("listening on http://");
         line["listening on http://".len()..].clone_into(&mut self.address);
     }
@@ -139,8 +140,14 @@ impl Server {
 
     /// Runs a client command against it.
     pub(crate) fn client(&self, arguments: &[&str]) -> Finished {
+        self.client_with(arguments, &[])
+    }
+
+    /// Runs one with these environment variables.
+    pub(crate) fn client_with(&self, arguments: &[&str], variables: &[(&str, &str)]) -> Finished {
         let folder = tempfile::tempdir().unwrap();
         let output = anteroom(folder.path(), arguments)
+            .envs(variables.iter().copied())
             .env("ANTEROOM_SERVER", format!("http://{}", self.address))
             .output()
             .unwrap();

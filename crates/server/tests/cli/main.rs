@@ -8,3 +8,4 @@ mod lists;
 mod scripted;
 mod serving;
 mod terminal;
+mod tokens;

@@ -136,8 +136,8 @@ fn every_option_of_a_submit_is_passed_on() {
     ];
     assert_eq!(server.client(&arguments).code, Some(0));
     let request = &server.requests()[0];
-    let line = "POST /v1/tasks/t/jobs?start_before=2030-01-01T00%3A00%3A00Z&unique_key=order%207\
-                &callback_url=http%3A%2F%2Fa%2Fb%3Fc%3Dd HTTP/1.1\r\n";
+    let line = "POST /v1/tasks/t/jobs?start_before=2030-01-01T00%3A00%3A00Z\
+                &callback_url=http%3A%2F%2Fa%2Fb%3Fc%3Dd&unique_key=order%207 HTTP/1.1\r\n";
     assert!(request.starts_with(line), "{request}");
     assert!(
         request.contains("\r\nidempotency-key: \"k-1\"\r\n"),

@@ -208,6 +208,17 @@ impl Server {
         id
     }
 
+    /// Returns how many jobs there are, a thousand at most.
+    pub(crate) async fn count(&self) -> usize {
+        let page = Page {
+            size: 1_000,
+            after: None,
+        };
+        let store = self.engine.store();
+        let listing = store.list(&Filter::default(), page).await;
+        listing.unwrap().jobs.len()
+    }
+
     /// Waits until there is a job, and returns its id.
     pub(crate) async fn first_job(&self) -> String {
         within(async {
@@ -444,6 +455,17 @@ impl Answer {
             );
         }
         problem
+    }
+
+    /// Checks that this is what is answered to malformed bytes, and the last on its connection.
+    pub(crate) fn is_malformed(&self, sent: &[&str]) {
+        assert_eq!(self.status, 400, "{sent:?}: {self:?}");
+        assert_eq!(
+            self.json()["type"],
+            "/problems/malformed-request",
+            "{sent:?}"
+        );
+        assert_eq!(self.header("connection"), Some("close"), "{sent:?}");
     }
 
     /// Checks that this is a problem with one parameter of the query.

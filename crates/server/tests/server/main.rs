@@ -7,13 +7,18 @@
 mod browsers;
 mod exposition;
 mod harness;
+mod http_access;
+mod http_bulk;
 mod http_connections;
 mod http_control;
 mod http_errors;
+mod http_keys;
+mod http_patch;
 mod http_read;
 mod http_submit;
 mod metrics;
 mod mount;
+mod smuggling;
 mod trouble;
 
 mod store {

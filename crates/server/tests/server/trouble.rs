@@ -1,11 +1,11 @@
 //! A store that a test can stall, and whose results it can make unreadable.
 
 use anteroom::clock::Clock;
-use anteroom::core::{Job, JobId, Payload};
+use anteroom::core::{EventId, Idempotency, Job, JobId, Name, Payload, QueueDefaults};
 use anteroom::metrics::StoreMetrics;
 use anteroom::store::{
-    Applied, Change, Claimed, Counts, Deleted, Filter, Found, Listing, NewJob, Overdue, Page,
-    Store, StoreError, Want,
+    Applied, Change, Claimed, Counts, Deleted, Filter, Found, History, Inserted, KeptQueue,
+    Listing, NewJob, Overdue, Page, QueueChange, QueueSet, Store, StoreError, Want,
 };
 use async_trait::async_trait;
 use std::sync::Arc;
@@ -78,13 +78,17 @@ impl Store for TroubledStore {
         self.inner.clock()
     }
 
-    async fn insert(&self, jobs: Vec<NewJob>) -> Result<(), StoreError> {
+    async fn insert(&self, jobs: Vec<NewJob>) -> Result<Vec<Inserted>, StoreError> {
         let switches = &self.trouble.0;
         if switches.stalled.load(Ordering::SeqCst) {
             switches.stalling.add_permits(1);
             switches.going_on.acquire().await.unwrap().forget();
         }
         self.inner.insert(jobs).await
+    }
+
+    async fn remembers(&self, task: &Name, idempotency: &Idempotency) -> Result<bool, StoreError> {
+        self.inner.remembers(task, idempotency).await
     }
 
     async fn claim(&self, want: Want) -> Result<Vec<Claimed>, StoreError> {
@@ -123,6 +127,15 @@ impl Store for TroubledStore {
         self.inner.result(id).await
     }
 
+    async fn events(
+        &self,
+        id: JobId,
+        after: EventId,
+        limit: usize,
+    ) -> Result<Found<History>, StoreError> {
+        self.inner.events(id, after, limit).await
+    }
+
     async fn list(&self, filter: &Filter, page: Page) -> Result<Listing, StoreError> {
         self.inner.list(filter, page).await
     }
@@ -133,6 +146,18 @@ impl Store for TroubledStore {
 
     fn metrics(&self) -> Option<Arc<StoreMetrics>> {
         self.inner.metrics()
+    }
+
+    async fn queues(&self) -> Result<Vec<KeptQueue>, StoreError> {
+        self.inner.queues().await
+    }
+
+    async fn set_queues(&self, changes: Vec<QueueChange>) -> Result<Vec<QueueSet>, StoreError> {
+        self.inner.set_queues(changes).await
+    }
+
+    async fn configure_queues(&self, defaults: QueueDefaults) -> Result<(), StoreError> {
+        self.inner.configure_queues(defaults).await
     }
 
     async fn failed(&self) -> StoreError {

@@ -10,12 +10,20 @@ mod browsers;
 mod exposition;
 #[path = "../server/harness.rs"]
 mod harness;
+#[path = "../server/http_access.rs"]
+mod http_access;
+#[path = "../server/http_bulk.rs"]
+mod http_bulk;
 #[path = "../server/http_connections.rs"]
 mod http_connections;
 #[path = "../server/http_control.rs"]
 mod http_control;
 #[path = "../server/http_errors.rs"]
 mod http_errors;
+#[path = "../server/http_keys.rs"]
+mod http_keys;
+#[path = "../server/http_patch.rs"]
+mod http_patch;
 #[path = "../server/http_read.rs"]
 mod http_read;
 #[path = "../server/http_submit.rs"]
@@ -24,6 +32,8 @@ mod http_submit;
 mod metrics;
 #[path = "../server/mount.rs"]
 mod mount;
+#[path = "../server/smuggling.rs"]
+mod smuggling;
 #[path = "../server/trouble.rs"]
 mod trouble;
 

@@ -69,7 +69,8 @@ impl Search {
     }
 
     fn check_ends_stay_reachable(&self) -> Result<(), Fault> {
-        let by_workers = |action| !matches!(action, Action::Cancel | Action::Retry);
+        let by_workers =
+            |action| !matches!(action, Action::Cancel | Action::Retry | Action::Amend(_));
         self.check_reachable(
             "no end can be reached without a person",
             |status| status.state.is_final(),

@@ -43,7 +43,7 @@ impl Numbers {
             Err(Refused::VersionDiffers(job)) => {
                 Err(Refused::VersionDiffers(Box::new(self.plain_job(*job))))
             }
-            Err(Refused::Unknown | Refused::Gone) => applied,
+            Err(Refused::Unknown | Refused::Gone | Refused::UniqueKeyTaken { .. }) => applied,
         }
     }
 

@@ -1,9 +1,11 @@
 //! Changes that are planned once and made of two stores, each under its own claim numbers.
 
 use super::numbers::Numbers;
+use crate::contract::trial::{name, priority};
 use crate::store::{Change, Overdue, OverdueReason};
 use anteroom_core::{
-    ClaimNumber, Event, Failure, FailureKind, HandBack, Job, JobId, Payload, Retry, Timestamp,
+    Amendment, ClaimNumber, Event, Failure, FailureKind, HandBack, Job, JobId, LogStream, Payload,
+    Progress, Report, Reports, Retry, Timestamp,
 };
 use fastrand::Rng;
 use std::time::Duration;
@@ -19,6 +21,7 @@ pub(super) struct Plan {
     pub(super) event: EventOfClaim,
     pub(super) result: Option<Payload>,
     pub(super) if_version: Option<u64>,
+    pub(super) reports: Reports,
 }
 
 impl Plan {
@@ -28,6 +31,7 @@ impl Plan {
             event: (self.event)(numbers.at(self.when)),
             result: self.result.clone(),
             if_version: self.if_version,
+            reports: self.reports.clone(),
         }
     }
 }
@@ -52,6 +56,7 @@ pub(super) fn random_event(
         0 => Retry::Never,
         _ => Retry::In(span),
     };
+    let amendment = Box::new(random_amendment(random, until));
     Box::new(move |claim| match kind {
         0..3 => Event::Succeeded { claim },
         3..5 => Event::Failed {
@@ -78,8 +83,56 @@ pub(super) fn random_event(
         },
         9 => Event::CancelRequested,
         10 => Event::RetryRequested,
-        _ => Event::DeadlinePassed,
+        11 => Event::DeadlinePassed,
+        12 | 13 => Event::Amended {
+            amendment: amendment.clone(),
+        },
+        _ => Event::Reported { claim },
     })
+}
+
+/// Returns what an attempt says: mostly little, now and then more than is kept.
+pub(super) fn random_reports(random: &mut Rng) -> Reports {
+    let (count, bytes) = match random.u8(0..40) {
+        0 => (random.usize(900..2_100), 8),
+        1 => (random.usize(20..60), 8_000),
+        _ => (random.usize(0..4), 40),
+    };
+    let report = |_| {
+        let text = "x".repeat(random.usize(0..bytes));
+        let fraction = random.bool().then(|| random.f64());
+        match Progress::new(fraction, Some(text.clone())) {
+            Some(progress) if random.bool() => Report::Progress(progress),
+            Some(_) | None => Report::log(LogStream::ALL[random.usize(0..2)], text),
+        }
+    };
+    Reports {
+        list: (0..count).map(report).collect(),
+        skipped: if random.u8(0..9) == 0 {
+            random.u64(0..1_500)
+        } else {
+            0
+        },
+    }
+}
+
+fn random_amendment(random: &mut Rng, until: Timestamp) -> Amendment {
+    let run_at = match random.u8(0..4) {
+        0 => Some(until),
+        1 => Some(until.before(Duration::from_mins(1))),
+        _ => None,
+    };
+    let number = random.i64(4..=6);
+    let queue = ["q", "r", "s"][random.usize(0..3)];
+    let value = random.u8(0..3).to_string();
+    let tags = [(name("tag"), value)].into_iter();
+    let tags = tags.take(random.usize(0..2)).collect();
+    Amendment {
+        run_at,
+        priority: random.bool().then(|| priority(number)),
+        queue: random.bool().then(|| name(queue)),
+        tags: random.bool().then_some(tags),
+    }
 }
 
 /// Deals with an overdue job as upkeep does. Claims are told by when they were drawn.
@@ -101,6 +154,7 @@ pub(super) fn rescue(overdue: &Overdue, retry_in: Duration) -> Plan {
         event,
         result: None,
         if_version: None,
+        reports: Reports::default(),
     }
 }
 
@@ -126,5 +180,6 @@ pub(super) fn give_up(job: &Job, now: Timestamp) -> Plan {
         }),
         result: None,
         if_version: None,
+        reports: Reports::default(),
     }
 }

@@ -7,9 +7,12 @@ use super::super::{
     Applied, Change, Claimed, Counts, Cursor, Deleted, Filter, Found, Listing, NewJob, Overdue,
     OverdueReason, Page, Refused, StoreError, Want,
 };
+use super::keys::{Submits, UniqueKey};
+use super::queues::Queues;
+use super::told::Told;
 use anteroom_core::limits::{GONE_JOBS_MAX, GONE_KEPT, PAGE_LOOKED_AT_MAX, PRIORITY_MAX};
 use anteroom_core::{
-    ClaimNumber, Event, Job, JobId, Payload, ShownState, State, Timestamp, transition,
+    ClaimNumber, Event, Job, JobId, Name, Payload, ShownState, State, Timestamp, transition,
 };
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
@@ -21,6 +24,8 @@ pub(super) struct Entry {
     pub(super) job: Job,
     pub(super) input: Payload,
     pub(super) result: Option<Payload>,
+    /// What happened to it.
+    pub(super) told: Told,
     /// Its place in the order of submission.
     key: i64,
 }
@@ -33,7 +38,7 @@ type Timer = (Timestamp, i64, JobId);
 
 #[derive(Debug)]
 pub(super) struct Jobs {
-    entries: HashMap<JobId, Entry>,
+    pub(super) entries: HashMap<JobId, Entry>,
     /// All jobs in the order of submission.
     by_key: BTreeMap<i64, JobId>,
     /// Waiting jobs, due or not.
@@ -42,8 +47,12 @@ pub(super) struct Jobs {
     running_out: BTreeSet<Timer>,
     /// Since when a finished job may be forgotten.
     expiring: BTreeSet<Timer>,
+    /// Which unfinished job has a unique key.
+    pub(super) unique: HashMap<UniqueKey, JobId>,
+    pub(super) submits: Submits,
     gone: Gone,
     last_claim: ClaimNumber,
+    pub(super) queues: Queues,
 }
 
 impl Jobs {
@@ -54,42 +63,66 @@ impl Jobs {
             waiting: BTreeMap::new(),
             running_out: BTreeSet::new(),
             expiring: BTreeSet::new(),
+            unique: HashMap::new(),
+            submits: Submits::default(),
             gone: Gone::default(),
             last_claim: ClaimNumber::first_of_opening(1),
+            queues: Queues::default(),
         }
     }
 
-    pub(super) fn insert(&mut self, jobs: Vec<NewJob>) -> Result<(), StoreError> {
-        let mut ids = HashSet::new();
-        for job in &jobs {
-            let id = job.spec.id;
-            if self.entries.contains_key(&id) || !ids.insert(id) {
-                return Err(StoreError::Exists { id });
-            }
-        }
-        for NewJob {
+    /// Stores a new job.
+    pub(super) fn store(&mut self, job: NewJob) {
+        let NewJob {
             spec,
             status,
             input,
-        } in jobs
-        {
-            let id = spec.id;
-            let key = self.free_key(id.order_key());
-            let job = Job {
-                spec: Arc::new(spec),
-                status,
-                errors: Vec::new(),
-                result: None,
+            idempotency: _,
+        } = job;
+        let id = spec.id;
+        let key = self.free_key(id.order_key());
+        let job = Job {
+            spec: Arc::new(spec),
+            status,
+            errors: Vec::new(),
+            result: None,
+            progress: None,
+        };
+        let entry = Entry {
+            told: Told::of_submitted(&job),
+            job,
+            input,
+            result: None,
+            key,
+        };
+        self.by_key.insert(key, id);
+        self.index(&entry);
+        self.entries.insert(id, entry);
+    }
+
+    /// Refuses jobs if more would wait in a queue than may.
+    pub(super) fn check_depths<'j>(
+        &self,
+        jobs: impl Iterator<Item = &'j NewJob>,
+    ) -> Result<(), StoreError> {
+        let mut more: BTreeMap<&Name, u64> = BTreeMap::new();
+        for job in jobs {
+            *more.entry(&job.spec.queue).or_default() += 1;
+        }
+        for (queue, more) in more {
+            let Some(limit) = self.queues.rule(queue).max_depth else {
+                continue;
             };
-            let entry = Entry {
-                job,
-                input,
-                result: None,
-                key,
-            };
-            self.by_key.insert(key, id);
-            self.index(&entry);
-            self.entries.insert(id, entry);
+            let in_queue = |id: &&JobId| self.entries[*id].job.spec.queue == *queue;
+            let waiting = self.waiting.values().filter(in_queue).count() as u64;
+            if waiting + more > limit {
+                let queue = queue.clone();
+                return Err(StoreError::QueueFull {
+                    queue,
+                    waiting,
+                    limit,
+                });
+            }
         }
         Ok(())
     }
@@ -112,6 +145,7 @@ impl Jobs {
             })
             .map(|(_, id)| *id)
             .filter(|id| self.entries[id].is_wanted(want) && !self.entries[id].is_too_late(now))
+            .filter(|id| !self.queues.rule(&self.entries[id].job.spec.queue).paused)
             .take(want.limit)
             .collect();
         for id in due {
@@ -150,7 +184,10 @@ impl Jobs {
             Found::Gone => return Err(Refused::Gone),
             Found::Unknown => return Err(Refused::Unknown),
         };
-        let applied = entry.apply(change, now);
+        // Its own it holds no more: it was taken out.
+        let key = entry.unique_key();
+        let holder = key.and_then(|key| self.unique.get(&key).copied());
+        let applied = entry.apply(change, holder, now);
         self.put_back(entry);
         applied
     }
@@ -183,6 +220,7 @@ impl Jobs {
             self.forget(*id, now);
         }
         self.gone.forget_until(now.before(GONE_KEPT));
+        self.submits.forget_old(now);
         ids.len()
     }
 
@@ -219,10 +257,7 @@ impl Jobs {
             last = *key;
             let job = &self.entries[id].job;
             if filter.matches(&job.spec, &job.status, now) {
-                listing.jobs.push(Job {
-                    errors: Vec::new(),
-                    ..job.clone()
-                });
+                listing.jobs.push(listed(job));
             }
             if listing.jobs.len() >= page.size {
                 break;
@@ -246,10 +281,16 @@ impl Jobs {
                 scheduled: 0,
                 ready: 0,
                 running: 0,
+                oldest_ready: None,
             });
             match shown {
                 ShownState::Scheduled => of.scheduled += 1,
-                ShownState::Ready => of.ready += 1,
+                ShownState::Ready => {
+                    let run_at = job.status.run_at;
+                    let oldest = of.oldest_ready.unwrap_or(run_at);
+                    of.oldest_ready = Some(oldest.min(run_at));
+                    of.ready += 1;
+                }
                 ShownState::Running => of.running += 1,
                 ShownState::Succeeded | ShownState::Failed | ShownState::Cancelled => {}
             }
@@ -286,6 +327,7 @@ impl Jobs {
         self.waiting.extend(entry.turn().map(|turn| (turn, id)));
         self.running_out.extend(entry.runs_out());
         self.expiring.extend(entry.expires());
+        self.unique.extend(entry.held_key().map(|key| (key, id)));
     }
 
     fn unindex(&mut self, entry: &Entry) {
@@ -298,6 +340,19 @@ impl Jobs {
         if let Some(timer) = entry.expires() {
             self.expiring.remove(&timer);
         }
+        if let Some(key) = entry.held_key() {
+            self.unique.remove(&key);
+        }
+    }
+}
+
+/// Returns a job as it is in a list: with the last error of one that failed, and no other.
+fn listed(job: &Job) -> Job {
+    let failed = job.status.state == State::Failed;
+    let last = job.errors.last().filter(|_| failed);
+    Job {
+        errors: last.cloned().into_iter().collect(),
+        ..job.clone()
     }
 }
 
@@ -315,8 +370,9 @@ impl Entry {
         self.job.status.is_too_late(now)
     }
 
-    /// Makes of the job what the lifecycle says, or leaves it as it is.
-    fn apply(&mut self, change: Change, now: Timestamp) -> Applied {
+    /// Makes of the job what the lifecycle says, or leaves it as it is. `holder` is another
+    /// unfinished job that has its unique key.
+    fn apply(&mut self, change: Change, holder: Option<JobId>, now: Timestamp) -> Applied {
         let job = &mut self.job;
         if change
             .if_version
@@ -326,7 +382,16 @@ impl Entry {
         }
         let next = transition(&job.status, &change.event, now)
             .map_err(|rejected| Refused::Rejected(rejected, Box::new(job.clone())))?;
+        if let Some(holder) = holder
+            && !next.status.state.is_final()
+        {
+            return Err(Refused::UniqueKeyTaken { holder });
+        }
+        self.told.change(job, &next.status, change.reports, now);
         job.status = next.status;
+        if let Event::Amended { amendment } = &change.event {
+            amendment.amend(Arc::make_mut(&mut job.spec));
+        }
         if let Some(error) = next.error {
             job.push_error(error);
         }

@@ -2,46 +2,70 @@
 //!
 //! What becomes of a job is what [`transition`] says; here it is written down.
 
+use super::events::Told;
 use super::fault::Fault;
-use super::operation::Pruned;
+use super::operation::{Pruned, Undo};
 use super::order::{RanOut, Running, Waiting};
 use super::rows::{
     AFTER_LIVE_JOB, PROBED_KEYS, Stored, attempt_error, id, live_job, name, payload, stored,
 };
 use super::writer::{Fresh, Room, Writer};
 use crate::store::{
-    Applied, Change, Claimed, Counts, Deleted, Found, NewJob, Overdue, OverdueReason, Refused,
-    StoreError, Want,
+    Applied, Change, Claimed, Counts, Deleted, Found, Inserted, NewJob, Overdue, OverdueReason,
+    Refused, StoreError, Want,
 };
-use anteroom_core::limits::{ERRORS_MAX, GONE_JOBS_MAX, GONE_KEPT};
-use anteroom_core::{Event, Job, JobId, Next, Payload, Spec, State, Status, Timestamp, transition};
+use anteroom_core::limits::{ERRORS_MAX, GONE_JOBS_MAX, GONE_KEPT, REPORTS_KEPT_BYTES_MAX};
+use anteroom_core::{
+    Amendment, Event, Job, JobId, Next, Payload, Reports, Spec, State, Status, Timestamp,
+    transition,
+};
 use rusqlite::{ErrorCode, OptionalExtension, params};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 impl Writer<'_> {
     /// Inserts jobs, all or none. The inner error says why it will not take one of them.
-    pub(super) fn insert(&mut self, jobs: Vec<NewJob>) -> Result<Result<(), StoreError>, Fault> {
+    pub(super) fn insert(
+        &mut self,
+        jobs: Vec<NewJob>,
+    ) -> Result<Result<Vec<Inserted>, StoreError>, Fault> {
         self.begin()?;
         let mut inserted = Vec::with_capacity(jobs.len());
-        for job in jobs {
-            match self.insert_job(job)? {
-                Ok(seq) => inserted.push(seq),
-                Err(refusal) => {
-                    for seq in inserted {
-                        self.take_back(seq)?;
+        let mut undo = Vec::with_capacity(jobs.len());
+        let mut more = self.order.has_limits().then(BTreeMap::new);
+        for (index, job) in jobs.into_iter().enumerate() {
+            let queue = more.as_ref().map(|_| job.spec.queue.clone());
+            let has_key = job.idempotency.is_some() || job.spec.unique_key.is_some();
+            let outcome = if has_key {
+                self.insert_keyed(index, job, &mut undo)?
+            } else {
+                self.insert_job(job)?.map(|seq| {
+                    undo.push(Undo::Job(seq));
+                    Inserted::New
+                })
+            };
+            match outcome {
+                Ok(one) => {
+                    if let (Inserted::New, Some(more), Some(queue)) = (&one, &mut more, queue) {
+                        *more.entry(queue).or_default() += 1;
                     }
-                    return Ok(Err(refusal));
+                    inserted.push(one);
                 }
+                Err(refusal) => return self.undo_all(undo).map(|()| Err(refusal)),
             }
         }
-        Ok(Ok(()))
+        match more.and_then(|more| self.order.full_queue(&more)) {
+            Some(refusal) => self.undo_all(undo).map(|()| Err(refusal)),
+            None => Ok(Ok(inserted)),
+        }
     }
 
-    fn insert_job(&mut self, job: NewJob) -> Result<Result<i64, StoreError>, Fault> {
+    pub(super) fn insert_job(&mut self, job: NewJob) -> Result<Result<i64, StoreError>, Fault> {
         let NewJob {
             spec,
             status,
             input,
+            idempotency: _,
         } = job;
         let mut seq = spec.id.order_key();
         let first_try = self.sql.insert_job(seq, &spec, &status, &input.bytes);
@@ -89,7 +113,7 @@ impl Writer<'_> {
     }
 
     /// Undoes the insert of a job of this batch.
-    fn take_back(&mut self, seq: i64) -> Result<(), Fault> {
+    pub(super) fn take_back(&mut self, seq: i64) -> Result<(), Fault> {
         if let Some(job) = self.fresh.remove(&seq) {
             let job = waiting(self, seq, &job.spec, &job.status);
             self.order.displace(job);
@@ -157,14 +181,23 @@ impl Writer<'_> {
         } else {
             self.sql.update_live(seq, &status, job.errors, self.now)?;
         }
+        let told = self.record(&job, &status, &Reports::default())?;
+        if told != job.told {
+            self.sql.events.set(seq, &told, false)?;
+        }
         let running = Running {
             spec: job.spec.clone(),
             status,
             line,
             errors: job.errors,
+            told: told.clone(),
         };
         self.order.begin(seq, running);
-        let job = self.whole(Stored { status, ..job })?;
+        let job = self.whole(Stored {
+            status,
+            told,
+            ..job
+        })?;
         Ok(Claimed { job, input })
     }
 
@@ -182,7 +215,16 @@ impl Writer<'_> {
             return Ok(Err(Refused::VersionDiffers(Box::new(self.whole(job)?))));
         }
         match transition(&job.status, &change.event, self.now) {
-            Ok(next) => Ok(Ok(self.write(job, next, change.result.as_ref())?)),
+            Ok(next) => match self.unique_key_taken(&job, &next)? {
+                Some(refused) => Ok(Err(refused)),
+                None => {
+                    let job = match &change.event {
+                        Event::Amended { amendment } => self.amend(job, &next.status, amendment)?,
+                        _ => self.write(job, next, change)?,
+                    };
+                    Ok(Ok(job))
+                }
+            },
             Err(rejected) => {
                 let job = Box::new(self.whole(job)?);
                 Ok(Err(Refused::Rejected(rejected, job)))
@@ -191,8 +233,9 @@ impl Writer<'_> {
     }
 
     /// Writes what became of a job.
-    fn write(&mut self, job: Stored, next: Next, result: Option<&Payload>) -> Result<Job, Fault> {
+    fn write(&mut self, job: Stored, next: Next, change: &Change) -> Result<Job, Fault> {
         self.begin()?;
+        let told = self.record(&job, &next.status, &change.reports)?;
         let (seq, before) = (job.seq, job.status);
         let after = next.status;
         let mut errors = job.errors;
@@ -206,6 +249,7 @@ impl Writer<'_> {
                 self.sql.trim_errors(seq, first)?;
             }
         }
+        let result = change.result.as_ref();
         let result = result.filter(|_| after.state == State::Succeeded);
         match (before.state.is_final(), after.state.is_final()) {
             (false, false) => {
@@ -213,27 +257,63 @@ impl Writer<'_> {
             }
             (false, true) => {
                 self.sql.delete_live.execute([seq])?;
+                self.release_key(&job.spec)?;
                 self.write_done(&job.spec, seq, &after, errors, result)?;
             }
             (true, false) => {
                 self.sql.delete_done.execute([seq])?;
                 self.sql
                     .insert_live(seq, &job.spec, &after, errors, self.now)?;
+                self.hold_key(&job.spec)?;
             }
             (true, true) => {
                 self.sql.delete_done.execute([seq])?;
                 self.write_done(&job.spec, seq, &after, errors, result)?;
             }
         }
+        let is_moved = before.state.is_final() || after.state.is_final();
+        if told != job.told || (is_moved && told != Told::default()) {
+            self.sql.events.set(seq, &told, after.state.is_final())?;
+        }
         if before.start_before != after.start_before {
             let start_before = after.start_before.map(Timestamp::as_millis);
             self.sql.set_start_before(seq, start_before)?;
         }
-        self.remember(&job, &after, errors);
+        self.remember(&job, &after, errors, &told);
         self.whole(Stored {
             status: after,
             errors,
+            told,
             result: result.map(Payload::info),
+            ..job
+        })
+    }
+
+    /// Writes what its owner changed of a waiting job, and moves it to where it waits then.
+    fn amend(&mut self, job: Stored, after: &Status, amendment: &Amendment) -> Result<Job, Fault> {
+        let (seq, before) = (job.seq, job.status);
+        if amendment.is_empty() {
+            return self.whole(job);
+        }
+        self.begin()?;
+        let told = self.record(&job, after, &Reports::default())?;
+        let mut spec = Spec::clone(&job.spec);
+        amendment.amend(&mut spec);
+        self.sql.update_live(seq, after, job.errors, self.now)?;
+        if told != job.told {
+            self.sql.events.set(seq, &told, false)?;
+        }
+        if amendment.changes_spec() {
+            self.sql.amend(seq, &spec)?;
+        }
+        let from = waiting(self, seq, &job.spec, &before);
+        self.order.displace(from);
+        let to = waiting(self, seq, &spec, after);
+        self.order.place(to);
+        self.whole(Stored {
+            spec: Arc::new(spec),
+            status: *after,
+            told,
             ..job
         })
     }
@@ -254,10 +334,12 @@ impl Writer<'_> {
     }
 
     /// Moves a job in memory as it moved in the database.
-    fn remember(&mut self, job: &Stored, after: &Status, errors: u32) {
+    fn remember(&mut self, job: &Stored, after: &Status, errors: u32, told: &Told) {
         let (seq, before) = (job.seq, &job.status);
         match (before.state, after.state) {
-            (State::Running, State::Running) => return self.order.change(seq, *after, errors),
+            (State::Running, State::Running) => {
+                return self.order.change(seq, *after, errors, told.clone());
+            }
             (State::Running, _) => self.order.end(seq),
             (State::Waiting, _) => {
                 let job = waiting(self, seq, &job.spec, before);
@@ -278,6 +360,7 @@ impl Writer<'_> {
                     status: *after,
                     line,
                     errors,
+                    told: told.clone(),
                 };
                 self.order.begin(seq, running);
             }
@@ -327,19 +410,26 @@ impl Writer<'_> {
 
     /// Counts the unfinished jobs.
     pub(super) fn counts(&self) -> Vec<Counts> {
+        let mut oldest = self.order.oldest_ready();
         let tally = self.order.tally().into_iter();
         tally
-            .map(|((task, queue), [scheduled, ready, running])| Counts {
-                task,
-                queue,
-                scheduled,
-                ready,
-                running,
+            .map(|(key, [scheduled, ready, running])| {
+                let oldest_ready = oldest.remove(&key);
+                let (task, queue) = key;
+                Counts {
+                    task,
+                    queue,
+                    scheduled,
+                    ready,
+                    running,
+                    oldest_ready,
+                }
             })
             .collect()
     }
 
-    /// Forgets finished jobs whose retention is over, and ids remembered for long enough.
+    /// Forgets finished jobs whose retention is over, and ids and idempotency keys remembered for
+    /// long enough.
     pub(super) fn prune(&mut self, limit: usize) -> Result<Pruned, Fault> {
         let rows = i64::try_from(limit).unwrap_or(i64::MAX);
         let mut room = Room {
@@ -354,15 +444,23 @@ impl Writer<'_> {
         while room.is_left()
             && let Some(row) = found.next()?
         {
-            expired.push((row.get(0)?, id(row, 1)?));
+            let has_events = row.get::<_, i64>(3)? > 0 || row.get::<_, i64>(4)? > 0;
+            expired.push((row.get(0)?, id(row, 1)?, has_events));
             let bytes: i64 = row.get(2)?;
-            room = room.less(1, usize::try_from(bytes).unwrap_or(usize::MAX));
+            let events = if has_events {
+                REPORTS_KEPT_BYTES_MAX
+            } else {
+                0
+            };
+            let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
+            room = room.less(1, bytes.saturating_add(events));
         }
         drop(found);
-        for &(seq, id) in &expired {
-            self.forget(seq, id)?;
+        for &(seq, id, has_events) in &expired {
+            self.forget(seq, id, has_events)?;
         }
         self.trim_gone(rows)?;
+        self.trim_submits(rows)?;
         Ok(Pruned {
             jobs: expired.len(),
             is_cut_short: room.jobs > 0 && !room.is_left(),
@@ -398,13 +496,16 @@ impl Writer<'_> {
         if !job.status.state.is_final() {
             return Ok(Deleted::NotFinal(Box::new(self.whole(job)?)));
         }
-        self.forget(job.seq, id)?;
+        self.forget(job.seq, id, job.told.has_rows())?;
         Ok(Deleted::Done)
     }
 
     /// Deletes all there is of a finished job, and remembers its id.
-    fn forget(&mut self, seq: i64, id: JobId) -> Result<(), Fault> {
+    fn forget(&mut self, seq: i64, id: JobId, has_events: bool) -> Result<(), Fault> {
         self.begin()?;
+        if has_events {
+            self.sql.events.delete(seq)?;
+        }
         self.sql.delete_done.execute([seq])?;
         self.sql.delete_errors.execute([seq])?;
         self.sql.delete_job.execute([seq])?;
@@ -414,7 +515,7 @@ impl Writer<'_> {
 
     /// Finds a job: in memory if it is running where its id hints at, else in the database, which
     /// says the same.
-    fn find(&mut self, id: JobId) -> Result<Found<Stored>, Fault> {
+    pub(super) fn find(&mut self, id: JobId) -> Result<Found<Stored>, Fault> {
         let hint = id.order_key();
         match self.order.running(hint) {
             Some(job) if job.spec.id == id => Ok(Found::Here(running_stored(hint, job))),
@@ -456,7 +557,7 @@ impl Writer<'_> {
     }
 
     /// Adds what the attempts of a job said.
-    fn whole(&mut self, job: Stored) -> Result<Job, Fault> {
+    pub(super) fn whole(&mut self, job: Stored) -> Result<Job, Fault> {
         if job.errors == 0 {
             return Ok(job.into_job(Vec::new()));
         }
@@ -478,6 +579,7 @@ fn fresh_stored(seq: i64, job: Fresh) -> Stored {
         status: job.status,
         errors: 0,
         result: None,
+        told: Told::default(),
     }
 }
 
@@ -488,5 +590,6 @@ fn running_stored(seq: i64, job: &Running) -> Stored {
         status: job.status,
         errors: job.errors,
         result: None,
+        told: job.told.clone(),
     }
 }

@@ -7,6 +7,7 @@
 use super::fault::OpenError;
 use super::lock::{Lock, beside};
 use super::order::{Order, Running, Waiting};
+use super::queues::read_queues;
 use super::rows::{LIVE_JOB, instant, live_job, name, number, priority, state};
 use super::schema::{APPLICATION_ID, MIGRATIONS, bring_forward, version};
 use super::statements::Statements;
@@ -248,6 +249,9 @@ fn begin_opening(db: &mut Connection, now: Timestamp) -> SqlResult<(Order, Claim
     )?;
     let opened_at = ClaimNumber::first_of_opening(opening.unsigned_abs());
     let mut order = Order::new(opened_at, now);
+    for queue in read_queues(&transaction)? {
+        order.set_queue(queue);
+    }
     let running = place_waiting(&transaction, &mut order)?;
     for seq in running {
         begin_running(&transaction, &mut order, seq, now)?;
@@ -342,6 +346,7 @@ fn begin_running(
         status: job.status,
         line,
         errors: job.errors,
+        told: job.told,
     };
     order.begin(seq, running);
     Ok(())

@@ -1,8 +1,11 @@
 //! What the writer is asked to do, and how it answers.
 
 use super::shared::{Entered, Shared};
-use crate::store::{Applied, Change, Claimed, Counts, Deleted, NewJob, Overdue, StoreError, Want};
-use anteroom_core::{ClaimNumber, JobId, Timestamp};
+use crate::store::{
+    Applied, Change, Claimed, Counts, Deleted, Inserted, KeptQueue, NewJob, Overdue, QueueChange,
+    QueueSet, StoreError, Want,
+};
+use anteroom_core::{ClaimNumber, JobId, Label, Name, QueueDefaults, Timestamp};
 use std::fmt;
 use std::sync::Arc;
 use tokio::sync::oneshot;
@@ -13,7 +16,7 @@ pub(super) type Reply<T> = oneshot::Sender<Result<T, StoreError>>;
 /// Something for the writer to do.
 #[derive(Debug)]
 pub(super) enum Operation {
-    Insert(Entered, Vec<NewJob>, Reply<()>),
+    Insert(Entered, Vec<NewJob>, Reply<Vec<Inserted>>),
     Claim(Parked),
     Apply(Vec<Change>, Reply<Vec<Applied>>),
     /// Claims that nobody received.
@@ -22,6 +25,9 @@ pub(super) enum Operation {
     Prune(usize, Reply<Pruned>),
     Delete(JobId, Option<u64>, Reply<Deleted>),
     Counts(Reply<Vec<Counts>>),
+    Queues(Reply<Vec<KeptQueue>>),
+    SetQueues(Vec<QueueChange>, Reply<Vec<QueueSet>>),
+    ConfigureQueues(Box<QueueDefaults>, Reply<()>),
     /// The clock was moved, or the store failed.
     LookAgain,
     /// Lets a test do something with the connection.
@@ -29,6 +35,17 @@ pub(super) enum Operation {
     Meddle(fn(&rusqlite::Connection), oneshot::Sender<()>),
     /// Take no more, and end. Tells when that is done; `true`: merge the log first.
     Close(bool, oneshot::Sender<()>),
+}
+
+/// What undoes a part of an insert.
+#[derive(Debug)]
+pub(super) enum Undo {
+    /// Takes back the job with this key.
+    Job(i64),
+    /// Lets go of the unique key of a task.
+    Hold(Box<(Name, Label)>),
+    /// Forgets the submit with this number.
+    Submit(i64),
 }
 
 /// What one pass of pruning did.
@@ -58,15 +75,17 @@ impl Operation {
                 (jobs.len(), bytes)
             }
             Self::Apply(changes, _) => {
-                let results = changes.iter().filter_map(|change| change.result.as_ref());
-                (
-                    changes.len(),
-                    results.map(|result| result.bytes.len()).sum(),
-                )
+                let bytes = |change: &Change| {
+                    let result = change.result.as_ref().map_or(0, |it| it.bytes.len());
+                    result + change.reports.bytes()
+                };
+                (changes.len(), changes.iter().map(bytes).sum())
             }
             Self::HandBack(claims) => (claims.len(), 0),
             Self::Prune(limit, _) => (*limit, 0),
+            Self::SetQueues(changes, _) => (changes.len(), 0),
             Self::Claim(_) | Self::Overdue(..) | Self::Delete(..) | Self::Counts(_) => (1, 0),
+            Self::Queues(_) | Self::ConfigureQueues(..) => (1, 0),
             Self::LookAgain | Self::Close(..) => (0, 0),
             #[cfg(test)]
             Self::Meddle(..) => (0, 0),
@@ -84,6 +103,9 @@ impl Operation {
             Self::Prune(_, reply) => reply.send(Err(error)).is_err(),
             Self::Delete(_, _, reply) => reply.send(Err(error)).is_err(),
             Self::Counts(reply) => reply.send(Err(error)).is_err(),
+            Self::Queues(reply) => reply.send(Err(error)).is_err(),
+            Self::SetQueues(_, reply) => reply.send(Err(error)).is_err(),
+            Self::ConfigureQueues(_, reply) => reply.send(Err(error)).is_err(),
             Self::HandBack(_) | Self::LookAgain | Self::Close(..) => true,
             #[cfg(test)]
             Self::Meddle(..) => true,

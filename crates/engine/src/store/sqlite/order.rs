@@ -8,10 +8,17 @@
 //! A waiting job lies in exactly one of three places, and its [`Waiting`] and the time say which:
 //! among the late ones (its deadline went by), the scheduled ones (`run_at` ahead) or the ready
 //! ones of its line. Where very many come due at once, they become ready piece by piece, so that
-//! nobody waits for all of them. A ready job costs 16 bytes and its share of a B-tree; nothing that is not
+//! nobody waits for all of them. Claims look at the first ready job of each line, and the lines of a
+//! paused queue show none: however many jobs are paused, nobody goes through them. A ready job costs 16 bytes and its share of a B-tree; nothing that is not
 //! needed to find the next one is kept.
 
-use anteroom_core::{ClaimNumber, Lease, Name, Priority, Spec, State, Status, Timestamp};
+use super::events::Told;
+use anteroom_core::{
+    ClaimNumber, Lease, Name, Priority, QueueDefaults, Spec, State, Status, Timestamp,
+};
+mod queues;
+use crate::store::{KeptQueue, StoreError};
+use queues::{QueueId, Queues};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
@@ -55,6 +62,7 @@ pub(super) struct Running {
     pub(super) line: LineId,
     /// How many errors were ever written of it.
     pub(super) errors: u32,
+    pub(super) told: Told,
 }
 
 /// What ran out for a job.
@@ -82,6 +90,9 @@ pub(super) type Tally = BTreeMap<(Name, Name), [u64; 3]>;
 struct Line {
     task: usize,
     queue: Name,
+    queue_id: QueueId,
+    /// Its queue is paused: its first ready job is not among the heads of its task.
+    paused: bool,
     priority: Priority,
     ready: BTreeSet<(Timestamp, i64)>,
     scheduled: u64,
@@ -95,7 +106,7 @@ impl Line {
     }
 }
 
-/// A task, with the first ready job of each of its lines.
+/// A task, with the first ready job of each of its lines that is not paused.
 #[derive(Debug)]
 struct TaskHeads {
     name: Name,
@@ -110,6 +121,7 @@ enum Undo {
     End(i64),
     Begin(i64, Box<Running>),
     Restore(i64, Box<Running>),
+    Keep(Name, Option<KeptQueue>),
 }
 
 /// The unfinished jobs, as the next transaction finds them.
@@ -125,6 +137,7 @@ pub(super) struct Order {
     task_of: HashMap<Name, usize>,
     lines: Vec<Line>,
     line_of: HashMap<(usize, Name, Priority), LineId>,
+    queues: Queues,
     /// Lines that are in no use.
     free: Vec<LineId>,
     /// Lines that may have become empty since the last transaction ended.
@@ -148,6 +161,7 @@ impl Order {
             task_of: HashMap::new(),
             lines: Vec::new(),
             line_of: HashMap::new(),
+            queues: Queues::default(),
             free: Vec::new(),
             emptied: Vec::new(),
             scheduled: BTreeMap::new(),
@@ -168,9 +182,12 @@ impl Order {
         if let Some(&id) = self.line_of.get(&key) {
             return id;
         }
+        let queue_id = self.queues.add_line(queue);
         let line = Line {
             task,
             queue: key.1.clone(),
+            queue_id,
+            paused: self.queues.is_paused(queue_id),
             priority,
             ready: BTreeSet::new(),
             scheduled: 0,
@@ -227,17 +244,26 @@ impl Order {
     }
 
     /// Changes where a running job stands, while it goes on running.
-    pub(super) fn change(&mut self, seq: i64, status: Status, errors: u32) {
+    pub(super) fn change(&mut self, seq: i64, status: Status, errors: u32, told: Told) {
         let Some(before) = self.take_running(seq) else {
             return;
         };
         let after = Running {
             status,
             errors,
+            told,
             ..before.clone()
         };
         self.undo.push(Undo::Restore(seq, Box::new(before)));
         self.put_running(seq, after);
+    }
+
+    /// Changes what holds for a queue.
+    pub(super) fn set_queue(&mut self, kept: KeptQueue) {
+        let name = kept.name.clone();
+        let before = self.queues.keep(&name, Some(kept));
+        self.settle_queue(&name);
+        self.undo.push(Undo::Keep(name, before));
     }
 
     /// Keeps the changes without looking for empty lines: many jobs are being placed.
@@ -262,6 +288,10 @@ impl Order {
                 Undo::Restore(seq, job) => {
                     self.take_running(seq);
                     self.put_running(seq, *job);
+                }
+                Undo::Keep(name, kept) => {
+                    self.queues.keep(&name, kept);
+                    self.settle_queue(&name);
                 }
             }
         }
@@ -291,14 +321,15 @@ impl Order {
             for &task in &known {
                 for number in 0..=anteroom_core::limits::PRIORITY_MAX {
                     let priority = Priority::new(number.into()).unwrap_or_default();
-                    lines.extend(self.line_of.get(&(task, queue.clone(), priority)));
+                    let line = self.line_of.get(&(task, queue.clone(), priority));
+                    lines.extend(line.filter(|id| !self.lines[**id as usize].paused));
                 }
             }
         }
         Sources::Lines(lines)
     }
 
-    /// Tells whether there is any ready job.
+    /// Tells whether there is any ready job that is not paused.
     pub(super) fn has_ready(&self) -> bool {
         self.tasks.iter().any(|task| !task.heads.is_empty())
     }
@@ -369,6 +400,81 @@ impl Order {
             counts[usize::from(job.run_at <= self.now)] += 1;
         }
         tally
+    }
+
+    /// Returns the earliest `run_at` of the ready jobs of each task in each queue.
+    pub(super) fn oldest_ready(&self) -> BTreeMap<(Name, Name), Timestamp> {
+        let in_lines = self.lines.iter().filter_map(|line| {
+            let (run_at, _) = line.ready.first()?;
+            Some((line, *run_at))
+        });
+        let late = self.late().filter(|(_, job)| job.run_at <= self.now);
+        let late = late.map(|(_, job)| (&self.lines[job.line as usize], job.run_at));
+        let mut oldest = BTreeMap::new();
+        for (line, run_at) in in_lines.chain(late) {
+            let key = (self.tasks[line.task].name.clone(), line.queue.clone());
+            let of_key = oldest.entry(key).or_insert(run_at);
+            *of_key = run_at.min(*of_key);
+        }
+        oldest
+    }
+
+    /// Returns what was set for queues.
+    pub(super) fn kept_queues(&self) -> &BTreeMap<Name, KeptQueue> {
+        self.queues.kept()
+    }
+
+    /// Tells whether any queue has a limit for how many jobs may wait in it.
+    pub(super) fn has_limits(&self) -> bool {
+        self.queues.has_limits()
+    }
+
+    /// Returns why jobs are not to be inserted, which are here already, so many more of each
+    /// queue: more wait in one than may.
+    pub(super) fn full_queue(&self, more: &BTreeMap<Name, u64>) -> Option<StoreError> {
+        more.iter().find_map(|(queue, &more)| {
+            let limit = self.queues.rule(queue).max_depth?;
+            let waiting = self.queues.waiting(queue).saturating_sub(more);
+            (waiting + more > limit).then(|| StoreError::QueueFull {
+                queue: queue.clone(),
+                waiting,
+                limit,
+            })
+        })
+    }
+
+    // --- what the process says of queues: no part of a transaction ---
+
+    /// Replaces what holds for queues where nothing was set.
+    pub(super) fn configure_queues(&mut self, defaults: QueueDefaults) {
+        self.queues.configure(defaults);
+        for name in self.queues.names() {
+            self.settle_queue(&name);
+        }
+    }
+
+    /// Shows or hides what is ready in a queue that was resumed or paused.
+    fn settle_queue(&mut self, name: &Name) {
+        let Some(queue_id) = self.queues.settle(name) else {
+            return;
+        };
+        let paused = self.queues.is_paused(queue_id);
+        for (id, line) in (0..).zip(&mut self.lines) {
+            // One in no use is made anew before it is used again.
+            if line.queue_id != queue_id || line.queue != *name {
+                continue;
+            }
+            line.paused = paused;
+            if let Some((run_at, seq)) = line.ready.first() {
+                let heads = &mut self.tasks[line.task].heads;
+                let place = (line.priority, *run_at, *seq);
+                if paused {
+                    heads.remove(&place);
+                } else {
+                    heads.insert(place, id);
+                }
+            }
+        }
     }
 
     // --- the passage of time ---
@@ -447,6 +553,7 @@ impl Order {
         if let Some(deadline) = job.deadline {
             self.deadlines.insert((deadline, job.seq), job);
         }
+        self.queues.waits(self.lines[job.line as usize].queue_id);
         if self.is_late(job) {
             self.lines[job.line as usize].late += 1;
         } else {
@@ -459,6 +566,8 @@ impl Order {
         if let Some(deadline) = job.deadline {
             self.deadlines.remove(&(deadline, job.seq));
         }
+        let queue_id = self.lines[job.line as usize].queue_id;
+        self.queues.waits_no_more(queue_id);
         if self.is_late(job) {
             self.lines[job.line as usize].late -= 1;
         } else {
@@ -492,7 +601,7 @@ impl Order {
         let line = &mut self.lines[id as usize];
         let first = line.ready.first().copied();
         line.ready.insert((run_at, seq));
-        if first.is_some_and(|first| first < (run_at, seq)) {
+        if line.paused || first.is_some_and(|first| first < (run_at, seq)) {
             return;
         }
         let heads = &mut self.tasks[line.task].heads;
@@ -543,6 +652,7 @@ impl Order {
             let key = (line.task, line.queue.clone(), line.priority);
             // A line that was noted twice is freed once.
             if line.is_empty() && self.line_of.get(&key) == Some(&id) {
+                self.queues.take_line(&key.1, line.queue_id);
                 self.line_of.remove(&key);
                 self.free.push(id);
             }

@@ -4,14 +4,16 @@
 //! long one would keep the log from beginning anew. It takes them before it begins the
 //! transaction, so that whoever was told of a commit sees it.
 
+mod list;
+
 use super::fault::Fault;
+use super::keys::{REMEMBERS, remembered_since};
 use super::operation::Reply;
-use super::rows::{AFTER_DONE, DONE, LIVE_JOB, Stored, attempt_error, bytes, payload, stored};
+use super::rows::{AFTER_DONE, Stored, attempt_error, bytes, payload, stored};
 use super::shared::{FailOnPanic, Shared};
 use super::statements::{ERRORS, IS_GONE, find_sql};
-use crate::store::{Cursor, Filter, Found, Listing, Page};
-use anteroom_core::limits::PAGE_LOOKED_AT_MAX;
-use anteroom_core::{Job, JobId, Payload};
+use crate::store::{Filter, Found, History, Listing, Page};
+use anteroom_core::{EventId, Idempotency, Job, JobId, Name, Payload, Timestamp};
 use rusqlite::{CachedStatement, Connection, OptionalExtension, params};
 use std::sync::Arc;
 use std::sync::mpsc::Receiver;
@@ -26,7 +28,9 @@ pub(super) enum Question {
     Get(JobId, Reply<Found<Job>>),
     Input(JobId, Reply<Found<Payload>>),
     Result(JobId, Reply<Found<(Job, Option<Payload>)>>),
+    Events(JobId, EventId, usize, Reply<Found<History>>),
     List(Box<Filter>, Page, Reply<Listing>),
+    Remembers(Box<(Name, Idempotency)>, Reply<bool>),
     /// End, and tell when that is done.
     Close(oneshot::Sender<()>),
 }
@@ -60,8 +64,14 @@ fn work(reader: &Reader<'_>, questions: &Receiver<Question>) -> Option<oneshot::
                 Question::Get(id, reply) => reader.answer(reply, |reader| reader.get(id)),
                 Question::Input(id, reply) => reader.answer(reply, |reader| reader.input(id)),
                 Question::Result(id, reply) => reader.answer(reply, |reader| reader.result(id)),
+                Question::Events(id, after, limit, reply) => {
+                    reader.answer(reply, |reader| reader.events(id, after, limit));
+                }
                 Question::List(filter, page, reply) => {
                     reader.answer(reply, |reader| reader.list(&filter, page));
+                }
+                Question::Remembers(key, reply) => {
+                    reader.answer(reply, |reader| reader.remembers(&key.0, &key.1));
                 }
                 Question::Close(done) => closing = Some(done),
             }
@@ -82,7 +92,7 @@ fn work(reader: &Reader<'_>, questions: &Receiver<Question>) -> Option<oneshot::
     }
 }
 
-struct Reader<'a> {
+pub(super) struct Reader<'a> {
     db: &'a Connection,
     shared: &'a Arc<Shared>,
 }
@@ -97,8 +107,17 @@ impl Reader<'_> {
         let _unheard = reply.send(answer).is_err();
     }
 
+    pub(super) fn now(&self) -> Timestamp {
+        self.shared.clock.now()
+    }
+
+    /// Finds a job, without what its attempts said.
+    pub(super) fn stored(&self, id: JobId) -> Result<Found<Stored>, Fault> {
+        self.find(id, "", stored)
+    }
+
     fn get(&self, id: JobId) -> Result<Found<Job>, Fault> {
-        let found = self.find(id, "", stored)?;
+        let found = self.stored(id)?;
         self.with_errors(found, |job| job)
     }
 
@@ -132,32 +151,10 @@ impl Reader<'_> {
         }
     }
 
-    fn list(&self, filter: &Filter, page: Page) -> Result<Listing, Fault> {
-        let now = self.shared.clock.now();
-        let after = page.after.map_or(i64::MAX, |cursor| cursor.0);
-        let sql = format!(
-            "SELECT {LIVE_JOB}, {DONE} FROM job \
-             LEFT JOIN live ON live.seq = job.seq LEFT JOIN done ON done.seq = job.seq \
-             WHERE job.seq < ?1 ORDER BY job.seq DESC"
-        );
-        let mut statement = self.prepared(&sql)?;
-        let mut rows = statement.query([after])?;
-        let mut listing = Listing::default();
-        let mut looked_at = 0;
-        let mut last = None;
-        while let Some(row) = rows.next()? {
-            if listing.jobs.len() >= page.size || looked_at >= PAGE_LOOKED_AT_MAX {
-                listing.next = last.map(Cursor);
-                break;
-            }
-            let job = stored(row)?;
-            looked_at += 1;
-            last = Some(job.seq);
-            if filter.matches(&job.spec, &job.status, now) {
-                listing.jobs.push(job.into_job(Vec::new()));
-            }
-        }
-        Ok(listing)
+    fn remembers(&self, task: &Name, by: &Idempotency) -> Result<bool, Fault> {
+        let since = remembered_since(self.shared.clock.now());
+        let key = params![&*by.scope, &**task, &*by.key, since];
+        Ok(self.prepared(REMEMBERS)?.exists(key)?)
     }
 
     fn find<T>(
@@ -195,16 +192,21 @@ impl Reader<'_> {
             Found::Gone => return Ok(Found::Gone),
             Found::Unknown => return Ok(Found::Unknown),
         };
+        Ok(Found::Here(then(self.whole(job)?)))
+    }
+
+    /// Adds what the attempts of a job said.
+    pub(super) fn whole(&self, job: Stored) -> Result<Job, Fault> {
         let mut errors = Vec::new();
         if job.errors > 0 {
             let mut statement = self.prepared(ERRORS)?;
             let rows = statement.query_map([job.seq], attempt_error)?;
             errors = rows.collect::<Result<_, _>>()?;
         }
-        Ok(Found::Here(then(job.into_job(errors))))
+        Ok(job.into_job(errors))
     }
 
-    fn prepared(&self, sql: &str) -> Result<CachedStatement<'_>, Fault> {
+    pub(super) fn prepared(&self, sql: &str) -> Result<CachedStatement<'_>, Fault> {
         Ok(self.db.prepare_cached(sql)?)
     }
 }

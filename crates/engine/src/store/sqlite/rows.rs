@@ -1,5 +1,6 @@
 //! What a row means: jobs out of rows, and the numbers that stand for words in them.
 
+use super::events::{TOLD_COLUMNS, Told};
 use anteroom_core::{
     AttemptError, ClaimNumber, Failure, FailureKind, Job, JobId, Label, Lease, Name, Payload,
     PayloadInfo, Priority, Spec, State, Status, Timestamp,
@@ -20,22 +21,25 @@ pub(super) const LIVE_JOB: &str = "job.seq, job.id, job.task, job.queue, job.\"g
     job.callback_url, job.tags, job.content_type, length(job.input), job.start_before, \
     job.max_attempts, live.state, live.version, live.run_at, live.attempt, live.claim, \
     live.lease, live.lease_expires_at, live.started_at, live.cancel_requested, live.hand_backs, \
-    live.errors";
+    live.errors, live.reports, live.states, live.progress_fraction, live.progress_message";
 
 /// What comes after [`LIVE_JOB`] where the job may be in `done` instead.
 pub(super) const DONE: &str = "done.state, done.version, done.run_at, done.attempt, done.claim, \
     done.lease, done.lease_expires_at, done.started_at, done.cancel_requested, done.hand_backs, \
-    done.errors, done.finished_at, done.result_content_type, length(done.result)";
+    done.errors, done.finished_at, done.result_content_type, length(done.result), \
+    done.reports, done.states, done.progress_fraction, done.progress_message";
 
 /// Where a job may lie, given the hint and its id.
 pub(super) const WHERE_ID: &str = "job.seq BETWEEN ?1 AND ?1 + 63 AND job.id = ?2 LIMIT 1";
 
 const LIVE_AT: usize = 16;
-const DONE_AT: usize = 27;
+const LIVE_TOLD_AT: usize = LIVE_AT + 11;
+const DONE_AT: usize = LIVE_TOLD_AT + TOLD_COLUMNS;
+const DONE_TOLD_AT: usize = DONE_AT + 14;
 /// The first column after [`LIVE_JOB`].
 pub(super) const AFTER_LIVE_JOB: usize = DONE_AT;
 /// The first column after [`LIVE_JOB`] and [`DONE`].
-pub(super) const AFTER_DONE: usize = 41;
+pub(super) const AFTER_DONE: usize = DONE_TOLD_AT + TOLD_COLUMNS;
 
 /// A job as it is stored, without what its attempts said.
 #[derive(Clone, Debug)]
@@ -46,6 +50,7 @@ pub(super) struct Stored {
     /// How many errors were ever written of it.
     pub(super) errors: u32,
     pub(super) result: Option<PayloadInfo>,
+    pub(super) told: Told,
 }
 
 impl Stored {
@@ -56,6 +61,7 @@ impl Stored {
             status: self.status,
             errors,
             result: self.result,
+            progress: self.told.progress,
         }
     }
 }
@@ -68,6 +74,7 @@ pub(super) fn live_job(row: &Row<'_>) -> Result<Stored> {
         status: status(row, LIVE_AT)?,
         errors: row.get(LIVE_AT + 10)?,
         result: None,
+        told: Told::of(row, LIVE_TOLD_AT)?,
     })
 }
 
@@ -100,6 +107,7 @@ pub(super) fn stored(row: &Row<'_>) -> Result<Stored> {
         status,
         errors: row.get(DONE_AT + 10)?,
         result,
+        told: Told::of(row, DONE_TOLD_AT)?,
     })
 }
 
@@ -160,15 +168,20 @@ fn status(row: &Row<'_>, at: usize) -> Result<Status> {
 
 /// Reads `attempt, at, kind, message`.
 pub(super) fn attempt_error(row: &Row<'_>) -> Result<AttemptError> {
-    let word = row.get_ref(2)?.as_str()?;
+    attempt_error_at(row, 0)
+}
+
+/// Reads the same further on in a row.
+pub(super) fn attempt_error_at(row: &Row<'_>, at: usize) -> Result<AttemptError> {
+    let word = row.get_ref(at + 2)?.as_str()?;
     let kind = FailureKind::from_word(word)
-        .ok_or_else(|| damaged(2, format!("there is no failure {word:?}")))?;
+        .ok_or_else(|| damaged(at + 2, format!("there is no failure {word:?}")))?;
     Ok(AttemptError {
-        attempt: row.get(0)?,
-        at: instant(row, 1)?,
+        attempt: row.get(at)?,
+        at: instant(row, at + 1)?,
         failure: Failure {
             kind,
-            message: row.get(3)?,
+            message: row.get(at + 3)?,
         },
     })
 }
@@ -281,7 +294,10 @@ fn parse_tags(
 }
 
 /// What a column holds is not what it should.
-fn damaged(at: usize, why: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
+pub(super) fn damaged(
+    at: usize,
+    why: impl Into<Box<dyn std::error::Error + Send + Sync>>,
+) -> Error {
     Error::FromSqlConversionFailure(at, Type::Null, why.into())
 }
 

@@ -6,7 +6,12 @@ use rusqlite::Connection;
 pub(super) const APPLICATION_ID: u32 = 0x416e_7465;
 
 /// What makes each version of the schema out of the one before, from version 1.
-pub(super) const MIGRATIONS: &[&str] = &[include_str!("migrations/0001.sql")];
+pub(super) const MIGRATIONS: &[&str] = &[
+    include_str!("migrations/0001.sql"),
+    include_str!("migrations/0002-keys.sql"),
+    include_str!("migrations/0003-queues.sql"),
+    include_str!("migrations/0004-events.sql"),
+];
 
 /// Returns the version of the schema.
 pub(super) fn version(db: &Connection) -> rusqlite::Result<u32> {

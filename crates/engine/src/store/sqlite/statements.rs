@@ -1,5 +1,7 @@
 //! The writer's statements, each prepared once, and the meaning of their parameters.
 
+use super::events::EventStatements;
+use super::keys::KeyStatements;
 use super::rows::{
     DONE, LIVE_JOB, WHERE_ID, lease_number, millis, signed, state_number, tags_text,
 };
@@ -25,6 +27,8 @@ pub(super) struct Statements<'c> {
     pub(super) delete_errors: Statement<'c>,
     set_start_before: Statement<'c>,
     copy_start_before: Statement<'c>,
+    amend_job: Statement<'c>,
+    amend_live: Statement<'c>,
     /// Up to 64 keys in use, from one upwards.
     pub(super) keys: Statement<'c>,
     /// A job by its hint and id.
@@ -37,9 +41,13 @@ pub(super) struct Statements<'c> {
     pub(super) expired: Statement<'c>,
     pub(super) forget_gone_until: Statement<'c>,
     pub(super) forget_oldest_gone: Statement<'c>,
+    pub(super) put_queue: Statement<'c>,
     pub(super) log_frames: Statement<'c>,
     pub(super) checkpoint: Statement<'c>,
     pub(super) restart_log: Statement<'c>,
+    pub(super) events: EventStatements<'c>,
+    /// About idempotency keys and unique keys.
+    pub(super) by_key: KeyStatements<'c>,
 }
 
 impl<'c> Statements<'c> {
@@ -57,7 +65,9 @@ impl<'c> Statements<'c> {
                  (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)",
             )?,
             insert_live: db.prepare(
-                "INSERT INTO live VALUES \
+                "INSERT INTO live (seq, task, queue, priority, start_before, state, version, \
+                 run_at, attempt, claim, lease, lease_expires_at, started_at, cancel_requested, \
+                 hand_backs, errors, lease_ms) VALUES \
                  (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17)",
             )?,
             update_live: db.prepare(
@@ -67,7 +77,9 @@ impl<'c> Statements<'c> {
                  WHERE seq = ?1",
             )?,
             insert_done: db.prepare(
-                "INSERT INTO done VALUES \
+                "INSERT INTO done (seq, state, version, run_at, attempt, claim, lease, \
+                 lease_expires_at, started_at, cancel_requested, hand_backs, errors, \
+                 finished_at, expires_at, result_content_type, result) VALUES \
                  (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)",
             )?,
             insert_error: db.prepare("INSERT INTO error VALUES (?1, ?2, ?3, ?4, ?5, ?6)")?,
@@ -79,6 +91,9 @@ impl<'c> Statements<'c> {
             delete_errors: db.prepare("DELETE FROM error WHERE seq = ?1")?,
             set_start_before: db.prepare("UPDATE job SET start_before = ?2 WHERE seq = ?1")?,
             copy_start_before: db.prepare("UPDATE live SET start_before = ?2 WHERE seq = ?1")?,
+            amend_job: db
+                .prepare("UPDATE job SET queue = ?2, priority = ?3, tags = ?4 WHERE seq = ?1")?,
+            amend_live: db.prepare("UPDATE live SET queue = ?2, priority = ?3 WHERE seq = ?1")?,
             keys: db.prepare("SELECT seq, id FROM job WHERE seq >= ?1 ORDER BY seq LIMIT 64")?,
             find: db.prepare(&find_sql(""))?,
             is_gone: db.prepare(IS_GONE)?,
@@ -87,8 +102,8 @@ impl<'c> Statements<'c> {
             errors: db.prepare(ERRORS)?,
             // The lengths are in the heads of their rows, which are read alone.
             expired: db.prepare(
-                "SELECT done.seq, job.id, length(job.input) + ifnull(length(done.result), 0) \
-                 FROM done JOIN job ON job.seq = done.seq \
+                "SELECT done.seq, job.id, length(job.input) + ifnull(length(done.result), 0), \
+                 done.reports, done.states FROM done JOIN job ON job.seq = done.seq \
                  WHERE done.expires_at <= ?1 ORDER BY done.expires_at LIMIT ?2",
             )?,
             forget_gone_until: db.prepare(
@@ -98,9 +113,16 @@ impl<'c> Statements<'c> {
             forget_oldest_gone: db.prepare(
                 "DELETE FROM gone WHERE id IN (SELECT id FROM gone ORDER BY at LIMIT ?1)",
             )?,
+            put_queue: db.prepare(
+                "INSERT INTO queue (name, version, paused, max_depth) VALUES (?1, ?2, ?3, ?4) \
+                 ON CONFLICT (name) DO UPDATE SET version = excluded.version, \
+                 paused = excluded.paused, max_depth = excluded.max_depth",
+            )?,
             log_frames: db.prepare("PRAGMA wal_checkpoint(NOOP)")?,
             checkpoint: db.prepare("PRAGMA wal_checkpoint(PASSIVE)")?,
             restart_log: db.prepare("PRAGMA wal_checkpoint(TRUNCATE)")?,
+            events: EventStatements::prepare(db)?,
+            by_key: KeyStatements::prepare(db)?,
         })
     }
 
@@ -241,6 +263,16 @@ impl<'c> Statements<'c> {
     pub(super) fn set_start_before(&mut self, seq: i64, instant: Option<i64>) -> Result<()> {
         self.set_start_before.execute(params![seq, instant])?;
         self.copy_start_before.execute(params![seq, instant])?;
+        Ok(())
+    }
+
+    /// Changes what of an unfinished job its owner may change, and the copies of it.
+    pub(super) fn amend(&mut self, seq: i64, job: &Spec) -> Result<()> {
+        let (queue, priority) = (&*job.queue, job.priority.get());
+        let tags = tags_text(&job.tags);
+        self.amend_job
+            .execute(params![seq, queue, priority, tags])?;
+        self.amend_live.execute(params![seq, queue, priority])?;
         Ok(())
     }
 

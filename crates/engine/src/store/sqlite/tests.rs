@@ -4,13 +4,14 @@
 mod counting;
 mod faults;
 mod opening;
+mod queues;
 mod returning;
 mod surviving;
 
 use super::SqliteStore;
 use super::operation::Operation;
 use crate::clock::Clock;
-use crate::store::{Change, Claimed, Counts, NewJob, Store, StoreError, Want};
+use crate::store::{Change, Claimed, Counts, Inserted, NewJob, Store, StoreError, Want};
 use anteroom_core::{Event, Job, JobId, Lease, Name, Payload, Priority, Spec, Status, Timestamp};
 use bytes::Bytes;
 use rusqlite::Connection;
@@ -80,6 +81,7 @@ fn job_with(id: JobId, input: &'static [u8]) -> NewJob {
         },
         status: Status::submitted(Timestamp::from_millis(0), None, 3),
         input,
+        idempotency: None,
     }
 }
 

@@ -224,6 +224,15 @@ impl Answers {
         outcome
     }
 
+    /// Keeps a refusal. What it was refused for may be a part of this batch.
+    fn keep_refusal<T: Send + 'static>(&mut self, reply: Reply<T>, refusal: StoreError) {
+        self.0.push(Box::new(move |committed| {
+            let error = committed.err().unwrap_or(refusal);
+            // Whoever does not wait any more needs no answer.
+            let _unheard = reply.send(Err(error)).is_err();
+        }));
+    }
+
     fn give(self, committed: &Result<(), StoreError>) {
         for answer in self.0 {
             answer(committed.clone());
@@ -400,8 +409,8 @@ impl Writer<'_> {
                 // Dropped: it may or may not happen, and nobody would know.
                 Operation::Insert(_, _, reply) if reply.is_closed() => {}
                 Operation::Insert(_place, jobs, reply) => match self.insert(jobs) {
-                    Ok(Err(refusal)) => drop(reply.send(Err(refusal))),
-                    Ok(Ok(())) => answers.keep(reply, Ok(()))?,
+                    Ok(Err(refusal)) => answers.keep_refusal(reply, refusal),
+                    Ok(Ok(inserted)) => answers.keep(reply, Ok(inserted))?,
                     Err(fault) => answers.keep(reply, Err(fault))?,
                 },
                 Operation::Claim(parked) => self.park(parked),
@@ -424,6 +433,16 @@ impl Writer<'_> {
                     answers.keep(reply, deleted)?;
                 }
                 Operation::Counts(reply) => answers.keep(reply, Ok(self.counts()))?,
+                Operation::Queues(reply) => answers.keep(reply, Ok(self.queues()))?,
+                Operation::SetQueues(changes, reply) => {
+                    let set = changes.into_iter().map(|change| self.set_queue(change));
+                    let set = set.collect();
+                    answers.keep(reply, set)?;
+                }
+                Operation::ConfigureQueues(defaults, reply) => {
+                    self.order.configure_queues(*defaults);
+                    answers.keep(reply, Ok(()))?;
+                }
                 Operation::LookAgain | Operation::Close(..) => {}
                 #[cfg(test)]
                 Operation::Meddle(how, done) => {

@@ -77,6 +77,7 @@ fn running(order: &mut Order, seq: i64) -> Running {
         status: transition(&status, &claimed, at(1_000)).unwrap().status,
         line,
         errors: 0,
+        told: Told::default(),
     }
 }
 
@@ -126,7 +127,7 @@ fn a_failed_transaction_leaves_no_trace() {
         lease_expires_at: at(12_000),
         ..order.running(70).unwrap().status
     };
-    order.change(70, changed, 1);
+    order.change(70, changed, 1, Told::default());
     order.end(70);
     let job = running(&mut order, 71);
     order.begin(71, job);
@@ -229,4 +230,58 @@ fn many_jobs_that_come_due_at_once_become_ready_piece_by_piece() {
     assert_eq!(order.ran_out(9), [RanOut::Deadline(8)]);
     assert!(order.set_now(at(3_000), 4));
     assert_eq!(drain(&mut order, &["a"], None), [0, 1, 2, 3, 4, 5, 7, 9]);
+}
+
+fn kept(queue: &str, paused: bool) -> KeptQueue {
+    KeptQueue {
+        name: name(queue),
+        version: 1,
+        settings: anteroom_core::QueueSettings {
+            paused: Some(paused),
+            max_depth: None,
+        },
+    }
+}
+
+#[test]
+fn a_pause_hides_what_is_ready_and_a_failed_transaction_shows_it_again() {
+    let mut order = order();
+    for seq in 1..=3 {
+        let job = waiting(&mut order, "a", 5, seq, 900 + seq);
+        order.place(job);
+    }
+    order.keep();
+    let state = |order: &Order| format!("{:?}", (&order.tasks[0], order.queues.kept()));
+    let before = state(&order);
+    order.set_queue(kept("default", true));
+    assert!(!order.has_ready());
+    // Within the same transaction the first goes and another comes.
+    let first = waiting(&mut order, "a", 5, 1, 901);
+    order.displace(first);
+    let urgent = waiting(&mut order, "a", 0, 9, 900);
+    order.place(urgent);
+    assert!(!order.has_ready());
+    order.undo();
+    assert_eq!(state(&order), before);
+    assert_eq!(drain(&mut order, &["a"], None), [1, 2, 3]);
+}
+
+#[test]
+fn a_line_made_anew_is_paused_as_its_queue_is() {
+    let mut order = order();
+    order.set_queue(kept("default", true));
+    for _ in 0..2 {
+        let job = waiting(&mut order, "a", 5, 1, 900);
+        order.place(job);
+        order.keep();
+        assert!(!order.has_ready());
+        assert_eq!(order.queues.waiting(&name("default")), 1);
+        order.displace(job);
+        order.keep();
+        assert_eq!(order.queues.waiting(&name("default")), 0);
+    }
+    let job = waiting(&mut order, "a", 5, 1, 900);
+    order.place(job);
+    order.set_queue(kept("default", false));
+    assert_eq!(drain(&mut order, &["a"], Some(&[name("default")])), [1]);
 }

@@ -1,6 +1,7 @@
 //! What passes and what does not: a full disk, damage, too much at once.
 
 use super::*;
+use anteroom_core::Amendment;
 use anteroom_core::limits::STORE_QUEUE_MAX;
 use std::fs;
 use std::sync::Arc;
@@ -56,13 +57,9 @@ async fn a_full_disk_passes() {
     store.close().await;
 }
 
-#[tokio::test]
-async fn a_claim_that_could_not_be_written_is_put_back() {
-    let place = Place::new();
-    let store = place.open();
-    store.insert(vec![job(1)]).await.unwrap();
-    // The trigger stands for a disk that fills up between two statements.
-    meddle(&store, |db| {
+/// Fills the disk, as far as it can be told, between two statements of a change.
+async fn fill_during_an_update(store: &SqliteStore) {
+    meddle(store, |db| {
         db.execute_batch("CREATE TABLE filler (x)").unwrap();
         fill(db);
         db.execute_batch(
@@ -72,6 +69,45 @@ async fn a_claim_that_could_not_be_written_is_put_back() {
         .unwrap();
     })
     .await;
+}
+
+#[tokio::test]
+async fn an_amendment_that_could_not_be_written_is_put_back() {
+    let place = Place::new();
+    let store = place.open();
+    store.insert(vec![job(1), job(2)]).await.unwrap();
+    let amend = || {
+        let amendment = Box::new(Amendment {
+            priority: Priority::new(0).ok(),
+            queue: Name::new("other").ok(),
+            ..Amendment::default()
+        });
+        store.apply(vec![Change::new(id(2), Event::Amended { amendment })])
+    };
+    fill_during_an_update(&store).await;
+    let before = found(&store, id(2)).await;
+    let refused = soon(amend()).await;
+    let passes = matches!(refused, Err(StoreError::Unavailable { .. }));
+    assert!(passes, "{refused:?}");
+    assert_eq!(found(&store, id(2)).await, before);
+
+    meddle(&store, make_room).await;
+    let counts = soon(store.counts()).await.unwrap();
+    let queues: Vec<_> = counts.iter().map(|of| (&*of.queue, of.ready)).collect();
+    assert_eq!(queues, [("q", 2)], "in the order too it is where it was");
+    assert!(soon(amend()).await.unwrap()[0].is_ok());
+    let claimed = store.claim(want(9)).await.unwrap();
+    let order: Vec<JobId> = claimed.iter().map(|next| next.job.spec.id).collect();
+    assert_eq!(order, [id(2), id(1)]);
+    store.close().await;
+}
+
+#[tokio::test]
+async fn a_claim_that_could_not_be_written_is_put_back() {
+    let place = Place::new();
+    let store = place.open();
+    store.insert(vec![job(1)]).await.unwrap();
+    fill_during_an_update(&store).await;
     let before = found(&store, id(1)).await;
     let refused = store.claim(want(1)).await;
     let passes = matches!(refused, Err(StoreError::Unavailable { .. }));
@@ -148,7 +184,7 @@ async fn damage_ends_the_store_and_is_named() {
         soon(store.insert(vec![job(900)])).await
     };
     let (waited, inserted) = tokio::join!(waiting, reading);
-    for refused in [waited, inserted.map(|()| 0)] {
+    for refused in [waited, inserted.map(|_| 0)] {
         let has_failed = matches!(refused, Err(StoreError::Failed { .. }));
         assert!(has_failed, "{refused:?}");
     }

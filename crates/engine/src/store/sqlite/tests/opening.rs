@@ -182,10 +182,11 @@ async fn what_a_crash_left_of_a_new_database_is_made_anew() {
 async fn the_database_says_what_it_is() {
     let place = made().await;
     let db = Connection::open(place.path()).unwrap();
+    let version = super::super::schema::MIGRATIONS.len().to_string();
     for (pragma, expected) in [
         ("page_size", "4096"),
         ("journal_mode", "wal"),
-        ("user_version", "1"),
+        ("user_version", version.as_str()),
         ("integrity_check", "ok"),
     ] {
         let value: rusqlite::types::Value = db

@@ -17,8 +17,11 @@ fn hand_back(store: &SqliteStore, claimed: &Claimed) {
     store.shared.hand_back(vec![(claimed.job.spec.id, claim)]);
 }
 
-fn send_insert(store: &SqliteStore, job: NewJob) -> oneshot::Receiver<Result<(), StoreError>> {
-    let (reply, answer): (Reply<()>, _) = oneshot::channel();
+fn send_insert(
+    store: &SqliteStore,
+    job: NewJob,
+) -> oneshot::Receiver<Result<Vec<Inserted>, StoreError>> {
+    let (reply, answer): (Reply<Vec<Inserted>>, _) = oneshot::channel();
     let place = store.shared.enter(1).unwrap();
     let insert = Operation::Insert(place, vec![job], reply);
     store.shared.send(insert).unwrap();

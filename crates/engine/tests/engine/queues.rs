@@ -1,0 +1,300 @@
+//! Queues: pause and resume, which there are, and how many.
+
+use crate::failing_store::FailingStore;
+use crate::harness::*;
+use anteroom::core::limits::QUEUES_MADE_MAX;
+use anteroom::core::{JobId, Name, Patch, QueuePatch, QueueSettings, Spec};
+use anteroom::run::{Outcome, function};
+use anteroom::store::{NewJob, Store};
+use anteroom::{Engine, Options, QueueError, Submission, SubmitError, Task, TaskRunner};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+fn name(text: &str) -> Name {
+    Name::new(text).unwrap()
+}
+
+fn into(queue: &str) -> Submission {
+    Submission {
+        queue: Some(name(queue)),
+        ..submission("")
+    }
+}
+
+/// An engine with one task, `work`, that echoes.
+async fn echoing(store: Arc<dyn Store>, options: Options) -> Engine {
+    let echo = function::bytes(|attempt| async move { Outcome::Succeeded(attempt.input) });
+    let mut work = Task::new("work", TaskRunner::Here(echo)).unwrap();
+    work.queue = name("works");
+    Engine::start(store, vec![work], options).await.unwrap()
+}
+
+async fn names(engine: &Engine) -> Vec<String> {
+    let queues = engine.queues().await.unwrap();
+    queues.iter().map(|queue| queue.name.to_string()).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_paused_queue_starts_nothing_until_it_is_resumed() {
+    let engine = echoing(store(), Options::default()).await;
+    let paused = engine.pause(&name("q")).await.unwrap();
+    assert!(paused.rule.paused);
+    let held_back = engine.submit(into("q")).await.unwrap().job.spec.id;
+    let free = engine.submit(into("works")).await.unwrap().job.spec.id;
+    ended(&engine, free).await;
+    nap(secs(3_600)).await;
+    let job = get(&engine, held_back).await;
+    assert_eq!(job.status.attempt, 0);
+    let queue = engine.queue(&name("q")).await.unwrap().unwrap();
+    assert_eq!((queue.ready, queue.running), (1, 0));
+    let submitted_at = job.spec.created_at;
+    assert_eq!(queue.oldest_ready, Some(submitted_at));
+    let before = engine.clock().now();
+    assert!(!engine.resume(&name("q")).await.unwrap().rule.paused);
+    ended(&engine, held_back).await;
+    assert_eq!(engine.clock().now(), before, "without a poll");
+}
+
+#[tokio::test(start_paused = true)]
+async fn queues_are_those_that_are_named_and_those_that_were_made() {
+    let options = Options {
+        queues: BTreeMap::from([(name("configured"), QueueSettings::default())]),
+        ..Options::default()
+    };
+    let engine = echoing(store(), options).await;
+    assert_eq!(names(&engine).await, ["configured", "default", "works"]);
+    assert_eq!(engine.queue(&name("made")).await.unwrap(), None);
+    engine.submit(into("made")).await.unwrap();
+    engine.pause(&name("paused")).await.unwrap();
+    let all = ["configured", "default", "made", "paused", "works"];
+    assert_eq!(names(&engine).await, all);
+    let made = engine.queue(&name("made")).await.unwrap().unwrap();
+    assert_eq!((made.version, made.rule.paused), (1, false));
+    for reserved in ["anteroom.callback", "anteroom.x"] {
+        let refused = engine.pause(&name(reserved)).await.unwrap_err();
+        assert!(matches!(refused, QueueError::Unknown { .. }), "{refused}");
+        assert_eq!(engine.queue(&name(reserved)).await.unwrap(), None);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_more_queues_are_made_than_may() {
+    let engine = echoing(store(), Options::default()).await;
+    let fill = (0..QUEUES_MADE_MAX - 1).map(|n| into(&format!("q{n}")));
+    engine.submit_all(fill.collect()).await.unwrap();
+    // All or none: one would still fit.
+    let two = vec![into("x"), into("y")];
+    let refused = engine.submit_all(two).await.unwrap_err();
+    let is_refused = matches!(
+        &refused,
+        SubmitError::TooManyQueues { limit: QUEUES_MADE_MAX, queue } if **queue == *"y"
+    );
+    assert!(is_refused, "{refused}");
+    assert_eq!(names(&engine).await.len(), QUEUES_MADE_MAX - 1 + 2);
+    engine.pause(&name("last")).await.unwrap();
+    let refused = engine.pause(&name("more")).await.unwrap_err();
+    assert!(matches!(refused, QueueError::TooMany { .. }), "{refused}");
+    let refused = engine.submit(into("more")).await.unwrap_err();
+    assert!(
+        matches!(refused, SubmitError::TooManyQueues { .. }),
+        "{refused}"
+    );
+    for known in ["q7", "last", "default", "works"] {
+        engine.submit(into(known)).await.unwrap();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn submits_at_once_make_no_more_queues_than_may() {
+    let engine = echoing(store(), Options::default()).await;
+    let fill = (0..QUEUES_MADE_MAX - 5).map(|n| into(&format!("q{n}")));
+    engine.submit_all(fill.collect()).await.unwrap();
+    let mut submits = tokio::task::JoinSet::new();
+    for n in 0..20 {
+        let engine = engine.clone();
+        submits.spawn(async move { engine.submit(into(&format!("new{n}"))).await.is_ok() });
+    }
+    let taken = submits.join_all().await;
+    assert_eq!(taken.iter().filter(|taken| **taken).count(), 5);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_strict_engine_makes_no_queues() {
+    let store = store();
+    let options = Options {
+        queues: BTreeMap::from([(name("configured"), QueueSettings::default())]),
+        strict_queues: true,
+        ..Options::default()
+    };
+    let engine = echoing(store, options).await;
+    for named in ["configured", "default", "works"] {
+        engine.submit(into(named)).await.unwrap();
+        engine.pause(&name(named)).await.unwrap();
+    }
+    let refused = engine.submit(into("other")).await.unwrap_err();
+    assert!(
+        matches!(refused, SubmitError::UnknownQueue { .. }),
+        "{refused}"
+    );
+    let refused = engine.pause(&name("other")).await.unwrap_err();
+    assert!(matches!(refused, QueueError::Unknown { .. }), "{refused}");
+    assert_eq!(names(&engine).await, ["configured", "default", "works"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_engine_that_holds_starts_nothing_of_any_queue_until_that_is_resumed() {
+    let options = Options {
+        hold: true,
+        ..Options::default()
+    };
+    let store = store();
+    let engine = echoing(store.clone(), options).await;
+    let first = engine.submit(into("works")).await.unwrap().job.spec.id;
+    let other = engine.submit(into("later")).await.unwrap().job.spec.id;
+    nap(secs(3_600)).await;
+    for queue in engine.queues().await.unwrap() {
+        assert!(queue.rule.paused, "{queue:?}");
+    }
+    // A change of something else does not let it go.
+    let patch = QueuePatch {
+        max_depth: Patch::Set(9),
+        ..QueuePatch::default()
+    };
+    let queue = engine.set_queue(&name("works"), patch, None).await.unwrap();
+    assert!(queue.rule.paused);
+    let queue = engine.resume(&name("works")).await.unwrap();
+    assert!(!queue.rule.paused);
+    ended(&engine, first).await;
+    let again = engine.submit(into("works")).await.unwrap().job.spec.id;
+    ended(&engine, again).await;
+    assert!(engine.pause(&name("works")).await.unwrap().rule.paused);
+    assert_eq!(get(&engine, other).await.status.attempt, 0);
+    // It is the process's: another one that does not hold runs what waits.
+    engine.stop(secs(1)).await;
+    let next = echoing(store, Options::default()).await;
+    ended(&next, other).await;
+    let works = next.queue(&name("works")).await.unwrap().unwrap();
+    assert!(works.rule.paused, "paused by a person");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_full_queue_refuses_a_submit() {
+    let engine = echoing(store(), Options::default()).await;
+    let patch = QueuePatch {
+        paused: Patch::Set(true),
+        max_depth: Patch::Set(2),
+    };
+    let queue = engine.set_queue(&name("q"), patch, None).await.unwrap();
+    assert_eq!(queue.rule.max_depth, Some(2));
+    engine.submit(into("q")).await.unwrap();
+    let refused = engine.submit_all(vec![into("q"), into("q")]).await;
+    let refused = refused.unwrap_err();
+    let is_full = matches!(
+        refused,
+        SubmitError::QueueFull {
+            waiting: 1,
+            limit: 2,
+            ..
+        }
+    );
+    assert!(is_full, "{refused}");
+    engine.submit(into("q")).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_change_is_made_for_the_version_that_was_seen() {
+    let engine = echoing(store(), Options::default()).await;
+    let pause = QueuePatch {
+        paused: Patch::Set(true),
+        ..QueuePatch::default()
+    };
+    let q = name("default");
+    let refused = engine.set_queue(&q, pause, Some(1)).await.unwrap_err();
+    let differs = matches!(refused, QueueError::VersionDiffers { version: 0, .. });
+    assert!(differs, "{refused}");
+    let queue = engine.set_queue(&q, pause, Some(0)).await.unwrap();
+    assert_eq!(queue.version, 1);
+    // What changes nothing leaves the version.
+    assert_eq!(engine.pause(&q).await.unwrap().version, 1);
+    assert_eq!(engine.resume(&q).await.unwrap().version, 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn rates_tell_of_the_last_minute() {
+    let engine = echoing(store(), Options::default()).await;
+    engine.pause(&name("q")).await.unwrap();
+    let jobs = engine.submit_all(vec![into("q"); 30]).await.unwrap();
+    let rates = async || engine.queue(&name("q")).await.unwrap().unwrap().rates;
+    let seen = rates().await;
+    assert_eq!(
+        (seen.submitted, seen.started, seen.finished),
+        (0.5, 0.0, 0.0)
+    );
+    engine.resume(&name("q")).await.unwrap();
+    for submitted in jobs {
+        ended(&engine, submitted.job.spec.id).await;
+    }
+    let seen = rates().await;
+    assert_eq!(
+        (seen.submitted, seen.started, seen.finished),
+        (0.5, 0.5, 0.5)
+    );
+    nap(secs(61)).await;
+    assert_eq!(rates().await, anteroom::Rates::default());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_set_for_a_queue_outlasts_the_engine() {
+    let store = store();
+    let engine = echoing(store.clone(), Options::default()).await;
+    let before = engine.pause(&name("q")).await.unwrap();
+    let id = engine.submit(into("q")).await.unwrap().job.spec.id;
+    engine.stop(secs(1)).await;
+    let engine = echoing(store, Options::default()).await;
+    let after = engine.queue(&name("q")).await.unwrap().unwrap();
+    assert_eq!((after.version, after.rule), (before.version, before.rule));
+    assert_eq!(get(&engine, id).await.status.attempt, 0);
+    engine.resume(&name("q")).await.unwrap();
+    ended(&engine, id).await;
+}
+
+/// A store may hold jobs from a time when no queues were kept.
+#[tokio::test(start_paused = true)]
+async fn queues_whose_jobs_a_store_brings_along_are_kept_from_then_on() {
+    let store = store();
+    let engine = echoing(store.clone(), Options::default()).await;
+    engine.pause(&name("q")).await.unwrap();
+    let job = engine.submit(into("q")).await.unwrap().job;
+    let older = NewJob {
+        spec: Spec {
+            id: JobId::from_parts(1, 1, 1),
+            queue: name("older"),
+            task: name("nobodys"),
+            ..(*job.spec).clone()
+        },
+        status: job.status,
+        input: text(""),
+        idempotency: None,
+    };
+    store.insert(vec![older]).await.unwrap();
+    let queue = engine.queue(&name("older")).await.unwrap().unwrap();
+    assert_eq!((queue.version, queue.ready), (0, 1));
+    engine.stop(secs(1)).await;
+    let engine = echoing(store, Options::default()).await;
+    let queue = engine.queue(&name("older")).await.unwrap().unwrap();
+    assert_eq!((queue.version, queue.ready), (1, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_queue_that_the_store_could_not_keep_is_made_by_the_next_submit() {
+    let store = FailingStore::new();
+    let engine = echoing(store.clone(), Options::default()).await;
+    store.set_down(true);
+    assert!(engine.submit(into("q")).await.is_err());
+    assert!(engine.pause(&name("q")).await.is_err());
+    store.set_down(false);
+    assert_eq!(engine.queue(&name("q")).await.unwrap(), None);
+    let id = engine.submit(into("q")).await.unwrap().job.spec.id;
+    ended(&engine, id).await;
+    assert!(engine.queue(&name("q")).await.unwrap().is_some());
+}

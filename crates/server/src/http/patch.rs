@@ -1,0 +1,335 @@
+//! Changing a job that waits: `PATCH /v1/jobs/{id}`.
+//!
+//! The body is a merge patch by RFC 7396: a member that is left out stays, and null stands for
+//! what a submit that leaves it out would have. Tags are replaced as a whole.
+
+use super::App;
+use super::body;
+use super::call::Call;
+use super::control::{expected_version, refusal};
+use super::limits::AMENDMENT_BYTES_MAX;
+use super::prefer::Prefer;
+use super::problem::{FieldError, Kind, Problem};
+use super::read::{Answer, here};
+use super::submit::ahead;
+use anteroom::AmendError;
+use anteroom::core::limits::{DEFAULT_QUEUE, TAG_VALUE_BYTES_MAX, TAGS_MAX};
+use anteroom::core::{Amendment, Job, JobId, Name, Priority, Timestamp};
+use axum::extract::State as Shared;
+use axum::response::Response;
+use http::{HeaderName, HeaderValue, StatusCode};
+use serde::Deserialize;
+use serde::de::{Deserializer, MapAccess, Visitor};
+use serde_json::value::RawValue;
+use std::collections::BTreeMap;
+use std::fmt::{self, Write};
+
+/// Says which types a patch may have, by RFC 5789.
+const ACCEPT_PATCH: HeaderName = HeaderName::from_static("accept-patch");
+const PATCH_TYPES: &str = "application/merge-patch+json, application/json";
+/// The members that a job takes.
+const MEMBERS: &str = "run_at, priority, queue and tags";
+/// Characters of a wrong value that are shown.
+const SHOWN_MAX: usize = 64;
+
+/// `PATCH /v1/jobs/{id}`: 200 + job; it waits by what it is told from then on.
+pub(crate) async fn patch(Shared(app): Shared<App>, call: Call) -> Result<Response, Problem> {
+    let id = call.job_id(&app).await?;
+    call.no_query()?;
+    let Call {
+        mount, parts, body, ..
+    } = call;
+    check_type(&parts.headers)?;
+    let (bytes, room) = body::receive(body, AMENDMENT_BYTES_MAX, &app.buffered).await?;
+    body::check_json(&bytes)?;
+    let Asked {
+        mut amendment,
+        queue_of_task,
+    } = read(&bytes, app.engine.clock().now())?;
+    drop((bytes, room));
+    if let Some(queue) = amendment.queue.as_ref().filter(|queue| queue.is_reserved()) {
+        return Err(reserved(queue));
+    }
+    let if_version = expected_version(&app, &parts.headers, id).await?;
+    if queue_of_task {
+        amendment.queue = Some(queue_of(&app, id).await?);
+    }
+    match app.engine.amend(id, amendment, if_version).await {
+        Ok(Ok(job)) => {
+            let answer = Answer::new(mount, Prefer::default());
+            Ok(answer.changed(&app, StatusCode::OK, &job).await)
+        }
+        Ok(Err(refused)) => Err(refusal(&app, id, refused)),
+        Err(AmendError::QueueReserved { queue }) => Err(reserved(&queue)),
+        Err(AmendError::OutOfRange { option, detail }) => {
+            Err(Problem::members(vec![wrong(&[option], detail)]))
+        }
+        Err(AmendError::Store(error)) => Err(error.into()),
+        Err(_) => Err(Problem::new(Kind::InternalError, "the job was not changed")),
+    }
+}
+
+fn check_type(headers: &http::HeaderMap) -> Result<(), Problem> {
+    let types = HeaderValue::from_static(PATCH_TYPES);
+    let content_type = body::content_type(headers)
+        .map_err(|problem| problem.with_header(ACCEPT_PATCH, types.clone()))?;
+    let essence = body::essence(content_type);
+    if body::is_json(essence) || essence.eq_ignore_ascii_case("application/merge-patch+json") {
+        return Ok(());
+    }
+    let detail = format!("a job is changed by {PATCH_TYPES}, not {content_type}");
+    Err(Problem::new(Kind::UnsupportedMediaType, detail).with_header(ACCEPT_PATCH, types))
+}
+
+fn reserved(queue: &Name) -> Problem {
+    let detail = format!("{queue} begins with what the server keeps for itself");
+    Problem::new(Kind::UnknownQueue, detail)
+}
+
+/// Returns the queue that a job of the same task waits in where its submit names none.
+async fn queue_of(app: &App, id: JobId) -> Result<Name, Problem> {
+    let job: Job = here(id, app.engine.store().get(id).await)?;
+    match app.engine.task(&job.spec.task) {
+        Some(task) => Ok(task.queue.clone()),
+        // Of a task that is no longer there.
+        None => Name::new(DEFAULT_QUEUE)
+            .map_err(|error| Problem::new(Kind::InternalError, error.to_string())),
+    }
+}
+
+/// What a patch asks for.
+#[derive(Debug, Default)]
+struct Asked {
+    amendment: Amendment,
+    /// Its `queue` is null.
+    queue_of_task: bool,
+}
+
+/// Reads a patch, and says everything that is wrong with it.
+fn read(bytes: &[u8], now: Timestamp) -> Result<Asked, Problem> {
+    let Ok(Members(members)) = serde_json::from_slice(bytes) else {
+        let detail = format!("is no object; it may have the members {MEMBERS}");
+        return Err(Problem::members(vec![wrong(&[], detail)]));
+    };
+    let mut asked = Asked::default();
+    let mut errors = Vec::new();
+    for (index, (name, value)) in members.iter().enumerate() {
+        let value = value.get();
+        let earlier = &members[..index];
+        let read = if earlier.iter().any(|(other, _)| other == name) {
+            Err("is given twice; give it once".to_owned())
+        } else {
+            match name.as_str() {
+                "run_at" => run_at(value, now).map(|it| asked.amendment.run_at = Some(it)),
+                "priority" => priority(value).map(|it| asked.amendment.priority = Some(it)),
+                "queue" => queue(value).map(|it| {
+                    asked.queue_of_task = it.is_none();
+                    asked.amendment.queue = it;
+                }),
+                "tags" => {
+                    let tags = tags(value, &mut errors);
+                    tags.map(|it| asked.amendment.tags = Some(it))
+                }
+                _ => Err(format!("is unknown; a job takes {MEMBERS}")),
+            }
+        };
+        errors.extend(read.err().map(|detail| wrong(&[name], detail)));
+    }
+    if errors.is_empty() {
+        Ok(asked)
+    } else {
+        Err(Problem::members(errors))
+    }
+}
+
+fn run_at(value: &str, now: Timestamp) -> Result<Timestamp, String> {
+    match serde_json::from_str::<Option<String>>(value) {
+        Ok(None) => Ok(now),
+        Ok(Some(text)) => ahead(&text, now),
+        Err(_) => Err(no("time such as \"2026-11-22T12:00:00Z\"", value)),
+    }
+}
+
+fn priority(value: &str) -> Result<Priority, String> {
+    match serde_json::from_str::<Option<i64>>(value) {
+        Ok(None) => Ok(Priority::default()),
+        Ok(Some(number)) => {
+            Priority::new(number).map_err(|_| format!("is {number}; it is from 0 to 9"))
+        }
+        Err(_) => Err(no("whole number from 0 to 9", value)),
+    }
+}
+
+/// Reads the name of a queue; none: that of the task.
+fn queue(value: &str) -> Result<Option<Name>, String> {
+    match serde_json::from_str::<Option<String>>(value) {
+        Ok(None) => Ok(None),
+        Ok(Some(text)) => match Name::new(&text) {
+            Ok(name) => Ok(Some(name)),
+            Err(error) => Err(error.to_string()),
+        },
+        Err(_) => Err(no("name", value)),
+    }
+}
+
+/// Reads all tags. What is wrong with one of them goes to `errors`.
+fn tags(value: &str, errors: &mut Vec<FieldError>) -> Result<BTreeMap<Name, String>, String> {
+    let members = match serde_json::from_str::<Option<Members>>(value) {
+        Ok(None) => return Ok(BTreeMap::new()),
+        Ok(Some(Members(members))) => members,
+        Err(_) => return Err(no("object of strings", value)),
+    };
+    if members.len() > TAGS_MAX {
+        return Err(format!("are {}; the limit is {TAGS_MAX}", members.len()));
+    }
+    let mut tags = BTreeMap::new();
+    for (text, value) in members {
+        let value = value.get();
+        let read = match (Name::new(&text), serde_json::from_str::<String>(value)) {
+            (Err(error), _) => Err(format!("names no tag: the name {error}")),
+            (Ok(name), _) if name.is_reserved() => {
+                Err("begins with what the server keeps for itself".to_owned())
+            }
+            (Ok(name), _) if tags.contains_key(&name) => {
+                Err("is given twice; give it once".to_owned())
+            }
+            (Ok(_), Err(_)) if value == "null" => {
+                Err("is null; tags are replaced as a whole: leave out what is to go".to_owned())
+            }
+            (Ok(_), Err(_)) => Err(no("string", value)),
+            (Ok(_), Ok(value)) if value.len() > TAG_VALUE_BYTES_MAX => Err(format!(
+                "is {} bytes; the limit is {TAG_VALUE_BYTES_MAX}",
+                value.len()
+            )),
+            (Ok(name), Ok(value)) => {
+                tags.insert(name, value);
+                Ok(())
+            }
+        };
+        errors.extend(read.err().map(|detail| wrong(&["tags", &text], detail)));
+    }
+    Ok(tags)
+}
+
+fn no(what: &str, value: &str) -> String {
+    let shown: String = value.chars().take(SHOWN_MAX).collect();
+    let rest = if shown.len() < value.len() { "…" } else { "" };
+    format!("is {shown}{rest}, which is no {what}")
+}
+
+/// Says what is wrong with the member at a path, as a pointer by RFC 6901 in its form of a fragment.
+fn wrong(path: &[&str], detail: String) -> FieldError {
+    let mut pointer = "#".to_owned();
+    for name in path {
+        pointer.push('/');
+        for byte in name.bytes() {
+            match byte {
+                b'~' => pointer.push_str("~0"),
+                b'/' => pointer.push_str("~1"),
+                b'-' | b'.' | b'_' => pointer.push(byte.into()),
+                _ if byte.is_ascii_alphanumeric() => pointer.push(byte.into()),
+                // Writing to a string does not fail.
+                _ => drop(write!(pointer, "%{byte:02X}")),
+            }
+        }
+    }
+    FieldError::at(pointer, detail)
+}
+
+/// The members of an object as they stand there, one that is given twice included.
+struct Members(Vec<(String, Box<RawValue>)>);
+
+impl<'de> Deserialize<'de> for Members {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Object;
+
+        impl<'de> Visitor<'de> for Object {
+            type Value = Members;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Members, A::Error> {
+                let mut members = Vec::new();
+                while let Some(member) = map.next_entry()? {
+                    members.push(member);
+                }
+                Ok(Members(members))
+            }
+        }
+
+        deserializer.deserialize_map(Object)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: Timestamp = Timestamp::from_millis(1_763_812_800_000);
+
+    fn pointers(body: &str) -> Vec<String> {
+        let problem = read(body.as_bytes(), NOW).unwrap_err();
+        let errors = problem.errors().iter();
+        errors.map(|error| error.pointer.clone()).collect()
+    }
+
+    #[test]
+    fn null_stands_for_what_a_submit_without_it_has() {
+        let all = r#"{"run_at": null, "priority": null, "queue": null, "tags": null}"#;
+        let asked = read(all.as_bytes(), NOW).unwrap();
+        let expected = Amendment {
+            run_at: Some(NOW),
+            priority: Some(Priority::default()),
+            queue: None,
+            tags: Some(BTreeMap::new()),
+        };
+        assert_eq!(asked.amendment, expected);
+        assert!(asked.queue_of_task);
+        let nothing = read(b"{}", NOW).unwrap();
+        assert!(nothing.amendment.is_empty() && !nothing.queue_of_task);
+    }
+
+    #[test]
+    fn everything_wrong_is_pointed_at_at_once() {
+        let deep = format!("{{\"queue\": {}1{}}}", "[".repeat(126), "]".repeat(126));
+        let long = "x".repeat(256);
+        let too_long = format!("{{\"tags\": {{\"a\": {long:?}}}}}");
+        let many: Vec<String> = (0..33).map(|n| format!("\"t{n}\": \"\"")).collect();
+        let too_many = format!("{{\"tags\": {{{}}}}}", many.join(","));
+        for (body, expected) in [
+            ("[]", &["#"][..]),
+            ("null", &["#"]),
+            ("\"run_at\"", &["#"]),
+            (r#"{"priority": 10}"#, &["#/priority"]),
+            (r#"{"priority": -1}"#, &["#/priority"]),
+            (r#"{"priority": 5.5}"#, &["#/priority"]),
+            (r#"{"priority": "5"}"#, &["#/priority"]),
+            (r#"{"priority": 99999999999999999999}"#, &["#/priority"]),
+            (
+                r#"{"queue": "No", "run_at": "now"}"#,
+                &["#/queue", "#/run_at"],
+            ),
+            (r#"{"queue": "", "run_at": 5}"#, &["#/queue", "#/run_at"]),
+            (r#"{"run_at": "2027-11-22T12:00:00Z"}"#, &["#/run_at"]),
+            (
+                r#"{"state": "ready", "a/b~c d": 1}"#,
+                &["#/state", "#/a~1b~0c%20d"],
+            ),
+            (r#"{"priority": 1, "priority": 1}"#, &["#/priority"]),
+            (r#"{"tags": []}"#, &["#/tags"]),
+            (r#"{"tags": {"A": "", "b": 1}}"#, &["#/tags/A", "#/tags/b"]),
+            (
+                r#"{"tags": {"b": null, "anteroom.x": ""}}"#,
+                &["#/tags/b", "#/tags/anteroom.x"],
+            ),
+            (r#"{"tags": {"b": "1", "b": "2"}}"#, &["#/tags/b"]),
+            (&too_long, &["#/tags/a"]),
+            (&too_many, &["#/tags"]),
+            (&deep, &["#/queue"]),
+        ] {
+            assert_eq!(pointers(body), expected, "{body}");
+        }
+    }
+}
