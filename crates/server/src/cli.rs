@@ -13,6 +13,7 @@ use std::time::Duration;
 mod check;
 mod client;
 mod jobs;
+mod openapi;
 mod serve;
 mod show;
 mod token;
@@ -52,6 +53,8 @@ enum Command {
     Cancel(CancelArgs),
     /// Makes a token, and the lines of the configuration that make a server know it.
     Token(TokenArgs),
+    /// Prints the OpenAPI 3.1 document of the HTTP API.
+    Openapi,
 }
 
 /// How to serve.
@@ -205,6 +208,7 @@ pub(crate) fn run() -> ExitCode {
         Command::Job(args) => jobs::job(&args, &environment),
         Command::Cancel(args) => jobs::cancel(&args, &environment),
         Command::Token(args) => token::run(&args),
+        Command::Openapi => openapi::run(),
     };
     match done {
         Ok(code) => code,

@@ -8,6 +8,7 @@
 
 pub mod browsers;
 pub mod limits;
+pub mod openapi;
 pub mod problem;
 pub mod serve;
 
@@ -18,6 +19,7 @@ mod call;
 mod conditional;
 mod connection;
 mod control;
+mod docs;
 mod edge;
 mod framing;
 mod health;
@@ -84,6 +86,9 @@ fn routes() -> Routes {
         .get("/livez", Needs::Nothing, health::livez)
         .get("/readyz", Needs::Nothing, health::readyz)
         .get("/problems/{slug}", Needs::Nothing, pages::problem)
+        .get("/openapi.json", Needs::Nothing, openapi::serve)
+        .get("/docs", Needs::Nothing, docs::serve)
+        .get("/docs/style.css", Needs::Nothing, docs::style)
         .get("/v1/tasks", Needs::Read, tasks::all)
         .get("/v1/tasks/{task}", Needs::Read, tasks::one)
         .post("/v1/tasks/{task}/jobs", Needs::Submit, submit::submit)

@@ -29,6 +29,8 @@ struct RootLinks {
     jobs: String,
     live: String,
     ready: String,
+    openapi: String,
+    docs: String,
 }
 
 /// `GET /`: a page for a browser, JSON for everybody else.
@@ -43,6 +45,8 @@ pub(crate) async fn root(call: Call) -> Response {
             jobs: format!("{prefix}/v1/jobs"),
             live: format!("{prefix}/livez"),
             ready: format!("{prefix}/readyz"),
+            openapi: format!("{prefix}/openapi.json"),
+            docs: format!("{prefix}/docs"),
         },
     };
     if !prefers_html(call.headers()) {
@@ -56,6 +60,7 @@ pub(crate) async fn root(call: Call) -> Response {
         (&view.links.tasks, "tasks"),
         (&view.links.jobs, "jobs"),
         (&view.links.ready, "readiness"),
+        (&view.links.docs, "the HTTP API"),
     ] {
         // Writing to a string does not fail.
         let _ = writeln!(body, "<li><a href=\"{}\">{what}</a></li>", escaped(link));
@@ -180,7 +185,7 @@ fn set(response: &mut Response, name: &header::HeaderName, value: &'static str) 
     response.headers_mut().insert(name, value);
 }
 
-fn escaped(text: &str) -> String {
+pub(crate) fn escaped(text: &str) -> String {
     let mut safe = String::with_capacity(text.len());
     for character in text.chars() {
         match character {

@@ -16,6 +16,7 @@ mod http_patch;
 mod http_read;
 mod http_submit;
 mod mount;
+mod openapi;
 mod smuggling;
 mod trouble;
 

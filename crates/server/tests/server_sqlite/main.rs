@@ -28,6 +28,8 @@ mod http_read;
 mod http_submit;
 #[path = "../server/mount.rs"]
 mod mount;
+#[path = "../server/openapi.rs"]
+mod openapi;
 #[path = "../server/smuggling.rs"]
 mod smuggling;
 #[path = "../server/trouble.rs"]
