@@ -131,6 +131,11 @@ pub const BULK_RETRIES_MAX: usize = 100;
 /// How long they are remembered: whoever repeats one does so at once.
 pub const BULK_RETRIES_KEPT: Duration = Duration::from_mins(1);
 
+/// Bytes of a document that a store keeps beside its jobs: it is read and written as a whole.
+pub const DOCUMENT_BYTES_MAX: usize = 2 * 1024 * 1024;
+/// Documents of one kind: all of them may be read at once.
+pub const DOCUMENTS_MAX: usize = 10_000;
+
 /// Jobs on a page that names no size.
 pub const PAGE_SIZE_DEFAULT: usize = 50;
 /// Jobs on a page.

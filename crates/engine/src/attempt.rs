@@ -4,11 +4,14 @@
 //! makes of the job is decided when it is settled.
 
 use crate::engine::{Registered, Shared};
+use crate::report::{Outbox, Reporter};
 use crate::run::{Attempt, Outcome, RetryHint, Runner, STOP_MARGIN, Stop, StopReason};
 use crate::running::Entered;
 use crate::settle;
 use crate::store::{Change, Claimed};
-use anteroom_core::{Event, Failure, FailureKind, HandBack, Jitter, Payload, Retry, RetryPolicy};
+use anteroom_core::{
+    Event, Failure, FailureKind, HandBack, Jitter, Payload, Reports, Retry, RetryPolicy,
+};
 use futures_util::FutureExt;
 use std::any::Any;
 use std::panic::AssertUnwindSafe;
@@ -18,9 +21,15 @@ use tokio::sync::OwnedSemaphorePermit;
 use tracing::{debug, info};
 
 /// Makes the attempt that a claim begins.
-pub(crate) fn begin(claimed: Claimed, stop: Stop, slot: OwnedSemaphorePermit) -> Attempt {
+pub(crate) fn begin(
+    claimed: Claimed,
+    stop: Stop,
+    slot: OwnedSemaphorePermit,
+    outbox: &Arc<Outbox>,
+) -> Attempt {
     let status = claimed.job.status;
     let started_at = status.started_at.unwrap_or(status.run_at);
+    let reporter = Reporter::new(claimed.job.spec.id, status.claim, outbox.clone());
     Attempt {
         deadline: started_at.after(claimed.job.spec.timeout),
         job: claimed.job.spec,
@@ -30,6 +39,7 @@ pub(crate) fn begin(claimed: Claimed, stop: Stop, slot: OwnedSemaphorePermit) ->
         claim: status.claim,
         stop,
         slot: Some(Arc::new(slot)),
+        reporter: Some(reporter),
     }
 }
 
@@ -44,7 +54,12 @@ pub(crate) async fn run(
     let (id, task, number) = (attempt.job.id, attempt.job.task.clone(), attempt.number);
     debug!(job.id = %id, %task, attempt = number, "began attempt {number} of job {id}");
     let (claim, stop, slot) = (attempt.claim, attempt.stop.clone(), attempt.slot.clone());
+    let reporter = attempt.reporter.clone();
     let end = supervise(&shared, &registered, &*runner, attempt).await;
+    let reports = match reporter {
+        Some(reporter) => reporter.last_words().await,
+        None => Reports::default(),
+    };
     let limit = shared.options.result_bytes_max;
     let (event, result) = match end.into_outcome(stop.reason(), limit) {
         Settled::Succeeded(payload) => (Event::Succeeded { claim }, Some(payload)),
@@ -74,6 +89,7 @@ pub(crate) async fn run(
         &shared,
         Change {
             result,
+            reports,
             ..Change::new(id, event)
         },
     )

@@ -45,6 +45,7 @@ use std::time::Duration;
 
 pub mod amend;
 pub mod claim;
+pub mod documents;
 pub mod fence;
 pub mod forget;
 pub mod history;
@@ -193,6 +194,7 @@ macro_rules! store_contract {
             history::what_a_late_worker_says_is_not_kept,
             history::progress_is_what_the_latest_attempt_said_last,
             history::the_latest_reports_are_kept,
+            history::the_oldest_of_very_many_states_are_told_as_missing,
             history::what_was_skipped_leaves_a_gap,
             history::a_page_of_a_history_goes_on_where_the_last_ended,
             history::a_history_goes_with_its_job,
@@ -218,6 +220,12 @@ macro_rules! store_contract {
             queues::a_limit_counts_what_waits_already,
             queues::a_limit_holds_under_submits_at_once,
             queues::counts_tell_of_the_oldest_ready_job,
+
+            documents::documents_are_kept_byte_for_byte,
+            documents::a_change_of_another_version_of_a_document_is_refused,
+            documents::of_several_changes_of_a_document_at_once_one_is_made,
+            documents::documents_are_bounded_in_size_and_number,
+            documents::documents_survive_a_reopen,
 
             reopen::jobs_in_every_state_survive_a_reopen,
             reopen::what_runs_out_runs_out_after_a_reopen_too,
@@ -248,6 +256,7 @@ mod tests {
         let themes = [
             ("amend", include_str!("contract/amend.rs")),
             ("claim", include_str!("contract/claim.rs")),
+            ("documents", include_str!("contract/documents.rs")),
             ("fence", include_str!("contract/fence.rs")),
             ("forget", include_str!("contract/forget.rs")),
             ("history", include_str!("contract/history.rs")),

@@ -103,12 +103,13 @@ fn begin(
     slot: OwnedSemaphorePermit,
 ) {
     shared.queues.meters.started(&claimed.job);
+    shared.feed.tell(&claimed.job, shared.clock.now());
     shared.notices.changed(&claimed.job);
     // Entered before it is spawned, so that whoever stops all attempts stops this one too.
     let stop = Stop::default();
     let (id, claim) = (claimed.job.spec.id, claimed.job.status.claim);
     let entered = shared.running.enter(id, claim, stop.clone());
-    let attempt = attempt::begin(claimed, stop, slot);
+    let attempt = attempt::begin(claimed, stop, slot, &shared.outbox);
     let (shared, registered) = (shared.clone(), registered.clone());
     let run = attempt::run(shared.clone(), registered, runner.clone(), attempt, entered);
     shared.attempts.spawn(run);

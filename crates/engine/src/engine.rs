@@ -2,8 +2,10 @@
 
 use crate::bulk::Retries;
 use crate::clock::Clock;
+use crate::feed::Feed;
 use crate::notify::Notices;
 use crate::queues::Queues;
+use crate::report::{Outbox, write_reports};
 use crate::run::StopReason;
 use crate::running::Running;
 use crate::shutdown::Phases;
@@ -98,7 +100,8 @@ pub enum StartError {
 /// Takes jobs, has them run, and tells what became of them. Cheap to clone.
 ///
 /// Loops that it runs until it is shut down: a dispatcher for each task that this process runs
-/// (`dispatch.rs`), the lease keeper and the upkeep (`maintain.rs`), and every attempt.
+/// (`dispatch.rs`), the lease keeper and the upkeep (`maintain.rs`), the writer of what attempts say
+/// (`report.rs`), and every attempt.
 #[derive(Clone, Debug)]
 pub struct Engine {
     pub(crate) shared: Arc<Shared>,
@@ -114,6 +117,8 @@ pub(crate) struct Shared {
     pub(crate) queues: Queues,
     pub(crate) ids: IdSource,
     pub(crate) notices: Arc<Notices>,
+    pub(crate) feed: Feed,
+    pub(crate) outbox: Arc<Outbox>,
     pub(crate) running: Arc<Running>,
     pub(crate) retries: Retries,
     pub(crate) phases: Phases,
@@ -169,6 +174,8 @@ impl Engine {
             tasks,
             ids: IdSource::after(newest_key(&*store).await?),
             notices: Arc::default(),
+            feed: Feed::default(),
+            outbox: Arc::default(),
             running: Arc::default(),
             retries: Retries::default(),
             phases: Phases::default(),
@@ -187,6 +194,7 @@ impl Engine {
             }
         }
         shared.loops.spawn(maintain::maintain(shared.clone()));
+        shared.loops.spawn(write_reports(shared.clone()));
         maintain::start_keeper(&shared);
         Ok(Self { shared })
     }
@@ -331,7 +339,12 @@ impl Shared {
 
     /// Lets events happen, and tells who waits for the jobs.
     pub(crate) async fn apply(&self, changes: Vec<Change>) -> Result<Vec<Applied>, StoreError> {
+        let heard = self.feed.hear(&changes);
         let applied = self.store.apply(changes).await?;
+        // Before anybody can do what comes next for them.
+        if let Some(heard) = heard {
+            self.feed.tell_changes(heard, &applied, self.clock.now());
+        }
         for job in applied.iter().flatten() {
             self.queues.meters.changed(job);
             self.notices.changed(job);

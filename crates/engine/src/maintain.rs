@@ -30,6 +30,7 @@ pub(crate) async fn maintain(shared: Arc<Shared>) {
             () = shared.clock.sleep(INTERVAL) => {}
         }
         let now = shared.clock.now();
+        shared.feed.tend(now);
         // A clock that was set back must not put it off for longer than a lease.
         rescue_from = rescue_from.min(now.after(shared.options.lease));
         // After a sleep of the machine the leases of living workers look as if they had run out:

@@ -104,6 +104,17 @@ pub(crate) struct Watch {
 }
 
 impl Watch {
+    /// Waits until the job has changed since it was subscribed to or last waited for.
+    pub(crate) async fn changed(&mut self) {
+        if let Some(changes) = self.changes.as_mut()
+            && changes.changed().await.is_ok()
+        {
+            return;
+        }
+        // Its sender is gone, which cannot be as long as this is here.
+        std::future::pending::<()>().await;
+    }
+
     /// Returns `job` as soon as it is what the client waits for or gone, or as it stands when the
     /// wait is over or the engine has stopped.
     pub(crate) async fn until(

@@ -111,7 +111,8 @@ impl Queues {
             .map(|counts| counts.queue)
             .filter(|queue| !self.is_known(queue))
             .collect();
-        self.make(store, found).await
+        // Those that cannot be kept are there all the same, for as long as they have jobs.
+        self.make(store, found).await.map(drop)
     }
 
     /// Tells whether a queue need not be made.
@@ -142,20 +143,28 @@ impl Queues {
         made.unwrap_or_else(PoisonError::into_inner).extend(queues);
     }
 
-    /// Makes queues, all in one commit.
-    async fn make(&self, store: &dyn Store, queues: BTreeSet<Name>) -> Result<(), StoreError> {
+    /// Makes queues, all in one commit, and returns those that the store has no room for.
+    async fn make(
+        &self,
+        store: &dyn Store,
+        queues: BTreeSet<Name>,
+    ) -> Result<Vec<Name>, StoreError> {
         if queues.is_empty() {
-            return Ok(());
+            return Ok(Vec::new());
         }
-        let make = |name: &Name| QueueChange {
+        let change = |name: &Name| QueueChange {
             name: name.clone(),
             settings: QueueSettings::default(),
             // Another node may have been first: then there is nothing to do.
             if_version: Some(0),
         };
-        store.set_queues(queues.iter().map(make).collect()).await?;
-        self.note_made(queues);
-        Ok(())
+        let set = store
+            .set_queues(queues.iter().map(change).collect())
+            .await?;
+        let each = queues.into_iter().zip(set);
+        let (left, made): (Vec<_>, Vec<_>) = each.partition(|(_, set)| *set == QueueSet::TooMany);
+        self.note_made(made.into_iter().map(|(name, _)| name));
+        Ok(left.into_iter().map(|(name, _)| name).collect())
     }
 
     /// Makes those queues of jobs to be inserted that are not there yet: all or none.
@@ -179,13 +188,15 @@ impl Queues {
         self.look(store).await?;
         let queues: BTreeSet<Name> = unknown().collect();
         let room = QUEUES_MADE_MAX.saturating_sub(self.made());
+        let too_many = |queue: &Name| SubmitError::TooManyQueues {
+            queue: queue.clone(),
+            limit: QUEUES_MADE_MAX,
+        };
         if let Some(queue) = queues.iter().nth(room) {
-            return Err(SubmitError::TooManyQueues {
-                queue: queue.clone(),
-                limit: QUEUES_MADE_MAX,
-            });
+            return Err(too_many(queue));
         }
-        Ok(self.make(store, queues).await?)
+        let left = self.make(store, queues).await?;
+        left.first().map_or(Ok(()), |queue| Err(too_many(queue)))
     }
 }
 
@@ -200,7 +211,7 @@ impl Engine {
         let view = View::of(&self.shared).await?;
         let named = self.shared.queues.named.iter();
         let kept = view.kept.keys();
-        let with_jobs = view.counts.iter().map(|counts| &counts.queue);
+        let with_jobs = view.counts.keys();
         let all: BTreeSet<&Name> = named.chain(kept).chain(with_jobs).collect();
         let shown = all.into_iter().filter(|name| !name.is_reserved());
         Ok(shown.map(|name| view.queue(&self.shared, name)).collect())
@@ -218,7 +229,7 @@ impl Engine {
         let view = View::of(&self.shared).await?;
         let exists = self.shared.queues.named.contains(name)
             || view.kept.contains_key(name)
-            || view.counts.iter().any(|counts| counts.queue == *name);
+            || view.counts.contains_key(name);
         Ok(exists.then(|| view.queue(&self.shared, name)))
     }
 
@@ -377,7 +388,8 @@ impl Shared {
 struct View {
     defaults: QueueDefaults,
     kept: BTreeMap<Name, KeptQueue>,
-    counts: Vec<Counts>,
+    /// By queue.
+    counts: BTreeMap<Name, Vec<Counts>>,
     now: Timestamp,
 }
 
@@ -385,10 +397,14 @@ impl View {
     async fn of(shared: &Shared) -> Result<Self, StoreError> {
         let defaults = shared.queues.defaults.lock().await.clone();
         let kept = shared.store.queues().await?.into_iter();
+        let mut counts: BTreeMap<Name, Vec<Counts>> = BTreeMap::new();
+        for of in shared.store.counts().await? {
+            counts.entry(of.queue.clone()).or_default().push(of);
+        }
         Ok(Self {
             defaults,
             kept: kept.map(|kept| (kept.name.clone(), kept)).collect(),
-            counts: shared.store.counts().await?,
+            counts,
             now: shared.clock.now(),
         })
     }
@@ -406,7 +422,7 @@ impl View {
             oldest_ready: None,
             rates: shared.queues.meters.of(name, self.now),
         };
-        for of in self.counts.iter().filter(|counts| counts.queue == *name) {
+        for of in self.counts.get(name).into_iter().flatten() {
             queue.scheduled += of.scheduled;
             queue.ready += of.ready;
             queue.running += of.running;

@@ -5,7 +5,8 @@
 //! attempt is left running, and soon after its future is dropped. Only a thread cannot be stopped
 //! ([`function::blocking`]): it keeps its slot until it returns.
 
-use anteroom_core::{ClaimNumber, Payload, Spec, Timestamp};
+use crate::report::Reporter;
+use anteroom_core::{ClaimNumber, LogStream, Payload, Progress, Report, Spec, Timestamp};
 use async_trait::async_trait;
 use std::fmt;
 use std::sync::Arc;
@@ -53,10 +54,13 @@ pub struct Attempt {
     pub stop: Stop,
     /// The slot that it occupies for as long as any clone of the attempt is alive.
     pub(crate) slot: Option<Arc<OwnedSemaphorePermit>>,
+    /// Where it says something; none: nobody listens.
+    pub(crate) reporter: Option<Arc<Reporter>>,
 }
 
 impl Attempt {
-    /// Returns an attempt that occupies no slot: for those who try a runner by itself.
+    /// Returns an attempt that occupies no slot and that nobody listens to: for those who try a
+    /// runner by itself.
     pub fn new(
         job: Arc<Spec>,
         input: Payload,
@@ -75,6 +79,49 @@ impl Attempt {
             deadline,
             stop,
             slot: None,
+            reporter: None,
+        }
+    }
+
+    /// Says how far the attempt has come: the part that is done, from 0 to 1, and in words, which
+    /// may be empty.
+    ///
+    /// Never waits. It is shown with the job and told to those who follow it within a moment; of
+    /// several that come within it the last. Kept only as long as the attempt holds its lease.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use anteroom::run::{Outcome, Runner, function};
+    ///
+    /// let pages = function::bytes(|attempt| async move {
+    ///     for page in 1..=8_u32 {
+    ///         // The work itself, and then:
+    ///         attempt.progress(f64::from(page) / 8.0, format!("page {page} of 8"));
+    ///     }
+    ///     Outcome::Succeeded(attempt.input)
+    /// });
+    /// assert_eq!(pages.kind(), "function");
+    /// ```
+    pub fn progress(&self, fraction: f64, message: impl Into<String>) {
+        if let Some(progress) = Progress::new(Some(fraction), Some(message.into())) {
+            self.report(Report::Progress(progress));
+        }
+    }
+
+    /// Writes to the attempt's log; each line of `text` is a line of its own.
+    ///
+    /// Never waits. The latest lines are kept with the job and told to those who follow it.
+    pub fn log(&self, text: impl AsRef<str>) {
+        for line in text.as_ref().lines() {
+            self.report(Report::log(LogStream::Log, line));
+        }
+    }
+
+    /// Says something: what [`progress`](Self::progress) and [`log`](Self::log) do, for runners.
+    pub fn report(&self, report: Report) {
+        if let Some(reporter) = &self.reporter {
+            reporter.report(report);
         }
     }
 }

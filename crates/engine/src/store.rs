@@ -24,11 +24,13 @@ use async_trait::async_trait;
 use std::fmt;
 use std::time::Duration;
 
+mod document;
 pub mod memory;
 mod queue;
 #[cfg(feature = "sqlite")]
 pub mod sqlite;
 
+pub use document::{Document, DocumentChange, DocumentPut};
 pub use queue::{KeptQueue, QueueChange, QueueSet};
 
 /// Keeps jobs.
@@ -205,6 +207,30 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     ///
     /// [`StoreError`]: what held before may still hold.
     async fn configure_queues(&self, defaults: QueueDefaults) -> Result<(), StoreError>;
+
+    /// Returns a document.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`].
+    async fn document(&self, kind: &Name, name: &Name) -> Result<Option<Document>, StoreError>;
+
+    /// Returns all documents of a kind, by name.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`].
+    async fn documents(&self, kind: &Name) -> Result<Vec<Document>, StoreError>;
+
+    /// Writes or removes documents, each on its own, in this order, and returns once it is durable.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`]: nothing changed, unless it is [`StoreError::Unknown`].
+    async fn put_documents(
+        &self,
+        changes: Vec<DocumentChange>,
+    ) -> Result<Vec<DocumentPut>, StoreError>;
 
     /// Waits until the store has failed for good, and returns why. After that it acknowledges
     /// nothing, and the process should end.

@@ -207,7 +207,7 @@ impl Engine {
         let new = self.shared.admit(submission).await?;
         let job = job_of(&new);
         let inserted = self.shared.insert_one(new).await?;
-        Ok(Submitted::of(job, inserted))
+        Ok(self.shared.told(job, inserted))
     }
 
     /// Submits jobs, all or none, in one commit, and returns what became of each, in their order.
@@ -242,7 +242,7 @@ impl Engine {
         }
         let each = jobs.into_iter().zip(inserted);
         Ok(each
-            .map(|(job, inserted)| Submitted::of(job, inserted))
+            .map(|(job, inserted)| shared.told(job, inserted))
             .collect())
     }
 
@@ -280,7 +280,7 @@ impl Engine {
         let mut watch = shared.notices.subscribe(job.spec.id);
         let inserted = shared.insert_one(new).await?;
         let is_new = inserted == Inserted::New;
-        let submitted = Submitted::of(job, inserted);
+        let submitted = shared.told(job, inserted);
         if !is_new {
             watch = shared.notices.subscribe(submitted.job.spec.id);
         }
@@ -371,6 +371,15 @@ fn job_of(new: &NewJob) -> Job {
 }
 
 impl Shared {
+    /// Says what became of the submission that asked for `job`, and tells who follows all jobs of
+    /// one that is new.
+    fn told(&self, job: Job, inserted: Inserted) -> Submitted {
+        if inserted == Inserted::New {
+            self.feed.tell(&job, job.spec.created_at);
+        }
+        Submitted::of(job, inserted)
+    }
+
     async fn insert_one(&self, new: NewJob) -> Result<Inserted, SubmitError> {
         let mut inserted = self.insert(vec![new]).await?;
         inserted.pop().ok_or_else(|| no_answer().into())

@@ -14,6 +14,7 @@ mod check;
 mod client;
 mod jobs;
 mod openapi;
+mod queues;
 mod serve;
 mod show;
 mod token;
@@ -51,6 +52,12 @@ enum Command {
     Job(JobArgs),
     /// Cancels a job, or tells it to stop if it is running.
     Cancel(CancelArgs),
+    /// Shows all queues.
+    Queues(QueuesArgs),
+    /// Has a queue start no more jobs until it is resumed; what runs goes on.
+    Pause(QueueArgs),
+    /// Has a paused queue start jobs again.
+    Resume(QueueArgs),
     /// Makes a token, and the lines of the configuration that make a server know it.
     Token(TokenArgs),
     /// Prints the OpenAPI 3.1 document of the HTTP API.
@@ -71,6 +78,9 @@ struct ServeArgs {
     /// Listens beyond loopback without tokens: anybody there may then do anything
     #[arg(long)]
     insecure: bool,
+    /// Starts with every queue paused, each until it is resumed
+    #[arg(long)]
+    hold: bool,
 }
 
 /// What to check.
@@ -87,7 +97,7 @@ struct ClientArgs {
     server: Option<String>,
     #[arg(long, value_name = "FILE", help = TOKEN_HELP)]
     token_file: Option<PathBuf>,
-    /// Prints the job as the server gives it
+    /// Prints the answer as the server gives it
     #[arg(long)]
     json: bool,
 }
@@ -188,6 +198,22 @@ struct TokenArgs {
     json: bool,
 }
 
+/// How to show the queues.
+#[derive(Args, Debug)]
+struct QueuesArgs {
+    #[command(flatten)]
+    client: ClientArgs,
+}
+
+/// Which queue to pause or resume.
+#[derive(Args, Debug)]
+struct QueueArgs {
+    /// The queue
+    queue: Name,
+    #[command(flatten)]
+    client: ClientArgs,
+}
+
 /// Why a command did not do what it was asked for: what to tell the person, and the exit code.
 #[derive(Debug)]
 enum Stopped {
@@ -207,6 +233,9 @@ pub(crate) fn run() -> ExitCode {
         Command::Submit(args) => jobs::submit(*args, &environment),
         Command::Job(args) => jobs::job(&args, &environment),
         Command::Cancel(args) => jobs::cancel(&args, &environment),
+        Command::Queues(args) => queues::queues(&args, &environment),
+        Command::Pause(args) => queues::pause(&args, &environment),
+        Command::Resume(args) => queues::resume(&args, &environment),
         Command::Token(args) => token::run(&args),
         Command::Openapi => openapi::run(),
     };
@@ -302,7 +331,9 @@ mod tests {
                 "--result",
                 "--json",
             ],
-            &["serve", "--hold"],
+            &["pause"],
+            &["resume", "No Queue"],
+            &["queues", "default"],
         ];
         for case in cases {
             let words = std::iter::once("anteroom").chain(case.iter().copied());

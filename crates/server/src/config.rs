@@ -9,7 +9,7 @@ use anteroom::core::limits::{
     MAX_ATTEMPTS_DEFAULT, RESULT_BYTES_MAX_DEFAULT, RETAIN_DEFAULT, RETAIN_MAX,
     SHUTDOWN_GRACE_DEFAULT, TIMEOUT_DEFAULT,
 };
-use anteroom::core::{Name, NameError, RetryPolicy};
+use anteroom::core::{Name, NameError, QueueSettings, RetryPolicy};
 use anteroom_server::http::Token;
 use anteroom_server::http::limits::BUFFERED_BYTES_MAX_DEFAULT;
 use std::collections::BTreeMap;
@@ -20,6 +20,7 @@ use std::time::Duration;
 
 mod environment;
 mod file;
+mod queues;
 mod reader;
 mod tokens;
 mod value;
@@ -60,6 +61,10 @@ pub(crate) struct Config {
     pub(crate) allowed_origins: Vec<String>,
     /// Who may call the server; none: everybody who reaches it.
     pub(crate) tokens: Vec<Token>,
+    /// Whether queues that nothing names are refused instead of made. Default false.
+    pub(crate) strict_queues: bool,
+    /// What holds for queues until something else is set, by name.
+    pub(crate) queues: BTreeMap<Name, QueueSettings>,
     /// The tasks, by name.
     pub(crate) tasks: BTreeMap<Name, TaskConfig>,
     /// Which log lines are written: a level, or `target=level` pairs. Default `info`.
@@ -81,6 +86,8 @@ impl Default for Config {
             retain: RETAIN_DEFAULT,
             allowed_origins: Vec::new(),
             tokens: Vec::new(),
+            strict_queues: false,
+            queues: BTreeMap::new(),
             tasks: BTreeMap::new(),
             log: value::log_filter_default(),
             log_format: LogFormat::Text,

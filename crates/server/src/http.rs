@@ -21,6 +21,7 @@ mod connection;
 mod control;
 mod docs;
 mod edge;
+mod events;
 mod framing;
 mod health;
 mod idempotency;
@@ -30,6 +31,7 @@ mod pages;
 mod patch;
 mod prefer;
 mod query;
+mod queues;
 mod rate;
 mod read;
 mod represent;
@@ -102,8 +104,13 @@ fn routes() -> Routes {
         .delete("/v1/jobs/{id}", Needs::Admin, control::delete)
         .get("/v1/jobs/{id}/result", Needs::Read, read::result)
         .get("/v1/jobs/{id}/input", Needs::Read, read::input)
+        .get("/v1/jobs/{id}/events", Needs::Read, events::of_job)
         .post("/v1/jobs/{id}/cancel", Needs::Cancel, control::cancel)
         .post("/v1/jobs/{id}/retry", Needs::Admin, control::retry)
+        .get("/v1/events", Needs::Read, events::of_all)
+        .get("/v1/queues", Needs::ReadAll, queues::all)
+        .get("/v1/queues/{queue}", Needs::ReadAll, queues::one)
+        .patch("/v1/queues/{queue}", Needs::AdminAll, queues::patch)
 }
 
 /// Returns the route table: every route, with what it needs.

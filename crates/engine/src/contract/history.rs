@@ -2,8 +2,10 @@
 
 use super::Trial;
 use super::trial::{LEASE_FOR, TICK, done, line, payload, progress};
-use crate::store::{Found, Refused};
-use anteroom_core::limits::{REPORT_BYTES_MAX, REPORTS_KEPT_BYTES_MAX, REPORTS_KEPT_MAX};
+use crate::store::{Change, Found, Refused};
+use anteroom_core::limits::{
+    REPORT_BYTES_MAX, REPORTS_KEPT_BYTES_MAX, REPORTS_KEPT_MAX, STATES_KEPT_MAX,
+};
 use anteroom_core::{
     Event, EventId, HandBack, Happened, JobEvent, JobId, Lease, Rejected, Report, Reports, Retry,
     ShownState, Status,
@@ -234,6 +236,32 @@ pub async fn the_latest_reports_are_kept(trial: &mut Trial) {
     ];
     let expected: Vec<_> = expected.into_iter().zip([0, 1, 1]).collect();
     states_are(&events, &expected);
+}
+
+/// States are dropped only once there are thousands of them, and how many is told.
+pub async fn the_oldest_of_very_many_states_are_told_as_missing(trial: &mut Trial) {
+    let id = trial.submit_plain().await;
+    let rounds = STATES_KEPT_MAX / 2 + 25;
+    let round = [Event::CancelRequested, Event::RetryRequested];
+    let changes: Vec<Change> = std::iter::repeat_n(round, rounds)
+        .flatten()
+        .map(|event| Change::new(id, event))
+        .collect();
+    for changes in changes.chunks(1_000) {
+        let applied = trial.apply_all(changes.to_vec()).await;
+        assert!(applied.iter().all(Result::is_ok), "{applied:?}");
+    }
+    let history = trial.history(id).await;
+    assert_eq!(history.events.len(), STATES_KEPT_MAX);
+    assert_eq!(history.states_missing, 51);
+    assert!(history.is_all);
+    let first = history.events[0].id;
+    let rest = trial.store().events(id, first, usize::MAX).await;
+    let Some(rest) = done("events", rest).here() else {
+        panic!("the job is there");
+    };
+    assert_eq!(rest.events, history.events[1..]);
+    assert_eq!(rest.states_missing, 0);
 }
 
 /// What an attempt said and the server did not get to write down is told as missing.

@@ -199,6 +199,10 @@ pub async fn a_closed_store_refuses_everything(trial: &mut Trial) {
     refused("set_queues", store.set_queues(Vec::new()).await.err());
     let configured = store.configure_queues(QueueDefaults::default()).await;
     refused("configure_queues", configured.err());
+    let kind = super::trial::name("kind");
+    refused("document", store.document(&kind, &kind).await.err());
+    refused("documents", store.documents(&kind).await.err());
+    refused("put_documents", store.put_documents(Vec::new()).await.err());
     // Once more does no harm.
     soon("close", store.close()).await;
 }

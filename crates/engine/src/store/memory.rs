@@ -6,11 +6,13 @@
 //! the process. A claim looks at due jobs one by one until it has enough, those of tasks that it
 //! does not want too: that is plain, and slow where a million of those lie in front.
 
+mod documents;
 mod jobs;
 mod told;
 use super::{
-    Applied, Change, Claimed, Counts, Deleted, Filter, Found, History, Inserted, KeptQueue,
-    Listing, NewJob, Overdue, Page, QueueChange, QueueSet, Store, StoreError, Want,
+    Applied, Change, Claimed, Counts, Deleted, Document, DocumentChange, DocumentPut, Filter,
+    Found, History, Inserted, KeptQueue, Listing, NewJob, Overdue, Page, QueueChange, QueueSet,
+    Store, StoreError, Want,
 };
 use crate::clock::Clock;
 use anteroom_core::{EventId, Idempotency, Job, JobId, Name, Payload, QueueDefaults};
@@ -175,6 +177,24 @@ impl Store for MemoryStore {
         self.with(|jobs| jobs.queues.defaults = defaults)?;
         self.changed.notify_waiters();
         Ok(())
+    }
+
+    async fn document(&self, kind: &Name, name: &Name) -> Result<Option<Document>, StoreError> {
+        self.with(|jobs| jobs.documents.one(kind, name))
+    }
+
+    async fn documents(&self, kind: &Name) -> Result<Vec<Document>, StoreError> {
+        self.with(|jobs| jobs.documents.all(kind))
+    }
+
+    async fn put_documents(
+        &self,
+        changes: Vec<DocumentChange>,
+    ) -> Result<Vec<DocumentPut>, StoreError> {
+        self.with(|jobs| {
+            let each = changes.into_iter();
+            each.map(|change| jobs.documents.put(change)).collect()
+        })
     }
 
     /// Waits for ever: memory does not fail.

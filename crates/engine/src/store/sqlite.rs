@@ -12,6 +12,7 @@
 //! was the commit that failed, its callers get [`StoreError::Unknown`]: it may be on the disk.
 
 mod change;
+mod documents;
 mod events;
 mod fault;
 mod keys;
@@ -33,8 +34,9 @@ pub use fault::OpenError;
 
 use crate::clock::Clock;
 use crate::store::{
-    Applied, Change, Claimed, Counts, Deleted, Filter, Found, History, Inserted, KeptQueue,
-    Listing, NewJob, Overdue, Page, QueueChange, QueueSet, Store, StoreError, Want,
+    Applied, Change, Claimed, Counts, Deleted, Document, DocumentChange, DocumentPut, Filter,
+    Found, History, Inserted, KeptQueue, Listing, NewJob, Overdue, Page, QueueChange, QueueSet,
+    Store, StoreError, Want,
 };
 use anteroom_core::{EventId, Idempotency, Job, JobId, Name, Payload, QueueDefaults};
 use async_trait::async_trait;
@@ -269,6 +271,26 @@ impl Store for SqliteStore {
     async fn configure_queues(&self, defaults: QueueDefaults) -> Result<(), StoreError> {
         let defaults = Box::new(defaults);
         self.write(|reply| Operation::ConfigureQueues(defaults, reply))
+            .await
+    }
+
+    async fn document(&self, kind: &Name, name: &Name) -> Result<Option<Document>, StoreError> {
+        let key = (kind.clone(), name.clone());
+        self.read(self.reader(), |reply| Question::Document(key, reply))
+            .await
+    }
+
+    async fn documents(&self, kind: &Name) -> Result<Vec<Document>, StoreError> {
+        let kind = kind.clone();
+        self.read(&self.readers[0], |reply| Question::Documents(kind, reply))
+            .await
+    }
+
+    async fn put_documents(
+        &self,
+        changes: Vec<DocumentChange>,
+    ) -> Result<Vec<DocumentPut>, StoreError> {
+        self.write(|reply| Operation::PutDocuments(changes, reply))
             .await
     }
 

@@ -11,8 +11,9 @@ use anteroom::core::{
 };
 use anteroom::store::memory::MemoryStore;
 use anteroom::store::{
-    Applied, Change, Claimed, Counts, Deleted, Filter, Found, History, Inserted, KeptQueue,
-    Listing, NewJob, Overdue, Page, QueueChange, QueueSet, Refused, Store, StoreError, Want,
+    Applied, Change, Claimed, Counts, Deleted, Document, DocumentChange, DocumentPut, Filter,
+    Found, History, Inserted, KeptQueue, Listing, NewJob, Overdue, Page, QueueChange, QueueSet,
+    Refused, Store, StoreError, Want,
 };
 use async_trait::async_trait;
 use std::collections::BTreeSet;
@@ -53,6 +54,8 @@ enum Fault {
     OldestReadyUntold,
     EmptyAmendmentIsAChange,
     AmendedInPart(&'static str),
+    DocumentVersionIgnored,
+    DocumentCut,
 }
 
 /// Fails unless `case` passes over a good store and not over one with `fault`.
@@ -249,6 +252,20 @@ fn a_store_that_ignores_the_version_of_a_queue_is_caught() {
 fn a_store_that_does_not_tell_of_the_oldest_ready_job_is_caught() {
     let case = contract::queues::counts_tell_of_the_oldest_ready_job;
     is_caught(Fault::OldestReadyUntold, &case);
+}
+
+#[test]
+fn a_store_that_ignores_the_version_of_a_document_is_caught() {
+    let case = contract::documents::a_change_of_another_version_of_a_document_is_refused;
+    is_caught(Fault::DocumentVersionIgnored, &case);
+    let case = contract::documents::of_several_changes_of_a_document_at_once_one_is_made;
+    is_caught(Fault::DocumentVersionIgnored, &case);
+}
+
+#[test]
+fn a_store_that_cuts_documents_is_caught() {
+    let case = contract::documents::documents_are_kept_byte_for_byte;
+    is_caught(Fault::DocumentCut, &case);
 }
 
 #[test]
@@ -597,6 +614,30 @@ impl Store for BrokenStore {
             defaults.hold = false;
         }
         self.store.configure_queues(defaults).await
+    }
+
+    async fn document(&self, kind: &Name, name: &Name) -> Result<Option<Document>, StoreError> {
+        self.store.document(kind, name).await
+    }
+
+    async fn documents(&self, kind: &Name) -> Result<Vec<Document>, StoreError> {
+        self.store.documents(kind).await
+    }
+
+    async fn put_documents(
+        &self,
+        mut changes: Vec<DocumentChange>,
+    ) -> Result<Vec<DocumentPut>, StoreError> {
+        for change in &mut changes {
+            if self.has(Fault::DocumentVersionIgnored) {
+                change.if_version = None;
+            }
+            if self.has(Fault::DocumentCut) {
+                let value = change.value.take();
+                change.value = value.map(|value| value.slice(..value.len().saturating_sub(1)));
+            }
+        }
+        self.store.put_documents(changes).await
     }
 
     async fn failed(&self) -> StoreError {

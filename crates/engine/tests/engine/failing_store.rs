@@ -6,8 +6,9 @@ use anteroom::clock::Clock;
 use anteroom::core::{EventId, Idempotency, Job, JobId, Name, Payload, QueueDefaults};
 use anteroom::store::memory::MemoryStore;
 use anteroom::store::{
-    Applied, Change, Claimed, Counts, Deleted, Filter, Found, History, Inserted, KeptQueue,
-    Listing, NewJob, Overdue, Page, QueueChange, QueueSet, Store, StoreError, Want,
+    Applied, Change, Claimed, Counts, Deleted, Document, DocumentChange, DocumentPut, Filter,
+    Found, History, Inserted, KeptQueue, Listing, NewJob, Overdue, Page, QueueChange, QueueSet,
+    Store, StoreError, Want,
 };
 use async_trait::async_trait;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -157,6 +158,22 @@ impl Store for FailingStore {
 
     async fn configure_queues(&self, defaults: QueueDefaults) -> Result<(), StoreError> {
         self.inner.configure_queues(defaults).await
+    }
+
+    async fn document(&self, kind: &Name, name: &Name) -> Result<Option<Document>, StoreError> {
+        self.inner.document(kind, name).await
+    }
+
+    async fn documents(&self, kind: &Name) -> Result<Vec<Document>, StoreError> {
+        self.inner.documents(kind).await
+    }
+
+    async fn put_documents(
+        &self,
+        changes: Vec<DocumentChange>,
+    ) -> Result<Vec<DocumentPut>, StoreError> {
+        self.check()?;
+        self.inner.put_documents(changes).await
     }
 
     async fn failed(&self) -> StoreError {

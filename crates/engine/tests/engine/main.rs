@@ -5,6 +5,7 @@ mod attempts;
 #[cfg(feature = "contract")]
 mod broken_stores;
 mod bulk;
+mod events;
 mod failing_store;
 mod harness;
 mod path;

@@ -108,7 +108,7 @@ fn say_whose(is_replayed: bool, is_duplicate: bool) -> Result<(), Stopped> {
     writeln!(std::io::stdout(), "{line}").map_err(cannot_print)
 }
 
-fn block_on<T>(work: impl Future<Output = Result<T, Stopped>>) -> Result<T, Stopped> {
+pub(super) fn block_on<T>(work: impl Future<Output = Result<T, Stopped>>) -> Result<T, Stopped> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -225,7 +225,7 @@ async fn print_result(client: &Client, id: JobId) -> Result<ExitCode, Stopped> {
     clippy::needless_pass_by_value,
     reason = "`map_err` hands over the error"
 )]
-fn cannot_print(error: std::io::Error) -> Stopped {
+pub(super) fn cannot_print(error: std::io::Error) -> Stopped {
     Stopped::Failure(format!("cannot write to standard output: {error}"))
 }
 

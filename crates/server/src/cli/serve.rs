@@ -42,13 +42,17 @@ pub(super) fn run(args: ServeArgs, environment: &Environment) -> Result<ExitCode
     let config = load(&flags, environment)?.config;
     logging::start(config.log.clone(), config.log_format).map_err(failure("cannot log"))?;
     let runtime = Runtime::new().map_err(failure("cannot start"))?;
-    let done = runtime.block_on(serve(&config, environment));
+    let done = runtime.block_on(serve(&config, args.hold, environment));
     // Whoever is still at it after the drain, or after a second signal, is not waited for.
     runtime.shutdown_background();
     done
 }
 
-async fn serve(config: &Config, environment: &Environment) -> Result<ExitCode, Stopped> {
+async fn serve(
+    config: &Config,
+    hold: bool,
+    environment: &Environment,
+) -> Result<ExitCode, Stopped> {
     let mut signals = Signals::new().map_err(failure("cannot listen for signals"))?;
     raise_descriptors();
     let listener = TcpListener::bind(config.listen)
@@ -58,13 +62,16 @@ async fn serve(config: &Config, environment: &Environment) -> Result<ExitCode, S
         .local_addr()
         .map_err(failure("cannot tell the address"))?;
     let engine = tokio::select! {
-        started = start_engine(config, environment) => started?,
+        started = start_engine(config, hold, environment) => started?,
         name = signals.next() => {
             // Nothing was acknowledged yet, and an open store survives the end of its process.
             info!(signal = name, "stopped after {name} while starting");
             return Ok(ExitCode::SUCCESS);
         }
     };
+    if hold {
+        info!("every queue is paused until it is resumed: the server was started with --hold");
+    }
     let http = Http::start(config, engine.clone(), listener, address);
     if config.tokens.is_empty() && !is_loopback(address) {
         warn!("there are no tokens: anybody who reaches {address} may do anything");
@@ -118,7 +125,11 @@ fn raise_descriptors() {
     }
 }
 
-async fn start_engine(config: &Config, environment: &Environment) -> Result<Engine, Stopped> {
+async fn start_engine(
+    config: &Config,
+    hold: bool,
+    environment: &Environment,
+) -> Result<Engine, Stopped> {
     let tasks = config
         .tasks
         .iter()
@@ -128,6 +139,9 @@ async fn start_engine(config: &Config, environment: &Environment) -> Result<Engi
         retain: config.retain,
         input_bytes_max: config.max_input,
         result_bytes_max: config.max_result,
+        queues: config.queues.clone(),
+        strict_queues: config.strict_queues,
+        hold,
         ..Options::default()
     };
     // It may be long at it, with a large journal to take in or a slow disk: on a thread of its own,

@@ -25,10 +25,17 @@ pub(super) struct Job {
     cancel_requested: bool,
     #[serde(default)]
     tags: BTreeMap<String, String>,
+    progress: Option<JobProgress>,
     result: Option<JobResult>,
     error: Option<JobError>,
     #[serde(default)]
     errors: Vec<JobError>,
+}
+
+#[derive(Debug, Deserialize)]
+struct JobProgress {
+    fraction: Option<f64>,
+    message: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -63,6 +70,14 @@ pub(super) fn describe(job: &Job) -> String {
         "attempt",
         &format!("{} of {}", job.attempt, job.max_attempts),
     );
+    if let Some(JobProgress { fraction, message }) = &job.progress {
+        let part = fraction.map(|fraction| format!("{:.0} %", fraction * 100.0));
+        let words: Vec<&str> = [part.as_deref(), message.as_deref()]
+            .into_iter()
+            .flatten()
+            .collect();
+        line("progress", &words.join(", "));
+    }
     line("queue", &job.queue);
     if let Some(group) = &job.group {
         line("group", group);
@@ -116,5 +131,32 @@ mod tests {
                         queue     default\n  tag       a=b\n  created   C\n  finished  F\n  \
                         kept till E\n  error     error in attempt 2: one\n            two\n";
         assert_eq!(describe(&job), expected);
+    }
+
+    #[test]
+    fn a_running_job_shows_how_far_it_has_come() {
+        for (progress, shown) in [
+            (
+                serde_json::json!({"fraction": 0.255, "message": "reading"}),
+                "26 %, reading",
+            ),
+            (
+                serde_json::json!({"fraction": 1.0, "message": null}),
+                "100 %",
+            ),
+            (
+                serde_json::json!({"fraction": null, "message": "reading"}),
+                "reading",
+            ),
+        ] {
+            let job = serde_json::json!({
+                "id": "019", "task": "t", "queue": "default", "group": null, "state": "running",
+                "done": false, "attempt": 1, "max_attempts": 2, "created_at": "C", "run_at": "R",
+                "finished_at": null, "expires_at": null, "progress": progress, "result": null,
+            });
+            let job: Job = serde_json::from_value(job).unwrap();
+            let line = format!("  progress  {shown}\n");
+            assert!(describe(&job).contains(&line), "{}", describe(&job));
+        }
     }
 }

@@ -85,6 +85,9 @@ fn apply_one(name: &str, text: &str, folder: &Path, place: &Place, draft: &mut D
         "INSECURE" => draft.take(value::truth(text), place, &key, |config, it| {
             config.insecure = it;
         }),
+        "STRICT_QUEUES" => draft.take(value::truth(text), place, &key, |config, it| {
+            config.strict_queues = it;
+        }),
         "ALLOWED_ORIGINS" => {
             let texts = text
                 .split(',')

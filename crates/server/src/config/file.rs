@@ -16,7 +16,7 @@ use toml::de::DeTable;
 
 /// The keys of the file, as a mistake lists them.
 const KEYS: &str = "listen, store, insecure, shutdown_grace, max_input, max_result, max_buffered, \
-                    retain, allowed_origins, strict_queues, tokens, tasks";
+                    retain, allowed_origins, strict_queues, tokens, queues, tasks";
 /// The keys of a token.
 pub(super) const TOKEN_KEYS: &str = "name, sha256, scopes, tasks, rate_limit";
 /// The keys of a task.
@@ -91,13 +91,13 @@ impl Reader<'_> {
                     }
                 }
                 "strict_queues" => {
-                    if self.truth("strict_queues", value) == Some(true) {
-                        let message = "strict_queues = true is not supported by this version";
-                        self.wrong(&value.span(), message);
+                    if let Some(strict) = self.truth("strict_queues", value) {
+                        self.draft.config.strict_queues = strict;
                     }
                 }
                 "allowed_origins" => self.allowed_origins(value),
                 "tokens" => self.tokens(value),
+                "queues" => self.queues(value),
                 "tasks" => self.tasks(value),
                 key @ ("shutdown_grace" | "retain") => {
                     if let Some(text) = self.text(key, value, A_DURATION) {
@@ -109,7 +109,7 @@ impl Reader<'_> {
                         self.draft.measure(key, &text, &place);
                     }
                 }
-                key @ ("max_bulk" | "webhooks" | "callbacks" | "queues" | "schedules") => {
+                key @ ("max_bulk" | "webhooks" | "callbacks" | "schedules") => {
                     let message = format!("{key} is not supported by this version");
                     self.wrong(&key_span, message);
                 }

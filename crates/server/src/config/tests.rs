@@ -38,7 +38,12 @@ fn every_key_is_read() {
         max_buffered = "128MiB"
         retain = "PT2H"
         allowed_origins = ["https://app.example.com"]
-        strict_queues = false
+        strict_queues = true
+
+        [queues.texts]
+        max_depth = 1_000_000
+
+        [queues.plain]
 
         [tasks.count]
         exec = ["wc", "-w"]
@@ -92,6 +97,18 @@ fn every_key_is_read() {
         max_buffered: 128 << 20,
         retain: Duration::from_hours(2),
         allowed_origins: vec!["https://app.example.com".into()],
+        strict_queues: true,
+        queues: [
+            (name("plain"), QueueSettings::default()),
+            (
+                name("texts"),
+                QueueSettings {
+                    max_depth: Some(1_000_000),
+                    ..QueueSettings::default()
+                },
+            ),
+        ]
+        .into(),
         tasks: [(name("count"), count), (name("far"), far)].into(),
         ..Config::default()
     };
@@ -153,16 +170,44 @@ const MISTAKES: &[(&str, &str)] = &[
         "anteroom.toml:1:1: max_bulk is not supported by this version",
     ),
     (
-        "strict_queues = true",
-        "anteroom.toml:1:17: strict_queues = true is not supported by",
+        "strict_queues = 1",
+        "anteroom.toml:1:17: strict_queues is an integer; expected true or false",
     ),
     (
         "tokens = 1",
         "anteroom.toml:1:10: tokens is an integer; expected tables [[tokens]]",
     ),
     (
-        "[queues.default]",
-        "anteroom.toml:1:2: queues is not supported by this version",
+        "queues = []",
+        "anteroom.toml:1:10: queues is an array; expected a table",
+    ),
+    (
+        "[queues.Default]",
+        "anteroom.toml:1:9: queue \"Default\" has 'D' at byte 0; ",
+    ),
+    (
+        "[queues.\"anteroom.callback\"]",
+        "anteroom.toml:1:9: queue \"anteroom.callback\" begins with",
+    ),
+    (
+        "[queues.q]\nmax_depth = 0",
+        "anteroom.toml:2:13: max_depth is 0; the least is 1",
+    ),
+    (
+        "[queues.q]\nmax_concurrency = 8",
+        "anteroom.toml:2:1: max_concurrency of a queue is not supported by this version",
+    ),
+    (
+        "[queues.q]\nrate_limit = { limit = 100, period = \"1s\" }",
+        "anteroom.toml:2:1: rate_limit of a queue is not supported by this version",
+    ),
+    (
+        "[queues.q]\ngroup_concurrency = 2",
+        "anteroom.toml:2:1: group_concurrency of a queue is not supported by this version",
+    ),
+    (
+        "[queues.q]\npaused = true",
+        "anteroom.toml:2:1: unknown key \"paused\"; expected one of max_depth",
     ),
     (
         "[schedules.x]",
@@ -286,6 +331,7 @@ fn flags_win_over_the_environment_and_that_over_the_file() {
     let environment = Environment::from([
         ("ANTEROOM_LISTEN", "127.0.0.1:2"),
         ("ANTEROOM_RETAIN", "2h"),
+        ("ANTEROOM_STRICT_QUEUES", "true"),
         ("OTHER", "x"),
     ]);
     let flags = Flags {
@@ -296,6 +342,7 @@ fn flags_win_over_the_environment_and_that_over_the_file() {
     assert_eq!(loaded.config.listen.port(), 3);
     assert_eq!(loaded.config.retain, Duration::from_hours(2));
     assert_eq!(loaded.config.max_input, 1);
+    assert!(loaded.config.strict_queues);
     assert_eq!(loaded.warnings, Vec::<String>::new());
 }
 

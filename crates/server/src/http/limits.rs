@@ -11,8 +11,17 @@ pub const CALL_WAIT_DEFAULT: Duration = Duration::from_secs(30);
 pub const RETRY_AFTER_MAX: Duration = Duration::from_mins(1);
 /// When to come back to a server that is shutting down: another one is up by then.
 pub const RETRY_AFTER_DRAINING: Duration = Duration::from_secs(5);
+/// When to come back to a queue that is full: some of its jobs may have begun by then.
+pub const RETRY_AFTER_QUEUE_FULL: Duration = Duration::from_secs(1);
 /// When to come back after an overload or a store's failure.
 pub const RETRY_AFTER_OVERLOAD: Duration = Duration::from_secs(1);
+
+/// How often a stream of events says that it is still there: below the idle time of proxies.
+pub const HEARTBEAT: Duration = Duration::from_secs(15);
+/// How soon a browser comes back to a stream that broke.
+pub const RECONNECT_AFTER: Duration = Duration::from_secs(2);
+/// Bytes from which on no more events are put into one piece of a stream.
+pub const STREAM_PIECE_BYTES: usize = 32 * 1024;
 
 /// Bytes of a path with its query: what RFC 9110 asks for, and no more.
 pub const URI_BYTES_MAX: usize = 8 * 1024;
@@ -26,6 +35,8 @@ pub const CHUNK_LINE_BYTES_MAX: usize = 1024;
 pub const AMENDMENT_BYTES_MAX: usize = 64 * 1024;
 /// Bytes of all bodies together that are being received or that the store does not have yet.
 pub const BUFFERED_BYTES_MAX_DEFAULT: usize = 256 * 1024 * 1024;
+/// Bytes of a body that changes settings: it has a handful of members.
+pub const SETTINGS_BYTES_MAX: usize = 64 * 1024;
 /// How long the next piece of a body may take.
 pub const BODY_PIECE_MAX: Duration = Duration::from_mins(1);
 /// Bytes a second that a body comes with at the least, after its first minute.

@@ -7,10 +7,12 @@
 //! `docs/openapi.json` is a copy for readers and generators; a test holds it to the code.
 
 mod control;
+mod events;
 mod examples;
 mod jobs;
 mod operation;
 mod parts;
+mod queues;
 mod schemas;
 mod server;
 mod submit;
@@ -111,7 +113,9 @@ fn schema_of<T: ToSchema>() -> RefOr<Schema> {
 fn calls() -> Vec<Call> {
     let mut calls = submit::calls();
     calls.extend(jobs::calls());
+    calls.extend(events::calls());
     calls.extend(control::calls());
+    calls.extend(queues::calls());
     calls.extend(server::calls());
     calls
 }
@@ -180,7 +184,9 @@ fn tags() -> Vec<Tag> {
     [
         ("Submit", "Handing jobs in."),
         ("Jobs", "Reading jobs, their inputs and their results."),
+        ("Events", "Following jobs as they go on."),
         ("Control", "Changing jobs from outside."),
+        ("Queues", "What waits where, and what holds it."),
         ("Tasks", "What there is to submit to."),
         ("Server", "The server itself."),
     ]
@@ -236,9 +242,11 @@ fn all_schemas() -> BTreeMap<String, RefOr<Schema>> {
     with::<schemas::JobEnded>(&mut schemas);
     with::<schemas::BulkResult>(&mut schemas);
     with::<schemas::JobPatch>(&mut schemas);
+    with::<schemas::QueueList>(&mut schemas);
+    with::<schemas::QueuePatch>(&mut schemas);
     let mut schemas: BTreeMap<_, _> = schemas.into_iter().collect();
     // What requests may not have more of; answers may, in a later version.
-    for name in [schemas::JobPatch::name()] {
+    for name in [schemas::JobPatch::name(), schemas::QueuePatch::name()] {
         if let Some(RefOr::T(Schema::Object(object))) = schemas.get_mut(&*name) {
             object.additional_properties = Some(Box::new(AdditionalProperties::FreeForm(false)));
         }

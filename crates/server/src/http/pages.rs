@@ -27,6 +27,7 @@ struct RootLinks {
     itself: String,
     tasks: String,
     jobs: String,
+    queues: String,
     live: String,
     ready: String,
     openapi: String,
@@ -43,6 +44,7 @@ pub(crate) async fn root(call: Call) -> Response {
             itself: format!("{prefix}/"),
             tasks: format!("{prefix}/v1/tasks"),
             jobs: format!("{prefix}/v1/jobs"),
+            queues: format!("{prefix}/v1/queues"),
             live: format!("{prefix}/livez"),
             ready: format!("{prefix}/readyz"),
             openapi: format!("{prefix}/openapi.json"),
@@ -59,6 +61,7 @@ pub(crate) async fn root(call: Call) -> Response {
     for (link, what) in [
         (&view.links.tasks, "tasks"),
         (&view.links.jobs, "jobs"),
+        (&view.links.queues, "queues"),
         (&view.links.ready, "readiness"),
         (&view.links.docs, "the HTTP API"),
     ] {
@@ -96,6 +99,8 @@ const fn text_of(kind: Kind) -> &'static str {
     match kind {
         Kind::UnknownTask => include_str!("../../../../docs/problems/unknown-task.md"),
         Kind::UnknownQueue => include_str!("../../../../docs/problems/unknown-queue.md"),
+        Kind::TooManyQueues => include_str!("../../../../docs/problems/too-many-queues.md"),
+        Kind::QueueFull => include_str!("../../../../docs/problems/queue-full.md"),
         Kind::UnknownJob => include_str!("../../../../docs/problems/unknown-job.md"),
         Kind::JobExpired => include_str!("../../../../docs/problems/job-expired.md"),
         Kind::UnknownRoute => include_str!("../../../../docs/problems/unknown-route.md"),

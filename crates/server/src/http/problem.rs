@@ -3,7 +3,7 @@
 //! A handler returns a `Problem`; the edge of the router writes it, where it is known what the
 //! router is mounted under. Each [`Kind`] has its page in `docs/problems`.
 
-use super::limits::{RETRY_AFTER_DRAINING, RETRY_AFTER_OVERLOAD};
+use super::limits::{RETRY_AFTER_DRAINING, RETRY_AFTER_OVERLOAD, RETRY_AFTER_QUEUE_FULL};
 use super::prefer::Prefer;
 use super::query::encode_path;
 use super::represent::ErrorView;
@@ -21,8 +21,12 @@ use std::time::Duration;
 pub enum Kind {
     /// No task has the name.
     UnknownTask,
-    /// The name of a queue is kept for the server.
+    /// No queue has the name, or it is kept for the server.
     UnknownQueue,
+    /// As many queues were made as may.
+    TooManyQueues,
+    /// As many jobs wait in the queue as may.
+    QueueFull,
     /// No job has the id.
     UnknownJob,
     /// A job had the id.
@@ -69,7 +73,7 @@ pub enum Kind {
     IdempotencyKeyReused,
     /// The job has not ended.
     NotFinal,
-    /// The job changed since it was read.
+    /// The job, or what holds for the queue, changed since it was read.
     VersionDiffers,
     /// The server is shutting down.
     Draining,
@@ -95,9 +99,11 @@ pub enum Kind {
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 36] = [
+    pub const ALL: [Self; 38] = [
         Self::UnknownTask,
         Self::UnknownQueue,
+        Self::TooManyQueues,
+        Self::QueueFull,
         Self::UnknownJob,
         Self::JobExpired,
         Self::UnknownRoute,
@@ -153,6 +159,8 @@ impl Kind {
         match self {
             Self::UnknownTask => ("unknown-task", 404, "There is no such task"),
             Self::UnknownQueue => ("unknown-queue", 404, "There is no such queue"),
+            Self::TooManyQueues => ("too-many-queues", 422, "There are too many queues"),
+            Self::QueueFull => ("queue-full", 429, "The queue is full"),
             Self::UnknownJob => ("unknown-job", 404, "There is no such job"),
             Self::JobExpired => ("job-expired", 410, "The job is gone"),
             Self::UnknownRoute => ("unknown-route", 404, "There is nothing at this path"),
@@ -184,7 +192,7 @@ impl Kind {
                 "The idempotency key was used for something else",
             ),
             Self::NotFinal => ("not-final", 409, "The job has not ended"),
-            Self::VersionDiffers => ("version-differs", 412, "The job has changed"),
+            Self::VersionDiffers => ("version-differs", 412, "It has changed"),
             Self::Draining => ("draining", 503, "The server is shutting down"),
             Self::StoreUnavailable => ("store-unavailable", 503, "The store is unavailable"),
             Self::Overloaded => ("overloaded", 503, "The server is overloaded"),
@@ -214,11 +222,11 @@ pub(crate) struct FieldError {
 
 impl FieldError {
     /// Returns what is wrong in the body.
-    pub(crate) fn at(pointer: String, detail: String) -> Self {
+    pub(crate) fn at(pointer: impl Into<String>, detail: impl Into<String>) -> Self {
         Self {
-            detail,
+            detail: detail.into(),
             parameter: String::new(),
-            pointer,
+            pointer: pointer.into(),
         }
     }
 }
@@ -418,6 +426,9 @@ impl IntoResponse for Problem {
 
 impl From<StoreError> for Problem {
     fn from(error: StoreError) -> Self {
+        if let StoreError::QueueFull { waiting, limit, .. } = error {
+            return Self::queue_full(error.to_string(), waiting, limit);
+        }
         let detail = match error {
             StoreError::Overloaded { .. } => "too much is waiting for the store; try again later",
             StoreError::Unknown { .. } => {
@@ -446,6 +457,14 @@ impl From<SubmitError> for Problem {
                 Self::new(Kind::IdempotencyKeyReused, detail)
             }
             SubmitError::Gone { id, .. } => Self::new(Kind::JobExpired, detail).with_job(id, None),
+            SubmitError::UnknownQueue { .. } => {
+                // The path is well: what is wrong is what was asked of it.
+                Self::new(Kind::UnknownQueue, detail).with_status(StatusCode::UNPROCESSABLE_ENTITY)
+            }
+            SubmitError::TooManyQueues { .. } => Self::new(Kind::TooManyQueues, detail),
+            SubmitError::QueueFull { waiting, limit, .. } => {
+                Self::queue_full(detail, waiting, limit)
+            }
             SubmitError::Draining => Self::draining(),
             SubmitError::Store(error) => error.into(),
             _ => Self::new(Kind::InternalError, "the job was not taken"),
@@ -454,6 +473,19 @@ impl From<SubmitError> for Problem {
 }
 
 impl Problem {
+    /// Returns the problem that a queue takes no more jobs, with how many it would have taken.
+    fn queue_full(detail: String, waiting: u64, limit: u64) -> Self {
+        let (left, wait) = (limit.saturating_sub(waiting), RETRY_AFTER_QUEUE_FULL);
+        let policy = format!("\"queue\";q={limit}");
+        let standing = format!("\"queue\";r={left};t={}", wait.as_secs());
+        let fields = [("ratelimit-policy", policy), ("ratelimit", standing)];
+        let problem = Self::new(Kind::QueueFull, detail).with_retry_after(wait);
+        fields.into_iter().fold(problem, |problem, (name, text)| {
+            let value = HeaderValue::try_from(text).unwrap_or(HeaderValue::from_static(""));
+            problem.with_header(HeaderName::from_static(name), value)
+        })
+    }
+
     /// Returns the problem that the server takes no more jobs.
     pub(crate) fn draining() -> Self {
         let detail = "the server is shutting down and takes no more jobs; try again later";

@@ -124,6 +124,26 @@ impl fmt::Display for Friendly {
     }
 }
 
+/// How long ago something was: `3.2s`, from a minute on in whole seconds.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Age(pub(crate) Duration);
+
+impl fmt::Display for Age {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (seconds, tenths) = (self.0.as_secs(), self.0.subsec_millis() / 100);
+        match (seconds, tenths) {
+            (60.., _) | (_, 0) => Friendly(Duration::from_secs(seconds)).fmt(f),
+            (_, _) => write!(f, "{seconds}.{tenths}s"),
+        }
+    }
+}
+
+impl Serialize for Age {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
 impl Serialize for Instant {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self)
@@ -187,6 +207,22 @@ mod tests {
                 Friendly(Duration::from_millis(millis)).to_string(),
                 expected
             );
+        }
+    }
+
+    #[test]
+    fn ages_are_written_in_tenths_and_read_back() {
+        for (millis, expected) in [
+            (0, "0s"),
+            (99, "0s"),
+            (3_249, "3.2s"),
+            (59_900, "59.9s"),
+            (60_900, "1m"),
+            (3_725_000, "1h2m5s"),
+        ] {
+            let age = Age(Duration::from_millis(millis)).to_string();
+            assert_eq!(age, expected);
+            assert!(duration(&age).is_ok(), "{age}");
         }
     }
 

@@ -78,6 +78,11 @@ impl Server {
     pub(crate) fn start_with(folder: &Path, variables: &[(&str, &str)]) -> Self {
         let mut command = anteroom(folder, &["serve", "--listen", "127.0.0.1:0"]);
         command.envs(variables.iter().copied());
+        Self::start_as(command)
+    }
+
+    /// Starts what is to become a server, and returns once it is ready.
+    pub(crate) fn start_as(command: Command) -> Self {
         let mut server = Self::spawn(command);
         server.listens();
         server

@@ -4,5 +4,7 @@
 mod clients;
 mod configuration;
 mod harness;
+mod queues;
 mod serving;
+mod streams;
 mod tokens;

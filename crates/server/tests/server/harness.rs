@@ -3,6 +3,7 @@
 
 use crate::trouble::Trouble;
 use anteroom::clock::{Clock, ManualClock};
+use anteroom::core::limits::REPORTS_KEPT_MAX;
 use anteroom::core::{JobId, Payload, RetryPolicy, ShownState, Timestamp};
 use anteroom::run::{Attempt, Outcome, function};
 use anteroom::store::{Filter, Page};
@@ -266,6 +267,24 @@ fn tasks(gate: &Gate) -> Vec<Task> {
     let fail = function::bytes(|_| async { Outcome::failed_for_good("broken beyond repair") });
     let again = function::bytes(|_| async { Outcome::failed("not this time") });
     let gate = gate.clone();
+    let passing = gate.clone();
+    let talk = function::bytes(move |attempt: Attempt| {
+        let gate = passing.clone();
+        async move {
+            attempt.progress(0.25, "begun");
+            attempt.log("one");
+            gate.pass().await;
+            attempt.log("two\nthree");
+            attempt.progress(1.0, "");
+            Outcome::Succeeded(attempt.input)
+        }
+    });
+    let flood = function::bytes(|attempt: Attempt| async move {
+        for n in 0..REPORTS_KEPT_MAX + 5 {
+            attempt.log(n.to_string());
+        }
+        Outcome::failed_for_good("said too much")
+    });
     let hold = function::bytes(move |attempt: Attempt| {
         let gate = gate.clone();
         async move {
@@ -289,9 +308,11 @@ fn tasks(gate: &Gate) -> Vec<Task> {
     vec![
         Task::new("echo", here(echo)).unwrap(),
         Task::new("fail", here(fail)).unwrap(),
+        Task::new("flood", here(flood)).unwrap(),
         Task::new("hold", here(hold)).unwrap(),
         Task::new("odd", here(odd)).unwrap(),
         Task::new("pulled", TaskRunner::Pull).unwrap(),
+        Task::new("talk", here(talk)).unwrap(),
         again,
         typed,
     ]
@@ -388,6 +409,27 @@ impl Connection {
             }
             answer.body = self.rest.drain(..length).collect();
             answer
+        })
+        .await
+    }
+
+    /// Reads the next chunk of an answer that comes in chunks; none: that was the last.
+    pub(crate) async fn chunk(&mut self) -> Option<Vec<u8>> {
+        within(async {
+            let end = loop {
+                match self.rest.windows(2).position(|window| window == b"\r\n") {
+                    Some(at) => break at,
+                    None => assert!(self.more().await, "closed within a chunk"),
+                }
+            };
+            let size = std::str::from_utf8(&self.rest[..end]).unwrap();
+            let size = usize::from_str_radix(size, 16).unwrap();
+            let whole = end + 2 + size + 2;
+            while self.rest.len() < whole {
+                assert!(self.more().await, "closed within a chunk of {size}");
+            }
+            let chunk: Vec<u8> = self.rest.drain(..whole).collect();
+            (size > 0).then(|| chunk[end + 2..end + 2 + size].to_vec())
         })
         .await
     }

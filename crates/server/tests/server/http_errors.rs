@@ -12,11 +12,11 @@ async fn a_path_with_nothing_at_it_is_404() {
         ("GET", "/nowhere"),
         ("POST", "/v1"),
         ("GET", "/v1/jobs/"),
-        ("GET", "/v1/queues"),
+        ("GET", "/v1/schedules"),
         ("POST", "/v1/leases"),
         (
             "GET",
-            "/v1/jobs/019aabbc-0000-7000-8000-000000000000/events",
+            "/v1/jobs/019aabbc-0000-7000-8000-000000000000/nothing",
         ),
         ("GET", "/problems/nope"),
         ("GET", "//"),

@@ -452,7 +452,9 @@ async fn tasks_are_listed_by_name() {
         .collect();
     assert_eq!(
         names,
-        ["again", "echo", "fail", "hold", "odd", "pulled", "typed"]
+        [
+            "again", "echo", "fail", "flood", "hold", "odd", "pulled", "talk", "typed"
+        ]
     );
 
     let task = server.get("/v1/tasks/pulled").await.json();

@@ -18,10 +18,14 @@ mod http_connections;
 mod http_control;
 #[path = "../server/http_errors.rs"]
 mod http_errors;
+#[path = "../server/http_events.rs"]
+mod http_events;
 #[path = "../server/http_keys.rs"]
 mod http_keys;
 #[path = "../server/http_patch.rs"]
 mod http_patch;
+#[path = "../server/http_queues.rs"]
+mod http_queues;
 #[path = "../server/http_read.rs"]
 mod http_read;
 #[path = "../server/http_submit.rs"]

@@ -7,6 +7,7 @@ use super::super::{
     Applied, Change, Claimed, Counts, Cursor, Deleted, Filter, Found, Listing, NewJob, Overdue,
     OverdueReason, Page, Refused, StoreError, Want,
 };
+use super::documents::Documents;
 use super::keys::{Submits, UniqueKey};
 use super::queues::Queues;
 use super::told::Told;
@@ -53,6 +54,7 @@ pub(super) struct Jobs {
     gone: Gone,
     last_claim: ClaimNumber,
     pub(super) queues: Queues,
+    pub(super) documents: Documents,
 }
 
 impl Jobs {
@@ -68,6 +70,7 @@ impl Jobs {
             gone: Gone::default(),
             last_claim: ClaimNumber::first_of_opening(1),
             queues: Queues::default(),
+            documents: Documents::default(),
         }
     }
 

@@ -2,10 +2,11 @@
 
 use super::shared::{Entered, Shared};
 use crate::store::{
-    Applied, Change, Claimed, Counts, Deleted, Inserted, KeptQueue, NewJob, Overdue, QueueChange,
-    QueueSet, StoreError, Want,
+    Applied, Change, Claimed, Counts, Deleted, DocumentChange, DocumentPut, Inserted, KeptQueue,
+    NewJob, Overdue, QueueChange, QueueSet, StoreError, Want,
 };
 use anteroom_core::{ClaimNumber, JobId, Label, Name, QueueDefaults, Timestamp};
+use bytes::Bytes;
 use std::fmt;
 use std::sync::Arc;
 use tokio::sync::oneshot;
@@ -28,6 +29,7 @@ pub(super) enum Operation {
     Queues(Reply<Vec<KeptQueue>>),
     SetQueues(Vec<QueueChange>, Reply<Vec<QueueSet>>),
     ConfigureQueues(Box<QueueDefaults>, Reply<()>),
+    PutDocuments(Vec<DocumentChange>, Reply<Vec<DocumentPut>>),
     /// The clock was moved, or the store failed.
     LookAgain,
     /// Lets a test do something with the connection.
@@ -84,6 +86,10 @@ impl Operation {
             Self::HandBack(claims) => (claims.len(), 0),
             Self::Prune(limit, _) => (*limit, 0),
             Self::SetQueues(changes, _) => (changes.len(), 0),
+            Self::PutDocuments(changes, _) => {
+                let values = changes.iter().filter_map(|change| change.value.as_ref());
+                (changes.len(), values.map(Bytes::len).sum())
+            }
             Self::Claim(_) | Self::Overdue(..) | Self::Delete(..) | Self::Counts(_) => (1, 0),
             Self::Queues(_) | Self::ConfigureQueues(..) => (1, 0),
             Self::LookAgain | Self::Close(..) => (0, 0),
@@ -106,6 +112,7 @@ impl Operation {
             Self::Queues(reply) => reply.send(Err(error)).is_err(),
             Self::SetQueues(_, reply) => reply.send(Err(error)).is_err(),
             Self::ConfigureQueues(_, reply) => reply.send(Err(error)).is_err(),
+            Self::PutDocuments(_, reply) => reply.send(Err(error)).is_err(),
             Self::HandBack(_) | Self::LookAgain | Self::Close(..) => true,
             #[cfg(test)]
             Self::Meddle(..) => true,

@@ -5,14 +5,14 @@
 //! transaction, so that whoever was told of a commit sees it.
 
 mod list;
-
+use super::documents::{DOCUMENT, DOCUMENTS, document};
 use super::fault::Fault;
 use super::keys::{REMEMBERS, remembered_since};
 use super::operation::Reply;
 use super::rows::{AFTER_DONE, Stored, attempt_error, bytes, payload, stored};
 use super::shared::{FailOnPanic, Shared};
 use super::statements::{ERRORS, IS_GONE, find_sql};
-use crate::store::{Filter, Found, History, Listing, Page};
+use crate::store::{Document, Filter, Found, History, Listing, Page};
 use anteroom_core::{EventId, Idempotency, Job, JobId, Name, Payload, Timestamp};
 use rusqlite::{CachedStatement, Connection, OptionalExtension, params};
 use std::sync::Arc;
@@ -31,6 +31,8 @@ pub(super) enum Question {
     Events(JobId, EventId, usize, Reply<Found<History>>),
     List(Box<Filter>, Page, Reply<Listing>),
     Remembers(Box<(Name, Idempotency)>, Reply<bool>),
+    Document((Name, Name), Reply<Option<Document>>),
+    Documents(Name, Reply<Vec<Document>>),
     /// End, and tell when that is done.
     Close(oneshot::Sender<()>),
 }
@@ -72,6 +74,12 @@ fn work(reader: &Reader<'_>, questions: &Receiver<Question>) -> Option<oneshot::
                 }
                 Question::Remembers(key, reply) => {
                     reader.answer(reply, |reader| reader.remembers(&key.0, &key.1));
+                }
+                Question::Document(key, reply) => {
+                    reader.answer(reply, |reader| reader.document(&key));
+                }
+                Question::Documents(kind, reply) => {
+                    reader.answer(reply, |reader| reader.documents(&kind));
                 }
                 Question::Close(done) => closing = Some(done),
             }
@@ -155,6 +163,19 @@ impl Reader<'_> {
         let since = remembered_since(self.shared.clock.now());
         let key = params![&*by.scope, &**task, &*by.key, since];
         Ok(self.prepared(REMEMBERS)?.exists(key)?)
+    }
+
+    fn document(&self, (kind, name): &(Name, Name)) -> Result<Option<Document>, Fault> {
+        let mut statement = self.prepared(DOCUMENT)?;
+        Ok(statement
+            .query_row([&**kind, &**name], document)
+            .optional()?)
+    }
+
+    fn documents(&self, kind: &Name) -> Result<Vec<Document>, Fault> {
+        let mut statement = self.prepared(DOCUMENTS)?;
+        let rows = statement.query_map([&**kind], document)?;
+        Ok(rows.collect::<Result<_, _>>()?)
     }
 
     fn find<T>(

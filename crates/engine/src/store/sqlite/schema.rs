@@ -9,7 +9,7 @@ pub(super) const APPLICATION_ID: u32 = 0x416e_7465;
 pub(super) const MIGRATIONS: &[&str] = &[
     include_str!("migrations/0001.sql"),
     include_str!("migrations/0002-keys.sql"),
-    include_str!("migrations/0003-queues.sql"),
+    include_str!("migrations/0003-queues-and-documents.sql"),
     include_str!("migrations/0004-events.sql"),
 ];
 

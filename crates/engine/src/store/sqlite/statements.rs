@@ -42,6 +42,11 @@ pub(super) struct Statements<'c> {
     pub(super) forget_gone_until: Statement<'c>,
     pub(super) forget_oldest_gone: Statement<'c>,
     pub(super) put_queue: Statement<'c>,
+    pub(super) document_version: Statement<'c>,
+    pub(super) count_documents: Statement<'c>,
+    pub(super) next_document_version: Statement<'c>,
+    pub(super) put_document: Statement<'c>,
+    pub(super) delete_document: Statement<'c>,
     pub(super) log_frames: Statement<'c>,
     pub(super) checkpoint: Statement<'c>,
     pub(super) restart_log: Statement<'c>,
@@ -118,6 +123,17 @@ impl<'c> Statements<'c> {
                  ON CONFLICT (name) DO UPDATE SET version = excluded.version, \
                  paused = excluded.paused, max_depth = excluded.max_depth",
             )?,
+            document_version: db
+                .prepare("SELECT version FROM document WHERE kind = ?1 AND name = ?2")?,
+            count_documents: db.prepare("SELECT count(*) FROM document WHERE kind = ?1")?,
+            next_document_version: db
+                .prepare("UPDATE document_version SET number = number + 1 RETURNING number")?,
+            put_document: db.prepare(
+                "INSERT INTO document (kind, name, version, value) VALUES (?1, ?2, ?3, ?4) \
+                 ON CONFLICT (kind, name) DO UPDATE \
+                 SET version = excluded.version, value = excluded.value",
+            )?,
+            delete_document: db.prepare("DELETE FROM document WHERE kind = ?1 AND name = ?2")?,
             log_frames: db.prepare("PRAGMA wal_checkpoint(NOOP)")?,
             checkpoint: db.prepare("PRAGMA wal_checkpoint(PASSIVE)")?,
             restart_log: db.prepare("PRAGMA wal_checkpoint(TRUNCATE)")?,

@@ -420,6 +420,11 @@ impl Writer<'_> {
                     let set = set.collect();
                     answers.keep(reply, set)?;
                 }
+                Operation::PutDocuments(changes, reply) => {
+                    let put = changes.iter().map(|change| self.put_document(change));
+                    let put = put.collect();
+                    answers.keep(reply, put)?;
+                }
                 Operation::ConfigureQueues(defaults, reply) => {
                     self.order.configure_queues(*defaults);
                     answers.keep(reply, Ok(()))?;

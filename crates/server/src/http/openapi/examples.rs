@@ -89,12 +89,31 @@ pub(super) fn task() -> Value {
     })
 }
 
+pub(super) fn queue() -> Value {
+    json!({
+        "name": "default", "paused": false,
+        "depth": {"scheduled": 0, "ready": 12, "running": 4}, "oldest_ready_age": "3.2s",
+        "rates": {
+            "submitted_per_second": 1.5, "started_per_second": 1.3, "finished_per_second": 1.28,
+        },
+        "limits": {
+            "max_concurrency": null, "rate_limit": null, "max_depth": 1_000_000,
+            "group_concurrency": null,
+        },
+        "links": {
+            "self": format!("{MOUNT}/v1/queues/default"),
+            "jobs": format!("{MOUNT}/v1/jobs?queue=default"),
+        },
+    })
+}
+
 pub(super) fn root() -> Value {
     json!({
         "message": "Anteroom takes jobs", "version": env!("CARGO_PKG_VERSION"),
         "links": {
             "self": format!("{MOUNT}/"), "tasks": format!("{MOUNT}/v1/tasks"),
-            "jobs": format!("{MOUNT}/v1/jobs"), "live": format!("{MOUNT}/livez"),
+            "jobs": format!("{MOUNT}/v1/jobs"), "queues": format!("{MOUNT}/v1/queues"),
+            "live": format!("{MOUNT}/livez"),
             "ready": format!("{MOUNT}/readyz"), "openapi": format!("{MOUNT}/openapi.json"),
             "docs": format!("{MOUNT}/docs"),
         },
@@ -106,6 +125,8 @@ pub(super) fn detail_of(kind: Kind) -> String {
     let detail = match kind {
         Kind::UnknownTask => "there is no task wordcuont",
         Kind::UnknownQueue => "anteroom.callback begins with what the server keeps for itself",
+        Kind::TooManyQueues => "queue q1001 would have to be made, and 1000 were",
+        Kind::QueueFull => "queue default has 1000 jobs waiting; the limit is 1000",
         Kind::UnknownJob => return format!("there is no job {ID}"),
         Kind::JobExpired => return format!("job {ID} was deleted, or its retention is over"),
         Kind::UnknownRoute => "there is nothing at /nowhere",

@@ -469,7 +469,7 @@ pub(super) fn merge_patch<T: ToSchema>(description: &str, example: &Value) -> Re
 }
 
 /// Returns a content that may be anything.
-fn anything() -> Content {
+pub(super) fn anything() -> Content {
     Content::new::<RefOr<Schema>>(None)
 }
 

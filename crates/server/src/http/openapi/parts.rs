@@ -15,6 +15,7 @@ use utoipa::openapi::{Header, Ref, RefOr, Required, Type};
 /// A field of answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Field {
+    AccelBuffering,
     AcceptPatch,
     AcceptRanges,
     Allow,
@@ -36,7 +37,8 @@ pub(super) enum Field {
 }
 
 impl Field {
-    pub(super) const ALL: [Self; 18] = [
+    pub(super) const ALL: [Self; 19] = [
+        Self::AccelBuffering,
         Self::AcceptPatch,
         Self::AcceptRanges,
         Self::Allow,
@@ -60,6 +62,7 @@ impl Field {
     /// Returns its name on the wire.
     pub(super) const fn name(self) -> &'static str {
         match self {
+            Self::AccelBuffering => "X-Accel-Buffering",
             Self::AcceptPatch => "Accept-Patch",
             Self::AcceptRanges => "Accept-Ranges",
             Self::Allow => "Allow",
@@ -89,6 +92,7 @@ impl Field {
         let text = || ObjectBuilder::new().schema_type(Type::String);
         let number = || ObjectBuilder::new().schema_type(Type::Integer);
         match self {
+            Self::AccelBuffering => header("`no`: proxies are not to gather the stream.", text()),
             Self::AcceptPatch => header("The content types that a change may have.", text()),
             Self::AcceptRanges => header("Parts can be asked for with `Range`.", text()),
             Self::Allow => header("The methods that the path takes.", text()),
@@ -208,6 +212,21 @@ pub(super) fn path_task() -> Parameter {
     parameter
 }
 
+pub(super) fn path_queue() -> Parameter {
+    let description = "The queue.";
+    let mut parameter = parameter(ParameterIn::Path, "queue", description, schema_of::<Name>());
+    parameter.example("default");
+    parameter
+}
+
+pub(super) fn last_event_id() -> Parameter {
+    request_field(
+        "Last-Event-ID",
+        "The id of the last event that the client has: what came after it is told.",
+        "1.0.1",
+    )
+}
+
 pub(super) fn problem_slug() -> Parameter {
     let slugs = Kind::ALL.map(Kind::slug);
     let schema = ObjectBuilder::new()
@@ -247,12 +266,18 @@ pub(super) fn prefer() -> Parameter {
 }
 
 pub(super) fn idempotency_key() -> Parameter {
-    request_field(
+    let quoted_or_bare = ObjectBuilder::new().schema_type(Type::String).pattern(Some(
+        "^(\"([ !#-\\[\\]-~]|\\\\[\"\\\\]){1,255}\"|[!#-~]([ -~]{0,253}[!-~])?)$",
+    ));
+    let mut parameter = parameter(
+        ParameterIn::Header,
         "Idempotency-Key",
         "A key of your own for this piece of work, quoted or bare, 1 to 255 characters. The same \
          submit with the same key gives the same job for 24 h, and makes no second one.",
-        "\"8e03978e-40d5-43dd-bc93-6894a57f9324\"",
-    )
+        quoted_or_bare,
+    );
+    parameter.example("\"8e03978e-40d5-43dd-bc93-6894a57f9324\"");
+    parameter
 }
 
 pub(super) fn if_match() -> Parameter {
@@ -330,7 +355,7 @@ pub(super) fn submit_options() -> [Parameter; 11] {
     [
         query_of::<Name>(
             "queue",
-            "The line to wait in; made on first use. Default: the task's.",
+            "The line to wait in; made on first use, up to 1,000. Default: the task's.",
         ),
         query("group", "Whose work it is: a label for now.", label()),
         query(

@@ -5,8 +5,9 @@
 //! compare what a live server says with these, member by member.
 #![expect(dead_code, reason = "only their descriptions are used")]
 
-use std::collections::BTreeMap;
-use utoipa::ToSchema;
+use utoipa::openapi::schema::{AdditionalProperties, ObjectBuilder, Schema};
+use utoipa::openapi::{RefOr, Type};
+use utoipa::{PartialSchema, ToSchema};
 
 /// An instant by RFC 3339: answers give UTC with milliseconds, requests may have any offset.
 #[derive(ToSchema)]
@@ -36,6 +37,30 @@ pub(crate) struct JobId(String);
     examples("wordcount")
 )]
 pub(crate) struct Name(String);
+
+/// Labels of a client's own: names with values.
+pub(crate) struct Tags;
+
+impl ToSchema for Tags {}
+
+impl PartialSchema for Tags {
+    fn schema() -> RefOr<Schema> {
+        let name = ObjectBuilder::new()
+            .schema_type(Type::String)
+            .pattern(Some("^(?!anteroom\\.)[a-z0-9][a-z0-9._-]{0,63}$"))
+            .build();
+        let value = ObjectBuilder::new()
+            .schema_type(Type::String)
+            .max_length(Some(255));
+        ObjectBuilder::new()
+            .schema_type(Type::Object)
+            .description(Some("Labels of a client's own: names with values."))
+            .property_names(Some(Schema::Object(name)))
+            .additional_properties(Some(AdditionalProperties::from(value)))
+            .max_properties(Some(32))
+            .into()
+    }
+}
 
 /// The state of a job. The last three are final.
 ///
@@ -119,8 +144,7 @@ pub(crate) struct Job {
     /// Its running attempt was told to stop.
     cancel_requested: bool,
     /// Labels of the client's own.
-    #[schema(value_type = BTreeMap<String, String>)]
-    tags: BTreeMap<String, String>,
+    tags: Tags,
     links: JobLinks,
     /// True in the answer to a submit whose `unique_key` this job had. Not there elsewhere.
     duplicate: Option<bool>,
@@ -137,8 +161,7 @@ pub(crate) struct JobPatch {
     /// The line to wait in; made on first use. Null: the task's.
     queue: Option<Name>,
     /// All of them: those that are left out are gone. Null: none.
-    #[schema(value_type = Option<BTreeMap<String, String>>)]
-    tags: Option<BTreeMap<String, String>>,
+    tags: Option<Tags>,
 }
 
 /// What a bulk call came to.
@@ -245,7 +268,7 @@ pub(crate) struct JobLinks {
     itself: String,
     result: String,
     input: String,
-    /// Leads nowhere in this version.
+    /// A stream of what happens to it.
     events: String,
     cancel: String,
 }
@@ -326,6 +349,94 @@ pub(crate) struct TaskLinks {
     call: String,
 }
 
+/// The queues, by name.
+#[derive(ToSchema)]
+pub(crate) struct QueueList {
+    queues: Vec<Queue>,
+}
+
+/// A line that jobs wait in.
+#[derive(ToSchema)]
+pub(crate) struct Queue {
+    name: Name,
+    /// None of its jobs is started.
+    paused: bool,
+    depth: QueueDepth,
+    /// How long ago the ready job that waits longest came due. Null if none is ready.
+    #[schema(required)]
+    oldest_ready_age: Option<Duration>,
+    rates: QueueRates,
+    limits: QueueLimits,
+    links: QueueLinks,
+}
+
+/// Its unfinished jobs.
+#[derive(ToSchema)]
+pub(crate) struct QueueDepth {
+    #[schema(minimum = 0)]
+    scheduled: u64,
+    #[schema(minimum = 0)]
+    ready: u64,
+    #[schema(minimum = 0)]
+    running: u64,
+}
+
+/// Jobs a second, over the last minute on this server.
+#[derive(ToSchema)]
+pub(crate) struct QueueRates {
+    #[schema(minimum = 0)]
+    submitted_per_second: f64,
+    #[schema(minimum = 0)]
+    started_per_second: f64,
+    #[schema(minimum = 0)]
+    finished_per_second: f64,
+}
+
+/// What holds for a queue. What is null is not limited.
+#[derive(ToSchema)]
+pub(crate) struct QueueLimits {
+    /// Null in this version.
+    #[schema(required, minimum = 1)]
+    max_concurrency: Option<u64>,
+    /// Null in this version.
+    #[schema(required)]
+    rate_limit: Option<Rate>,
+    /// Jobs that may wait in it, scheduled and ready ones together.
+    #[schema(required, minimum = 1)]
+    max_depth: Option<u64>,
+    /// Null in this version.
+    #[schema(required, minimum = 1)]
+    group_concurrency: Option<u64>,
+}
+
+/// So many in a period.
+#[derive(ToSchema)]
+pub(crate) struct Rate {
+    #[schema(minimum = 1)]
+    limit: u64,
+    period: Duration,
+}
+
+/// Where to go on.
+#[derive(ToSchema)]
+pub(crate) struct QueueLinks {
+    #[schema(rename = "self")]
+    itself: String,
+    jobs: String,
+}
+
+/// What is changed of a queue. What is left out stays.
+///
+/// `max_concurrency`, `rate_limit` and `group_concurrency` are to come.
+#[derive(ToSchema)]
+pub(crate) struct QueuePatch {
+    /// Null: not paused.
+    paused: Option<bool>,
+    /// Null: what the configuration says.
+    #[schema(minimum = 1, maximum = 1_000_000_000)]
+    max_depth: Option<u64>,
+}
+
 /// What the server is.
 #[derive(ToSchema)]
 pub(crate) struct Root {
@@ -341,6 +452,7 @@ pub(crate) struct RootLinks {
     itself: String,
     tasks: String,
     jobs: String,
+    queues: String,
     live: String,
     ready: String,
     openapi: String,
@@ -428,7 +540,6 @@ pub(crate) struct JobEndedData {
     id: JobId,
     task: Name,
     state: State,
-    #[schema(value_type = BTreeMap<String, String>)]
-    tags: BTreeMap<String, String>,
+    tags: Tags,
     links: JobLinks,
 }

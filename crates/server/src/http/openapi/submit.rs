@@ -12,7 +12,7 @@ use utoipa::openapi::request_body::RequestBody;
 pub(super) const PREFERRED: [Field; 2] = [Field::Vary, Field::PreferenceApplied];
 
 /// What is wrong with a submit.
-const OF_SUBMITS: [Kind; 10] = [
+const OF_SUBMITS: [Kind; 12] = [
     Kind::MalformedJson,
     Kind::UnknownTask,
     Kind::UnknownQueue,
@@ -21,6 +21,8 @@ const OF_SUBMITS: [Kind; 10] = [
     // The job of the `Idempotency-Key`; and of a call, one that is retained for no time at all.
     Kind::JobExpired,
     Kind::IdempotencyKeyReused,
+    Kind::TooManyQueues,
+    Kind::QueueFull,
     Kind::NotSupported,
     Kind::Draining,
     Kind::Overloaded,
@@ -71,7 +73,8 @@ fn submit() -> Call {
             .leads_to(&NEXT),
         )
         .replies(202, accepted())
-        .problems(&OF_SUBMITS);
+        .problems(&OF_SUBMITS)
+        .problem_at(422, Kind::UnknownQueue);
     call.callbacks = true;
     call
 }
@@ -105,6 +108,7 @@ fn call() -> Call {
         )
         .replies(202, accepted().fields(&[Field::AnteroomJob]))
         .problems(&OF_SUBMITS)
+        .problem_at(422, Kind::UnknownQueue)
         .problems(&[Kind::JobCancelled, Kind::JobTimedOut])
         .problem_at(502, Kind::JobFailed)
         .fields_at(
