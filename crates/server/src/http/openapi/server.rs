@@ -99,7 +99,9 @@ pub(super) fn calls() -> Vec<Call> {
             )
             .replies(
                 304,
-                Reply::new("It is as it was.").fields(&[Field::ETag, Field::CacheControl]),
+                Reply::new("It is as it was.")
+                    .fields(&[Field::ETag])
+                    .fields(&OF_PAGES),
             )
             .problems(&[Kind::InvalidParameter]),
         Call::get("getDocsStyle", "/docs/style.css")
@@ -114,7 +116,9 @@ pub(super) fn calls() -> Vec<Call> {
             )
             .replies(
                 304,
-                Reply::new("It is as it was.").fields(&[Field::ETag, Field::CacheControl]),
+                Reply::new("It is as it was.")
+                    .fields(&[Field::ETag])
+                    .fields(&OF_PAGES),
             )
             .problems(&[Kind::InvalidParameter]),
     ]
