@@ -32,6 +32,11 @@ def before_call(context, case, kwargs):
     headers = case.headers
     if headers is not None and KEY.fullmatch(str(headers.get("Idempotency-Key", ""))):
         headers["Idempotency-Key"] = f'"{uuid.uuid4()}"'
-    # A call waits for 30 s where it is not told otherwise, and nobody takes the jobs of `later`.
-    if headers is not None and case.operation.path.endswith("/call"):
-        headers.setdefault("Prefer", "wait=1")
+    # Waits are kept short: only what is over in milliseconds is waited for. A call waits for 30 s
+    # where it does not say otherwise, or nothing that is understood.
+    if headers is not None:
+        is_call = case.operation.path.endswith("/call")
+        if is_call or re.fullmatch("wait=[0-9]+", str(headers.get("Prefer", ""))):
+            is_quick = case.method == "POST" and "delay" not in query
+            is_quick = is_quick and (case.path_parameters or {}).get("task") != "later"
+            headers["Prefer"] = "wait=1" if is_quick else "wait=0"
