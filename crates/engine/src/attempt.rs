@@ -18,6 +18,7 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::Instant;
 use tracing::{debug, info};
 
 /// Makes the attempt that a claim begins.
@@ -55,7 +56,9 @@ pub(crate) async fn run(
     debug!(job.id = %id, %task, attempt = number, "began attempt {number} of job {id}");
     let (claim, stop, slot) = (attempt.claim, attempt.stop.clone(), attempt.slot.clone());
     let reporter = attempt.reporter.clone();
+    let began_at = Instant::now();
     let end = supervise(&shared, &registered, &*runner, attempt).await;
+    let took = began_at.elapsed();
     let reports = match reporter {
         Some(reporter) => reporter.last_words().await,
         None => Reports::default(),
@@ -85,15 +88,12 @@ pub(crate) async fn run(
             None,
         ),
     };
-    settle::settle(
-        &shared,
-        Change {
-            result,
-            reports,
-            ..Change::new(id, event)
-        },
-    )
-    .await;
+    let change = Change {
+        result,
+        reports,
+        ..Change::new(id, event)
+    };
+    settle::settle(&shared, &registered.metrics, change, took).await;
     // Until here the lease was kept and the slot taken.
     drop((entered, slot));
 }

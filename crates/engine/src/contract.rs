@@ -50,6 +50,7 @@ pub mod fence;
 pub mod forget;
 pub mod history;
 pub mod insert;
+pub mod keys;
 pub mod list;
 pub mod overdue;
 pub mod queues;
@@ -227,6 +228,20 @@ macro_rules! store_contract {
             documents::documents_are_bounded_in_size_and_number,
             documents::documents_survive_a_reopen,
 
+            keys::a_key_gives_its_job_again,
+            keys::a_key_is_one_of_its_task_and_scope,
+            keys::a_reused_key_stores_nothing,
+            keys::a_key_twice_in_one_insert_is_one_job,
+            keys::of_the_same_at_once_one_is_new,
+            keys::a_key_whose_job_is_gone_makes_no_other,
+            keys::a_key_is_remembered_for_a_day,
+            keys::a_dropped_insert_is_remembered_with_its_job_or_not_at_all,
+            keys::a_unique_key_has_one_unfinished_job,
+            keys::every_end_frees_a_unique_key,
+            keys::a_retry_takes_its_unique_key_or_is_refused,
+            keys::a_key_remembers_a_duplicate,
+            keys::keys_survive_a_reopen,
+
             reopen::jobs_in_every_state_survive_a_reopen,
             reopen::what_runs_out_runs_out_after_a_reopen_too,
             reopen::claim_numbers_rise_over_a_reopen,
@@ -261,6 +276,7 @@ mod tests {
             ("forget", include_str!("contract/forget.rs")),
             ("history", include_str!("contract/history.rs")),
             ("insert", include_str!("contract/insert.rs")),
+            ("keys", include_str!("contract/keys.rs")),
             ("list", include_str!("contract/list.rs")),
             ("overdue", include_str!("contract/overdue.rs")),
             ("queues", include_str!("contract/queues.rs")),

@@ -104,6 +104,7 @@ fn begin(
 ) {
     shared.queues.meters.started(&claimed.job);
     shared.feed.tell(&claimed.job, shared.clock.now());
+    registered.metrics.started(&claimed.job);
     shared.notices.changed(&claimed.job);
     // Entered before it is spawned, so that whoever stops all attempts stops this one too.
     let stop = Stop::default();

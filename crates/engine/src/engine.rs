@@ -3,6 +3,7 @@
 use crate::bulk::Retries;
 use crate::clock::Clock;
 use crate::feed::Feed;
+use crate::metrics::{Metrics, TaskMetrics};
 use crate::notify::Notices;
 use crate::queues::Queues;
 use crate::report::{Outbox, write_reports};
@@ -121,6 +122,7 @@ pub(crate) struct Shared {
     pub(crate) outbox: Arc<Outbox>,
     pub(crate) running: Arc<Running>,
     pub(crate) retries: Retries,
+    pub(crate) metrics: Metrics,
     pub(crate) phases: Phases,
     /// Owns the attempts.
     pub(crate) attempts: TaskTracker,
@@ -130,11 +132,12 @@ pub(crate) struct Shared {
     pub(crate) loops: TaskTracker,
 }
 
-/// A task and its slots on this node.
+/// A task, its slots on this node, and what is counted of it.
 #[derive(Debug)]
 pub(crate) struct Registered {
     pub(crate) task: Task,
     pub(crate) slots: Arc<Semaphore>,
+    pub(crate) metrics: Arc<TaskMetrics>,
 }
 
 /// What a client waits for.
@@ -167,10 +170,12 @@ impl Engine {
             return Err(StartError::Lease { lease });
         }
         let tasks = register(tasks)?;
+        let counted = tasks.iter().map(|(name, task)| (name, &task.metrics));
         let shared = Arc::new(Shared {
             clock: store.clock(),
             queues: Queues::new(&options, tasks.values().map(|registered| &registered.task)),
             options,
+            metrics: Metrics::new(counted, store.metrics()),
             tasks,
             ids: IdSource::after(newest_key(&*store).await?),
             notices: Arc::default(),
@@ -212,6 +217,11 @@ impl Engine {
     /// Returns the clock that everything goes by.
     pub fn clock(&self) -> Clock {
         self.shared.clock.clone()
+    }
+
+    /// Returns what it has counted since it was started.
+    pub fn metrics(&self) -> &Metrics {
+        &self.shared.metrics
     }
 
     /// Returns the tasks, in the order of their names.
@@ -339,17 +349,35 @@ impl Shared {
 
     /// Lets events happen, and tells who waits for the jobs.
     pub(crate) async fn apply(&self, changes: Vec<Change>) -> Result<Vec<Applied>, StoreError> {
+        self.apply_and(changes, |_| {}).await
+    }
+
+    /// Lets events happen, does something with what came of them, and only then tells who waits for
+    /// the jobs.
+    pub(crate) async fn apply_and(
+        &self,
+        changes: Vec<Change>,
+        before_told: impl FnOnce(&[Applied]),
+    ) -> Result<Vec<Applied>, StoreError> {
         let heard = self.feed.hear(&changes);
         let applied = self.store.apply(changes).await?;
+        before_told(&applied);
         // Before anybody can do what comes next for them.
         if let Some(heard) = heard {
             self.feed.tell_changes(heard, &applied, self.clock.now());
         }
         for job in applied.iter().flatten() {
-            self.queues.meters.changed(job);
-            self.notices.changed(job);
+            self.changed(job);
         }
         Ok(applied)
+    }
+
+    /// Counts an end, and tells who waits for the job: in this order, so that who is told of an end
+    /// finds it counted.
+    pub(crate) fn changed(&self, job: &Job) {
+        self.metrics.of(&job.spec.task).finished(job.status.state);
+        self.queues.meters.changed(job);
+        self.notices.changed(job);
     }
 }
 
@@ -369,11 +397,12 @@ fn register(tasks: Vec<Task>) -> Result<BTreeMap<Name, Arc<Registered>>, StartEr
                 limit: CONCURRENCY_MAX,
             });
         }
-        let slots = Arc::new(Semaphore::new(concurrency));
-        if registered
-            .insert(name.clone(), Arc::new(Registered { task, slots }))
-            .is_some()
-        {
+        let new = Registered {
+            task,
+            slots: Arc::new(Semaphore::new(concurrency)),
+            metrics: Arc::default(),
+        };
+        if registered.insert(name.clone(), Arc::new(new)).is_some() {
             return Err(StartError::TaskTwice { name });
         }
     }

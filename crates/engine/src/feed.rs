@@ -2,16 +2,17 @@
 //!
 //! A ring of the latest events, filled only while somebody follows. Every follower reads in it at
 //! its own pace; one that is too slow is told how many events it missed. It is a best effort, as
-//! the store is not asked: what other nodes do is not in it, nor the passage of time. A follower
-//! that comes back soon after it left, on the same node, goes on where it was.
+//! the store is not asked: what other nodes do is not in it. That a job came due is told for those
+//! that were told to be scheduled, unless something else is told of them first. A follower that comes back soon after it left, on the same node, goes on where it was.
 
 use crate::engine::{Engine, Shared};
 use crate::store::{Applied, Change};
 use anteroom_core::limits::{FEED_BYTES_MAX, FEED_EVENTS_MAX, HAND_BACKS_FREE};
 use anteroom_core::{
-    Event, HandBack, Happened, Job, JobId, MalformedEventId, Report, Spec, State, Timestamp,
+    Event, HandBack, Happened, Job, JobId, MalformedEventId, Report, ShownState, Spec, State,
+    Timestamp,
 };
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::fmt;
 use std::str::FromStr;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -102,6 +103,16 @@ struct Ring {
     bytes: usize,
     /// The latest version told of the jobs in the ring, and the number of the event that told it.
     versions: HashMap<JobId, (u64, u64)>,
+    /// Jobs that were told to be scheduled, by when they come due: the nearest of them.
+    scheduled: BTreeMap<(Timestamp, JobId), Scheduled>,
+}
+
+/// A job that was told to be scheduled.
+#[derive(Debug)]
+struct Scheduled {
+    job: Arc<Spec>,
+    version: u64,
+    attempt: u32,
 }
 
 /// What a change may make known, once it is made.
@@ -141,6 +152,7 @@ impl Feed {
             reports: change.reports.list.clone(),
             enters: match change.event {
                 Event::Extended { .. } | Event::Reported { .. } => Enters::Never,
+                Event::Amended { ref amendment } if amendment.run_at.is_none() => Enters::Never,
                 Event::CancelRequested => Enters::UnlessRunning,
                 Event::Released { hand_back, .. } => Enters::HandedBack(hand_back),
                 _ => Enters::Always,
@@ -160,7 +172,8 @@ impl Feed {
             };
             let mut ring = self.ring();
             for report in heard.reports {
-                ring.push(job, Happened::Reported { attempt, report });
+                let happened = Happened::Reported { attempt, report };
+                ring.push(&job.spec, job.status.version, happened);
             }
             drop(ring);
             let enters = match heard.enters {
@@ -186,7 +199,16 @@ impl Feed {
     fn enter(&self, job: &Job, now: Timestamp) {
         let state = job.status.shown(now);
         let attempt = job.status.attempt;
-        self.ring().push(job, Happened::Entered { state, attempt });
+        let mut ring = self.ring();
+        ring.push(
+            &job.spec,
+            job.status.version,
+            Happened::Entered { state, attempt },
+        );
+        if state == ShownState::Scheduled {
+            ring.wait_for(job);
+        }
+        drop(ring);
         self.wake();
     }
 
@@ -199,14 +221,21 @@ impl Feed {
         });
     }
 
-    /// Stops gathering where nobody came back.
+    /// Tells of jobs that came due, and stops gathering where nobody came back.
     pub(crate) fn tend(&self, now: Timestamp) {
+        if !self.is_followed() {
+            return;
+        }
         let mut ring = self.ring();
         if ring.until.is_some_and(|until| until <= now) {
             ring.until = None;
             ring.clear();
             self.is_followed.store(false, Ordering::Release);
+            return;
         }
+        ring.come_due(now);
+        drop(ring);
+        self.wake();
     }
 
     // Nothing in here panics while it holds the lock, so a poisoned one is still good.
@@ -225,8 +254,8 @@ fn was_free(hand_back: HandBack, job: &Job) -> bool {
 }
 
 impl Ring {
-    fn push(&mut self, job: &Job, happened: Happened) {
-        let (id, version) = (job.spec.id, job.status.version);
+    fn push(&mut self, job: &Arc<Spec>, version: u64, happened: Happened) {
+        let id = job.id;
         // Answers of two commits may overtake each other on their way here.
         if self
             .versions
@@ -243,7 +272,7 @@ impl Ring {
                 epoch: self.epoch,
                 number: self.latest,
             },
-            job: job.spec.clone(),
+            job: job.clone(),
             happened,
         }));
         while self.events.len() > FEED_EVENTS_MAX || self.bytes > FEED_BYTES_MAX {
@@ -258,7 +287,40 @@ impl Ring {
         }
     }
 
+    /// Remembers when a scheduled job comes due.
+    fn wait_for(&mut self, job: &Job) {
+        let scheduled = Scheduled {
+            job: job.spec.clone(),
+            version: job.status.version,
+            attempt: job.status.attempt,
+        };
+        self.scheduled
+            .insert((job.status.run_at, job.spec.id), scheduled);
+        if self.scheduled.len() > FEED_EVENTS_MAX {
+            self.scheduled.pop_last();
+        }
+    }
+
+    /// Tells of those that came due and of which nothing else was told since.
+    fn come_due(&mut self, now: Timestamp) {
+        while let Some(first) = self.scheduled.first_entry()
+            && first.key().0 <= now
+        {
+            let ((_, id), scheduled) = first.remove_entry();
+            let Scheduled {
+                job,
+                version,
+                attempt,
+            } = scheduled;
+            if self.versions.get(&id).map(|(told, _)| *told) == Some(version) {
+                let state = ShownState::Ready;
+                self.push(&job, version, Happened::Entered { state, attempt });
+            }
+        }
+    }
+
     fn clear(&mut self) {
+        self.scheduled = BTreeMap::new();
         self.events = VecDeque::new();
         self.versions = HashMap::new();
         self.bytes = 0;
@@ -362,6 +424,121 @@ impl Drop for FollowAll {
         ring.followers -= 1;
         if ring.followers == 0 {
             ring.until = Some(self.shared.clock.now().after(LINGER));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use anteroom_core::{LogStream, Name, PayloadInfo, Priority, Status};
+    use std::collections::BTreeMap;
+
+    fn job(version: u64) -> Job {
+        let spec = Spec {
+            id: JobId::from_bytes([7; 16]),
+            task: Name::new("t").unwrap(),
+            queue: Name::new("q").unwrap(),
+            group: None,
+            priority: Priority::default(),
+            created_at: Timestamp::MIN,
+            timeout: Duration::ZERO,
+            retain: Duration::ZERO,
+            unique_key: None,
+            callback_url: None,
+            tags: BTreeMap::new(),
+            input: PayloadInfo {
+                content_type: "text/plain".into(),
+                bytes: 0,
+            },
+        };
+        Job {
+            spec: Arc::new(spec),
+            status: Status {
+                version,
+                ..Status::submitted(Timestamp::MIN, None, 5)
+            },
+            errors: Vec::new(),
+            result: None,
+            progress: None,
+        }
+    }
+
+    fn said(text: String) -> Happened {
+        Happened::Reported {
+            attempt: 1,
+            report: Report::log(LogStream::Log, text),
+        }
+    }
+
+    #[test]
+    fn an_id_reads_back_and_nothing_else_does() {
+        let id = FeedId {
+            epoch: 1_800_000_000_000,
+            number: 7,
+        };
+        assert_eq!(id.to_string().parse(), Ok(id));
+        for text in ["", "7", "1.", ".7", "1.07", "+1.7", "1.7.7", "a.b"] {
+            assert_eq!(text.parse::<FeedId>(), Err(MalformedEventId), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_overtaken_is_not_told() {
+        let mut ring = Ring::default();
+        for version in [2, 1, 2, 3] {
+            ring.push(&job(version).spec, version, said(version.to_string()));
+        }
+        let told: Vec<_> = ring.events.iter().map(|event| &event.happened).collect();
+        let expected = [2, 2, 3].map(|version: u64| said(version.to_string()));
+        assert_eq!(told, expected.iter().collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn a_ring_is_bounded_by_its_bytes_too() {
+        let mut ring = Ring::default();
+        for version in 0..1_000 {
+            ring.push(&job(version).spec, version, said("x".repeat(8_000)));
+        }
+        assert!(ring.bytes <= FEED_BYTES_MAX);
+        assert_eq!(ring.bytes, ring.events.len() * 8_000);
+        assert_eq!(ring.versions.len(), 1);
+        for _ in 0..FEED_EVENTS_MAX + 1_000 {
+            ring.push(&job(1_000).spec, 1_000, said(String::new()));
+        }
+        assert_eq!((ring.bytes, ring.events.len()), (0, FEED_EVENTS_MAX));
+    }
+
+    #[test]
+    fn a_handed_back_attempt_spoke_under_its_own_number() {
+        let feed = Feed::default();
+        feed.is_followed.store(true, Ordering::Release);
+        let held = anteroom_core::ClaimNumber::new(1);
+        for (hand_back, hand_backs, number) in [
+            (HandBack::Drain, 200, 4),
+            (HandBack::Busy, HAND_BACKS_FREE, 4),
+            (HandBack::Busy, HAND_BACKS_FREE + 1, 3),
+        ] {
+            let mut change = Change::new(
+                job(1).spec.id,
+                Event::Released {
+                    claim: held,
+                    hand_back,
+                    delay: Duration::ZERO,
+                },
+            );
+            change.reports.list = vec![Report::log(LogStream::Log, "bye")];
+            let mut after = job(9);
+            after.status.attempt = 3;
+            after.status.hand_backs = hand_backs;
+            let heard = feed.hear(&[change]).unwrap();
+            feed.tell_changes(heard, &[Ok(after)], Timestamp::MIN);
+            let mut ring = feed.ring();
+            let told = ring.events.pop_front().unwrap();
+            ring.clear();
+            let is_right =
+                matches!(told.happened, Happened::Reported { attempt, .. } if attempt == number);
+            assert!(is_right, "{hand_back:?} {hand_backs}: {told:?}");
         }
     }
 }

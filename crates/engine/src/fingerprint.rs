@@ -173,7 +173,7 @@ mod tests {
             it.start = Some(StartAt::In(Duration::from_mins(1)));
         })
         .fingerprint();
-        let hex: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+        let hex = digest.map(|byte| format!("{byte:02x}")).concat();
         assert_eq!(
             hex,
             "1b7840da1f8a55b71f051401fec62a1cabeb6c88375b4ad2f476956966c951f0"

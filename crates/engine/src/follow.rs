@@ -8,7 +8,7 @@ use crate::engine::{Engine, Shared};
 use crate::notify::Watch;
 use crate::store::{Found, History, StoreError};
 use anteroom_core::limits::EVENTS_PAGE_MAX;
-use anteroom_core::{EventId, JobEvent, JobId, ShownState, Status, Timestamp};
+use anteroom_core::{EventId, JobEvent, JobId, ShownState, Spec, Status, Timestamp};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
@@ -39,6 +39,7 @@ pub struct Follow {
     shared: Arc<Shared>,
     watch: Watch,
     id: JobId,
+    job: Arc<Spec>,
     /// The last that was told.
     last: EventId,
     /// Read, and not told yet.
@@ -70,6 +71,7 @@ impl Engine {
                 shared: shared.clone(),
                 watch,
                 id,
+                job: history.job.spec.clone(),
                 last: after,
                 waiting: VecDeque::new(),
                 states_missing: 0,
@@ -85,6 +87,11 @@ impl Engine {
 }
 
 impl Follow {
+    /// Returns the job, as it was submitted.
+    pub const fn job(&self) -> &Arc<Spec> {
+        &self.job
+    }
+
     /// Tells whether the job has ended and there is nothing to tell of it any more.
     pub fn is_over(&self) -> bool {
         self.is_last && self.waiting.is_empty()

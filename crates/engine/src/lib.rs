@@ -16,6 +16,7 @@ mod feed;
 mod fingerprint;
 mod follow;
 mod maintain;
+pub mod metrics;
 mod notify;
 mod queues;
 mod rates;

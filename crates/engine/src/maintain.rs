@@ -5,6 +5,7 @@
 
 use crate::attempt::jitter;
 use crate::engine::Shared;
+use crate::metrics::Rescue;
 use crate::run::StopReason;
 use crate::shutdown::Phase;
 use crate::store::{Change, Overdue, OverdueReason, Refused, StoreError};
@@ -78,6 +79,14 @@ pub(crate) async fn rescue(shared: &Shared) -> Result<(), StoreError> {
             // Refused means that somebody else was first, or that nothing ran out after all.
             if applied.is_ok() {
                 rescued += 1;
+                shared
+                    .metrics
+                    .of(&overdue.task)
+                    .rescued(match overdue.reason {
+                        OverdueReason::Lease(_) => Rescue::LeaseExpired,
+                        OverdueReason::Process(_) => Rescue::Crash,
+                        OverdueReason::Deadline => Rescue::TooLate,
+                    });
                 let (id, reason) = (overdue.id, overdue.reason);
                 info!(job.id = %id, task = %overdue.task, "rescued job {id}: {reason:?}");
             }

@@ -130,6 +130,7 @@ impl Watch {
         let Some(changes) = self.changes.as_mut() else {
             return job;
         };
+        let _waiting = shared.metrics.waits();
         let mut over = std::pin::pin!(shared.clock.sleep(wait));
         let mut stopped = std::pin::pin!(shared.phases.stopped());
         while !until.is_met(&job, shared.clock.now()) {

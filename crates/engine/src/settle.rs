@@ -4,9 +4,10 @@
 //! is the store's: a settle whose claim is no longer the current one changes nothing.
 
 use crate::engine::Shared;
+use crate::metrics::{AttemptEnd, TaskMetrics};
 use crate::shutdown::Phase;
-use crate::store::{Change, Refused, StoreError};
-use anteroom_core::Rejected;
+use crate::store::{Applied, Change, Refused, StoreError};
+use anteroom_core::{Event, Rejected, State};
 use std::time::Duration;
 use tracing::{error, info, warn};
 
@@ -17,7 +18,8 @@ const LAST_TRIES: Duration = Duration::from_secs(5);
 
 /// Settles an attempt. While the store is unavailable it goes on trying, for as long as the
 /// engine runs and a little longer: the outcome is all that there is to show for the work.
-pub(crate) async fn settle(shared: &Shared, change: Change) {
+/// What became of the attempt, which took so long, is counted.
+pub(crate) async fn settle(shared: &Shared, task: &TaskMetrics, change: Change, took: Duration) {
     let id = change.id;
     let mut delay = RETRY_DELAYS.0;
     let mut given_up = std::pin::pin!(async {
@@ -25,16 +27,21 @@ pub(crate) async fn settle(shared: &Shared, change: Change) {
         shared.clock.sleep(LAST_TRIES).await;
     });
     loop {
-        let error = match shared.apply_one(change.clone()).await {
-            Ok(Ok(_)) => return,
-            Ok(Err(refused)) => return log_refused(&change, &refused),
+        // Counted before anybody hears of it.
+        let count = |applied: &[Applied]| {
+            for applied in applied {
+                settled(task, &change, applied, took);
+            }
+        };
+        let error = match shared.apply_and(vec![change.clone()], count).await {
+            Ok(_) => return,
             Err(error) => error,
         };
         if !error.is_retryable() {
             if !matches!(error, StoreError::Closed) {
                 error!(job.id = %id, %error, "cannot settle job {id}: {error}");
             }
-            return;
+            return task.ended(AttemptEnd::Unsettled, took);
         }
         if delay == RETRY_DELAYS.0 {
             warn!(job.id = %id, %error, "cannot settle job {id} yet: {error}");
@@ -43,10 +50,35 @@ pub(crate) async fn settle(shared: &Shared, change: Change) {
             () = shared.clock.sleep(delay) => {}
             // The job will be found running under a dead process.
             () = &mut given_up => {
-                return error!(job.id = %id, %error, "gave up settling job {id}: {error}");
+                error!(job.id = %id, %error, "gave up settling job {id}: {error}");
+                return task.ended(AttemptEnd::Unsettled, took);
             }
         }
         delay = (delay * 2).min(RETRY_DELAYS.1);
+    }
+}
+
+/// The store has answered: counts what it made of the outcome.
+fn settled(task: &TaskMetrics, change: &Change, applied: &Applied, took: Duration) {
+    match applied {
+        Ok(job) => task.ended(end_of(&change.event, job.status.state), took),
+        Err(refused) => {
+            task.ended(AttemptEnd::Lost, took);
+            log_refused(change, refused);
+        }
+    }
+}
+
+/// Tells what an event made of the attempt, by what it made of the job.
+fn end_of(event: &Event, state: State) -> AttemptEnd {
+    match state {
+        State::Succeeded => AttemptEnd::Succeeded,
+        State::Failed => AttemptEnd::Failed,
+        State::Cancelled => AttemptEnd::Cancelled,
+        State::Waiting | State::Running if matches!(event, Event::Released { .. }) => {
+            AttemptEnd::HandedBack
+        }
+        State::Waiting | State::Running => AttemptEnd::Retried,
     }
 }
 

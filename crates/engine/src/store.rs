@@ -16,12 +16,14 @@
 //! - *Bounded*: nothing it holds grows without a limit named in [`anteroom_core::limits`].
 
 use crate::clock::Clock;
+use crate::metrics::StoreMetrics;
 use anteroom_core::{
     ClaimNumber, Event, EventId, Fingerprint, Idempotency, Job, JobEvent, JobId, Label, Lease,
     Name, Payload, QueueDefaults, Rejected, Reports, ShownState, Spec, Status, Timestamp,
 };
 use async_trait::async_trait;
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 mod document;
@@ -232,6 +234,12 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
         changes: Vec<DocumentChange>,
     ) -> Result<Vec<DocumentPut>, StoreError>;
 
+    /// Returns what it counts of itself, if it counts anything: none unless it says otherwise. One
+    /// that stands before another passes on what that counts.
+    fn metrics(&self) -> Option<Arc<StoreMetrics>> {
+        None
+    }
+
     /// Waits until the store has failed for good, and returns why. After that it acknowledges
     /// nothing, and the process should end.
     async fn failed(&self) -> StoreError;
@@ -398,7 +406,7 @@ impl<T> Found<T> {
 /// A part of what happened to a job.
 #[derive(Clone, Debug, PartialEq)]
 pub struct History {
-    /// The job as it stands after all that ever happened to it.
+    /// The job as it stands after all that ever happened to it, without its errors.
     pub job: Job,
     /// The events, oldest first.
     pub events: Vec<JobEvent>,

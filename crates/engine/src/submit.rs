@@ -341,13 +341,14 @@ impl Watched {
             is_new,
             shared,
         } = self;
-        // One that was there before can have ended before the watch began. Where it cannot be
-        // read, it is told of as it was: it is no error any more.
-        if !is_new
-            && !submitted.job.status.state.is_final()
-            && let Ok(Found::Here(job)) = shared.store.get(submitted.job.spec.id).await
-        {
-            submitted.job = job;
+        // One that was there before can have ended before the watch began, and be gone by now.
+        // Where it cannot be read, it is told of as it was: it is no error any more.
+        if !is_new && !submitted.job.status.state.is_final() {
+            match shared.store.get(submitted.job.spec.id).await {
+                Ok(Found::Here(job)) => submitted.job = job,
+                Ok(Found::Gone | Found::Unknown) => return submitted,
+                Err(_) => {}
+            }
         }
         submitted.job = watch.until(submitted.job, Until::Done, wait, &shared).await;
         submitted
@@ -371,10 +372,11 @@ fn job_of(new: &NewJob) -> Job {
 }
 
 impl Shared {
-    /// Says what became of the submission that asked for `job`, and tells who follows all jobs of
-    /// one that is new.
+    /// Says what became of the submission that asked for `job`. One that is new is counted, and told
+    /// of to those who follow all jobs.
     fn told(&self, job: Job, inserted: Inserted) -> Submitted {
         if inserted == Inserted::New {
+            self.metrics.of(&job.spec.task).submitted();
             self.feed.tell(&job, job.spec.created_at);
         }
         Submitted::of(job, inserted)

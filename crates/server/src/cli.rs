@@ -1,8 +1,11 @@
 //! The command line: what may be asked for, and the exit code of each answer.
 //!
-//! 0 is well, 1 a failure, 2 wrong usage or configuration.
+//! 0 is well; 1 a job that failed or was cancelled, or a server that ended by a failure; 2 wrong
+//! usage, configuration or request; 3 trouble with the server; 4 a job that is not done yet. A
+//! program can tell them apart, and only 3 and 4 are worth another try.
 
 use crate::config::{self, Environment, Flags};
+use anteroom::core::limits::PAGE_SIZE_MAX;
 use anteroom::core::{IdempotencyKey, JobId, Label, Name};
 use anteroom_server::http::Scope;
 use clap::{Args, Parser, Subcommand};
@@ -12,13 +15,28 @@ use std::time::Duration;
 
 mod check;
 mod client;
+mod completions;
 mod jobs;
+mod list;
 mod openapi;
+mod plain;
+mod progress;
 mod queues;
 mod serve;
 mod show;
+mod table;
 mod token;
+mod wait;
 
+/// The states that a job is shown in, for the shells' completions too.
+const STATES: [&str; 6] = [
+    "scheduled",
+    "ready",
+    "running",
+    "succeeded",
+    "failed",
+    "cancelled",
+];
 const CONFIG_HELP: &str = "The configuration [default: anteroom.toml, if it is there]";
 const SERVER_HELP: &str = "The server [env: ANTEROOM_SERVER] [default: http://127.0.0.1:8080]";
 const TOKEN_HELP: &str = "A file with the token [env: ANTEROOM_TOKEN has the token itself]";
@@ -50,8 +68,10 @@ enum Command {
     Submit(Box<SubmitArgs>),
     /// Shows a job.
     Job(JobArgs),
+    /// Lists jobs, newest first.
+    Jobs(Box<JobsArgs>),
     /// Cancels a job, or tells it to stop if it is running.
-    Cancel(CancelArgs),
+    Cancel(ChangeArgs),
     /// Shows all queues.
     Queues(QueuesArgs),
     /// Has a queue start no more jobs until it is resumed; what runs goes on.
@@ -60,6 +80,10 @@ enum Command {
     Resume(QueueArgs),
     /// Makes a token, and the lines of the configuration that make a server know it.
     Token(TokenArgs),
+    /// Makes a failed or cancelled job run again, and a scheduled one now.
+    Retry(ChangeArgs),
+    /// Prints what a shell needs to complete this command line.
+    Completions(CompletionsArgs),
     /// Prints the OpenAPI 3.1 document of the HTTP API.
     Openapi,
 }
@@ -97,7 +121,7 @@ struct ClientArgs {
     server: Option<String>,
     #[arg(long, value_name = "FILE", help = TOKEN_HELP)]
     token_file: Option<PathBuf>,
-    /// Prints the answer as the server gives it
+    /// Prints what the server answers, as it is
     #[arg(long)]
     json: bool,
 }
@@ -113,7 +137,7 @@ struct SubmitArgs {
     /// The media type of the input [default: text/plain for a text, else application/octet-stream]
     #[arg(long, value_name = "TYPE")]
     content_type: Option<String>,
-    /// Waits until the job is done; if it is not by then, the exit code is 1
+    /// Waits until the job is done; if it is not by then, the exit code is 4
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     wait: Option<Duration>,
     /// The line that it waits in
@@ -140,6 +164,9 @@ struct SubmitArgs {
     /// How long an attempt may run
     #[arg(long, value_name = "DURATION", value_parser = duration_text)]
     timeout: Option<String>,
+    /// Who is told of its end, by a POST
+    #[arg(long, value_name = "URL")]
+    callback_url: Option<String>,
     /// How long it is kept after its end
     #[arg(long, value_name = "DURATION", value_parser = duration_text)]
     retain: Option<String>,
@@ -161,7 +188,7 @@ struct SubmitArgs {
 struct JobArgs {
     /// The job
     id: JobId,
-    /// Waits until it is done; if it is not by then, the exit code is 1
+    /// Waits until it is done; if it is not by then, the exit code is 4
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     wait: Option<Duration>,
     /// Prints its result, and nothing else
@@ -171,9 +198,46 @@ struct JobArgs {
     client: ClientArgs,
 }
 
-/// Which job to cancel.
+/// Which jobs to list.
 #[derive(Args, Debug)]
-struct CancelArgs {
+struct JobsArgs {
+    /// Of this task
+    #[arg(long)]
+    task: Option<Name>,
+    /// In this queue
+    #[arg(long)]
+    queue: Option<Name>,
+    /// Of this group
+    #[arg(long)]
+    group: Option<String>,
+    /// In this state, or one of several: scheduled, ready, running, succeeded, failed, cancelled
+    #[arg(long = "state", value_name = "STATE", value_delimiter = ',', value_parser = STATES)]
+    states: Vec<String>,
+    /// With this tag; may be given again
+    #[arg(long = "tag", value_name = "NAME=VALUE", value_parser = tag)]
+    tags: Vec<(Name, String)>,
+    /// Submitted later than this, as 2030-01-31T12:00:00Z
+    #[arg(long, value_name = "TIME")]
+    created_after: Option<String>,
+    /// Submitted earlier than this
+    #[arg(long, value_name = "TIME")]
+    created_before: Option<String>,
+    /// At most so many, over as many pages as it takes [default: 50, or one page]
+    #[arg(long, value_name = "N", value_parser = at_least_one)]
+    limit: Option<usize>,
+    /// Jobs of a page, 1 to 1000
+    #[arg(long, value_name = "N", value_parser = page_size)]
+    page_size: Option<usize>,
+    /// Goes on where an earlier list ended, with the same filters
+    #[arg(long, value_name = "TOKEN")]
+    page_token: Option<String>,
+    #[command(flatten)]
+    client: ClientArgs,
+}
+
+/// Which job to change.
+#[derive(Args, Debug)]
+struct ChangeArgs {
     /// The job
     id: JobId,
     #[command(flatten)]
@@ -214,13 +278,56 @@ struct QueueArgs {
     client: ClientArgs,
 }
 
+/// Which shell to help.
+#[derive(Args, Debug)]
+struct CompletionsArgs {
+    /// The shell
+    shell: clap_complete::Shell,
+}
+
 /// Why a command did not do what it was asked for: what to tell the person, and the exit code.
 #[derive(Debug)]
 enum Stopped {
     /// The usage or the configuration is wrong. Told as it is.
     Usage(String),
-    /// Something failed.
+    /// What was asked for is refused, here or by the server: the same again will not do.
+    Refused(String),
+    /// Something failed; of a client command: the job.
     Failure(String),
+    /// The server cannot be reached or is in trouble: the same again may do.
+    Trouble(String),
+    /// The job is not done yet.
+    NotDone(String),
+    /// Ctrl-C came while it waited.
+    Interrupted(String),
+    /// Nobody reads what is printed any more.
+    ReaderGone,
+}
+
+impl Stopped {
+    fn code(&self) -> u8 {
+        match self {
+            Self::Failure(_) => 1,
+            Self::Usage(_) | Self::Refused(_) => 2,
+            Self::Trouble(_) => 3,
+            Self::NotDone(_) => 4,
+            // What shells show for the signals that end others.
+            Self::Interrupted(_) => 130,
+            Self::ReaderGone => 141,
+        }
+    }
+
+    /// Returns what to tell the person.
+    fn message(&self) -> Option<String> {
+        match self {
+            Self::Usage(message) | Self::Interrupted(message) => Some(message.clone()),
+            Self::Refused(message)
+            | Self::Failure(message)
+            | Self::Trouble(message)
+            | Self::NotDone(message) => Some(format!("error: {message}")),
+            Self::ReaderGone => None,
+        }
+    }
 }
 
 /// Does what the command line asks for.
@@ -232,24 +339,31 @@ pub(crate) fn run() -> ExitCode {
         Command::Check(args) => check::run(args, &environment),
         Command::Submit(args) => jobs::submit(*args, &environment),
         Command::Job(args) => jobs::job(&args, &environment),
+        Command::Jobs(args) => list::jobs(&args, &environment),
         Command::Cancel(args) => jobs::cancel(&args, &environment),
         Command::Queues(args) => queues::queues(&args, &environment),
         Command::Pause(args) => queues::pause(&args, &environment),
         Command::Resume(args) => queues::resume(&args, &environment),
         Command::Token(args) => token::run(&args),
+        Command::Retry(args) => jobs::retry(&args, &environment),
+        Command::Completions(args) => completions::run(&args),
         Command::Openapi => openapi::run(),
     };
-    match done {
-        Ok(code) => code,
-        Err(Stopped::Usage(message)) => {
-            eprintln!("{message}");
-            ExitCode::from(2)
+    done.unwrap_or_else(|stopped| {
+        if let Some(message) = stopped.message() {
+            // Much of it is a server's: its lines stay, what a terminal would obey does not.
+            eprintln!("{}", plain::lines(&message));
         }
-        Err(Stopped::Failure(message)) => {
-            eprintln!("error: {message}");
-            ExitCode::FAILURE
-        }
-    }
+        ExitCode::from(stopped.code())
+    })
+}
+
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "`map_err` hands over the error"
+)]
+fn cannot_start(error: std::io::Error) -> Stopped {
+    Stopped::Trouble(format!("cannot start: {error}"))
 }
 
 /// Reads the configuration, and warns of what looks odd in it.
@@ -288,14 +402,34 @@ fn tag(text: &str) -> Result<(Name, String), String> {
     Ok((name, value.to_owned()))
 }
 
+fn at_least_one(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(number) if number > 0 => Ok(number),
+        Ok(_) | Err(_) => Err("expected a whole number, 1 or more".to_owned()),
+    }
+}
+
+fn page_size(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(size) if (1..=PAGE_SIZE_MAX).contains(&size) => Ok(size),
+        Ok(_) | Err(_) => Err(format!("expected a whole number from 1 to {PAGE_SIZE_MAX}")),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use anteroom::core::ShownState;
     use clap::CommandFactory;
 
     #[test]
     fn the_command_line_holds_together() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn states_are_those_that_are_shown() {
+        assert_eq!(STATES, ShownState::ALL.map(ShownState::as_str));
     }
 
     #[test]
@@ -334,6 +468,13 @@ mod tests {
             &["pause"],
             &["resume", "No Queue"],
             &["queues", "default"],
+            &["serve", "--hold"],
+            &["jobs", "--state", "sleeping"],
+            &["jobs", "--limit", "0"],
+            &["jobs", "--page-size", "1001"],
+            &["jobs", "--tag", "x"],
+            &["retry"],
+            &["completions", "cobol"],
         ];
         for case in cases {
             let words = std::iter::once("anteroom").chain(case.iter().copied());

@@ -8,6 +8,7 @@
 
 pub mod browsers;
 pub mod limits;
+pub mod metrics;
 pub mod openapi;
 pub mod problem;
 pub mod serve;
@@ -36,11 +37,13 @@ mod rate;
 mod read;
 mod represent;
 mod routes;
+mod scrape;
 mod submit;
 mod tasks;
 mod value;
 
 use access::Tokens;
+pub use access::{Scope, Token};
 use anteroom::Engine;
 use axum::Router;
 use axum::extract::State as Shared;
@@ -48,12 +51,13 @@ use body::Buffered;
 use call::Call;
 use edge::Edge;
 use limits::BUFFERED_BYTES_MAX_DEFAULT;
+use metrics::HttpMetrics;
 use problem::{Kind, Problem};
-use routes::Routes;
-
-pub use access::{Scope, Token};
+use prometheus_client::registry::Registry;
 pub use rate::RateLimit;
+use routes::Routes;
 pub use routes::{Needs, Route};
+use std::sync::Arc;
 
 /// What holds for a router.
 #[derive(Clone, Debug)]
@@ -62,6 +66,8 @@ pub struct RouterOptions {
     pub max_buffered: usize,
     /// Whose calls are taken; none: everybody's. No two have the same name. Default none.
     pub tokens: Vec<Token>,
+    /// Where its requests are counted.
+    pub metrics: HttpMetrics,
 }
 
 impl Default for RouterOptions {
@@ -69,6 +75,7 @@ impl Default for RouterOptions {
         Self {
             max_buffered: BUFFERED_BYTES_MAX_DEFAULT,
             tokens: Vec::new(),
+            metrics: HttpMetrics::default(),
         }
     }
 }
@@ -79,6 +86,8 @@ pub(crate) struct App {
     engine: Engine,
     buffered: Buffered,
     tokens: Tokens,
+    /// What `GET /metrics` shows.
+    registry: Arc<Registry>,
 }
 
 /// Which URL does what, and what it needs of its caller's token.
@@ -87,6 +96,7 @@ fn routes() -> Routes {
         .get("/", Needs::Nothing, pages::root)
         .get("/livez", Needs::Nothing, health::livez)
         .get("/readyz", Needs::Nothing, health::readyz)
+        .get("/metrics", Needs::ReadAll, scrape::metrics)
         .get("/problems/{slug}", Needs::Nothing, pages::problem)
         .get("/openapi.json", Needs::Nothing, openapi::serve)
         .get("/docs", Needs::Nothing, docs::serve)
@@ -120,16 +130,20 @@ pub fn route_table() -> Vec<Route> {
 
 /// Returns the routes of `engine`, to be served, or nested in another application's router.
 pub fn router(engine: Engine, options: &RouterOptions) -> Router {
+    let mut registry = Registry::default();
+    engine.metrics().register(&mut registry);
+    options.metrics.register(&mut registry);
     let app = App {
         engine,
         buffered: Buffered::new(options.max_buffered),
         tokens: Tokens::new(&options.tokens),
+        registry: Arc::new(registry),
     };
     routes()
         .router()
         .fallback(unknown_route)
         .method_not_allowed_fallback(method_not_allowed)
-        .layer(Edge::default())
+        .layer(Edge::new(options.metrics.clone()))
         .with_state(app)
 }
 

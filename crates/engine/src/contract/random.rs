@@ -18,9 +18,11 @@ use crate::store::{
     QueueChange, Store, Want,
 };
 use anteroom_core::limits::EVENTS_PAGE_MAX;
+use anteroom_core::limits::IDEMPOTENCY_KEPT;
 use anteroom_core::{
     Event, EventId, Job, JobId, Label, Lease, Payload, QueueSettings, Reports, ShownState, Status,
 };
+use anteroom_core::{Fingerprint, Idempotency, IdempotencyKey};
 use fastrand::Rng;
 use numbers::Numbers;
 use plan::{Plan, give_up, random_event, random_reports, random_span, rescue};
@@ -119,8 +121,11 @@ impl Life {
             .map(|_| self.random_job(trial))
             .collect();
         self.jobs.extend(jobs.iter().map(|job| job.spec.id));
-        done("insert", trial.store().insert(jobs.clone()).await);
-        done("insert", self.reference.insert(jobs).await);
+        let theirs = trial.store().insert(jobs.clone()).await;
+        let ours = self.reference.insert(jobs).await;
+        let theirs = self.theirs.plain_inserted(theirs);
+        let ours = self.ours.plain_inserted(ours);
+        self.agree("the answer to an insert", &theirs, &ours);
     }
 
     fn random_job(&mut self, trial: &Trial) -> NewJob {
@@ -134,6 +139,16 @@ impl Life {
         if random.bool() {
             let value = random.u8(0..3).to_string();
             job.spec.tags.insert(name("tag"), value);
+        }
+        if random.u8(0..3) == 0 {
+            job.spec.unique_key = Label::new(["u", "v"][random.usize(0..2)]).ok();
+        }
+        if random.u8(0..3) == 0 {
+            let key = IdempotencyKey::new(&random.u8(0..4).to_string()).ok();
+            // Now and then it is used for something else.
+            let fingerprint = Fingerprint([u8::from(random.u8(0..9) == 0); 32]);
+            let scope = ["", "web"][random.usize(0..2)].into();
+            job.idempotency = key.map(|key| (Idempotency { scope, key }, fingerprint));
         }
         let run_at = match random.u8(0..3) {
             0 => trial.now().after(random_span(random)),
@@ -247,7 +262,12 @@ impl Life {
     }
 
     fn advance(&mut self, trial: &Trial) {
-        trial.advance(random_span(&mut self.random) / 2);
+        let span = match self.random.u8(0..30) {
+            // Past all that is remembered for a day.
+            0 => IDEMPOTENCY_KEPT,
+            _ => random_span(&mut self.random) / 2,
+        };
+        trial.advance(span);
     }
 
     async fn deal_with_overdue(&mut self, trial: &Trial) {

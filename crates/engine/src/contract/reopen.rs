@@ -6,7 +6,9 @@ use super::Trial;
 use super::trial::{Held, done, ids, poll_once, soon, want, want_and_wait};
 use crate::store::{Change, Deleted, Filter, Found, OverdueReason, Page, StoreError};
 use anteroom_core::limits::{LEASE_GRACE_MAX, LEASE_MAX};
-use anteroom_core::{Event, Job, JobId, Lease, Payload, QueueDefaults, Rejected, Retry, State};
+use anteroom_core::{
+    Event, Idempotency, Job, JobId, Lease, Payload, QueueDefaults, Rejected, Retry, State,
+};
 use std::time::Duration;
 
 /// All that a store knows: the list with inputs and results, and counts.
@@ -184,6 +186,14 @@ pub async fn a_closed_store_refuses_everything(trial: &mut Trial) {
         assert!(is_closed, "{what}: {error:?}");
     };
     refused("insert", store.insert(vec![job]).await.err());
+    let key = anteroom_core::IdempotencyKey::new("k");
+    let key = key.unwrap_or_else(|error| panic!("{error}"));
+    let by = Idempotency {
+        scope: "".into(),
+        key,
+    };
+    let task = super::trial::name("task");
+    refused("remembers", store.remembers(&task, &by).await.err());
     refused("claim", store.claim(want(1)).await.err());
     refused("waiting claim", store.claim(want_and_wait(1)).await.err());
     refused("apply", store.apply(vec![change]).await.err());

@@ -33,6 +33,7 @@ mod writer;
 pub use fault::OpenError;
 
 use crate::clock::Clock;
+use crate::metrics::StoreMetrics;
 use crate::store::{
     Applied, Change, Claimed, Counts, Deleted, Document, DocumentChange, DocumentPut, Filter,
     Found, History, Inserted, KeptQueue, Listing, NewJob, Overdue, Page, QueueChange, QueueSet,
@@ -131,8 +132,11 @@ impl SqliteStore {
         operation: impl FnOnce(Reply<T>) -> Operation,
     ) -> Result<T, StoreError> {
         let (reply, answer) = oneshot::channel();
-        self.shared.send(operation(reply))?;
-        answer.await.unwrap_or_else(|_| Err(self.shared.ended()))
+        let done = match self.shared.send(operation(reply)) {
+            Ok(()) => answer.await.unwrap_or_else(|_| Err(self.shared.ended())),
+            Err(error) => Err(error),
+        };
+        done.inspect_err(|error| self.shared.metrics.failed(error))
     }
 
     /// Asks a reader, and waits for its answer.
@@ -141,14 +145,13 @@ impl SqliteStore {
         reader: &mpsc::Sender<Question>,
         question: impl FnOnce(Reply<T>) -> Question,
     ) -> Result<T, StoreError> {
-        if let Some(error) = self.shared.refusal() {
-            return Err(error);
-        }
         let (reply, answer) = oneshot::channel();
-        reader
-            .send(question(reply))
-            .map_err(|_| self.shared.ended())?;
-        answer.await.unwrap_or_else(|_| Err(self.shared.ended()))
+        let done = match self.shared.refusal() {
+            Some(error) => Err(error),
+            None if reader.send(question(reply)).is_err() => Err(self.shared.ended()),
+            None => answer.await.unwrap_or_else(|_| Err(self.shared.ended())),
+        };
+        done.inspect_err(|error| self.shared.metrics.failed(error))
     }
 
     /// Those who read single jobs take turns.
@@ -176,7 +179,8 @@ impl Store for SqliteStore {
     }
 
     async fn insert(&self, jobs: Vec<NewJob>) -> Result<Vec<Inserted>, StoreError> {
-        let place = self.shared.enter(jobs.len())?;
+        let place = self.shared.enter(jobs.len());
+        let place = place.inspect_err(|error| self.shared.metrics.failed(error))?;
         self.write(|reply| Operation::Insert(place, jobs, reply))
             .await
     }
@@ -292,6 +296,10 @@ impl Store for SqliteStore {
     ) -> Result<Vec<DocumentPut>, StoreError> {
         self.write(|reply| Operation::PutDocuments(changes, reply))
             .await
+    }
+
+    fn metrics(&self) -> Option<Arc<StoreMetrics>> {
+        Some(self.shared.metrics.clone())
     }
 
     async fn failed(&self) -> StoreError {

@@ -6,8 +6,8 @@
 use anteroom::clock::Clock;
 use anteroom::contract::{self, StoreUnderTest, Trial};
 use anteroom::core::{
-    Event, EventId, Failure, FailureKind, HandBack, Happened, Idempotency, Job, JobId, Name,
-    Payload, QueueDefaults, Reports, Retry,
+    Event, EventId, Failure, FailureKind, Fingerprint, HandBack, Happened, Idempotency, Job, JobId,
+    Name, Payload, QueueDefaults, Reports, Retry,
 };
 use anteroom::store::memory::MemoryStore;
 use anteroom::store::{
@@ -56,6 +56,14 @@ enum Fault {
     AmendedInPart(&'static str),
     DocumentVersionIgnored,
     DocumentCut,
+    KeyForgotten,
+    FingerprintIgnored,
+    ScopeIgnored,
+    RestOfReusedStored,
+    GoneMadeAnew,
+    DuplicateForgotten,
+    UniqueIgnored,
+    UniqueKeptAfterTheEnd,
 }
 
 /// Fails unless `case` passes over a good store and not over one with `fault`.
@@ -269,6 +277,59 @@ fn a_store_that_cuts_documents_is_caught() {
 }
 
 #[test]
+fn a_store_that_forgets_keys_is_caught() {
+    let fault = Fault::KeyForgotten;
+    is_caught(fault, &contract::keys::a_key_gives_its_job_again);
+    is_caught(fault, &contract::keys::of_the_same_at_once_one_is_new);
+    is_caught(fault, &contract::keys::a_key_is_remembered_for_a_day);
+}
+
+#[test]
+fn a_store_that_does_not_ask_what_a_key_was_for_is_caught() {
+    let fault = Fault::FingerprintIgnored;
+    is_caught(fault, &contract::keys::a_reused_key_stores_nothing);
+    is_caught(fault, &contract::keys::a_key_twice_in_one_insert_is_one_job);
+}
+
+#[test]
+fn a_store_that_mixes_up_whose_a_key_is_is_caught() {
+    let case = contract::keys::a_key_is_one_of_its_task_and_scope;
+    is_caught(Fault::ScopeIgnored, &case);
+}
+
+#[test]
+fn a_store_that_stores_what_came_with_a_reused_key_is_caught() {
+    let case = contract::keys::a_reused_key_stores_nothing;
+    is_caught(Fault::RestOfReusedStored, &case);
+}
+
+#[test]
+fn a_store_that_makes_anew_what_is_gone_is_caught() {
+    let case = contract::keys::a_key_whose_job_is_gone_makes_no_other;
+    is_caught(Fault::GoneMadeAnew, &case);
+}
+
+#[test]
+fn a_store_that_forgets_duplicates_is_caught() {
+    let case = contract::keys::a_key_remembers_a_duplicate;
+    is_caught(Fault::DuplicateForgotten, &case);
+}
+
+#[test]
+fn a_store_that_ignores_unique_keys_is_caught() {
+    let fault = Fault::UniqueIgnored;
+    is_caught(fault, &contract::keys::a_unique_key_has_one_unfinished_job);
+    let case = contract::keys::a_retry_takes_its_unique_key_or_is_refused;
+    is_caught(fault, &case);
+}
+
+#[test]
+fn a_store_that_frees_no_unique_key_is_caught() {
+    let case = contract::keys::every_end_frees_a_unique_key;
+    is_caught(Fault::UniqueKeptAfterTheEnd, &case);
+}
+
+#[test]
 fn random_lives_catch_what_they_are_not_about() {
     for fault in [
         Fault::FenceIgnored,
@@ -295,6 +356,14 @@ fn random_lives_catch_what_they_are_not_about() {
         Fault::DeletedIsUnknown,
         Fault::PauseIgnored,
         Fault::OldestReadyUntold,
+        Fault::KeyForgotten,
+        Fault::FingerprintIgnored,
+        Fault::ScopeIgnored,
+        Fault::RestOfReusedStored,
+        Fault::GoneMadeAnew,
+        Fault::DuplicateForgotten,
+        Fault::UniqueIgnored,
+        Fault::UniqueKeptAfterTheEnd,
     ] {
         is_caught(
             fault,
@@ -449,11 +518,87 @@ impl BrokenStore {
         Ok(())
     }
 
+    /// Alters the keys of jobs on their way to the store.
+    fn alter_keys(&self, jobs: &mut [NewJob]) {
+        for job in jobs {
+            if self.has(Fault::KeyForgotten) {
+                job.idempotency = None;
+            }
+            if self.has(Fault::UniqueIgnored) {
+                job.spec.unique_key = None;
+            }
+            if let Some((by, fingerprint)) = &mut job.idempotency {
+                if self.has(Fault::FingerprintIgnored) {
+                    *fingerprint = Fingerprint([0; 32]);
+                }
+                if self.has(Fault::ScopeIgnored) {
+                    by.scope = "".into();
+                }
+            }
+        }
+    }
+
+    /// Takes a unique key for held although the job that had it has ended.
+    async fn insert_never_freed(&self, jobs: Vec<NewJob>) -> Result<Vec<Inserted>, StoreError> {
+        let page = Page {
+            size: 1_000,
+            after: None,
+        };
+        let mut all = Vec::new();
+        for job in jobs {
+            let listing = self.store.list(&Filter::default(), page).await?;
+            let holder = listing.jobs.into_iter().find(|held| {
+                let of_the_task = held.spec.task == job.spec.task;
+                of_the_task
+                    && job.spec.unique_key.is_some()
+                    && held.spec.unique_key == job.spec.unique_key
+            });
+            match holder {
+                Some(holder) => all.push(Inserted::Duplicate(Box::new(holder))),
+                None => all.extend(self.store.insert(vec![job]).await?),
+            }
+        }
+        Ok(all)
+    }
+
+    /// Stores some of what it refuses.
+    async fn insert_what_is_refused(
+        &self,
+        mut jobs: Vec<NewJob>,
+    ) -> Result<Vec<Inserted>, StoreError> {
+        let refused = match self.store.insert(jobs.clone()).await {
+            Err(refused) => refused,
+            inserted => return inserted,
+        };
+        match refused {
+            StoreError::KeyReused { index } if self.has(Fault::RestOfReusedStored) => {
+                jobs.truncate(index);
+                self.store.insert(jobs).await?;
+                Err(refused)
+            }
+            StoreError::KeyGone { index, .. } if self.has(Fault::GoneMadeAnew) => {
+                jobs[index].idempotency = None;
+                self.store.insert(jobs).await
+            }
+            refused => Err(refused),
+        }
+    }
+
     fn without_gone<T>(&self, found: Found<T>) -> Found<T> {
         match found {
             Found::Gone if self.has(Fault::DeletedIsUnknown) => Found::Unknown,
             found => found,
         }
+    }
+}
+
+fn without_duplicate(inserted: Inserted) -> Inserted {
+    match inserted {
+        Inserted::Replayed { job, .. } => Inserted::Replayed {
+            job,
+            duplicate: false,
+        },
+        inserted => inserted,
     }
 }
 
@@ -468,6 +613,17 @@ impl Store for BrokenStore {
             for job in &mut jobs {
                 job.status.run_at = job.status.run_at.min(self.clock().now());
             }
+        }
+        self.alter_keys(&mut jobs);
+        if self.has(Fault::UniqueKeptAfterTheEnd) {
+            return self.insert_never_freed(jobs).await;
+        }
+        if self.has(Fault::RestOfReusedStored) || self.has(Fault::GoneMadeAnew) {
+            return self.insert_what_is_refused(jobs).await;
+        }
+        if self.has(Fault::DuplicateForgotten) {
+            let inserted = self.store.insert(jobs).await?;
+            return Ok(inserted.into_iter().map(without_duplicate).collect());
         }
         if self.has(Fault::InsertedInHalves) {
             let rest = jobs.split_off(jobs.len() / 2);

@@ -385,3 +385,28 @@ async fn whoever_comes_back_to_all_jobs_goes_on_where_it_was() {
     };
     assert_eq!(event.happened, entered);
 }
+
+/// In a queue that nobody takes from: what begins at once was ready for no time worth telling.
+#[tokio::test(start_paused = true)]
+async fn whoever_follows_all_jobs_is_told_within_a_second_that_one_came_due() {
+    let pulled = anteroom::Task::new("work", anteroom::TaskRunner::Pull).unwrap();
+    let engine = start(&store(), vec![pulled]).await;
+    let later = |tag, delay| Submission {
+        start: Some(StartAt::In(secs(delay))),
+        ..tagged(tag)
+    };
+    let mut all = engine.follow_all(None);
+    engine.submit(later("one", 60)).await.unwrap();
+    let cancelled = engine.submit(later("two", 30)).await.unwrap();
+    assert_eq!(next_of_all(&mut all).await, "one scheduled 0");
+    assert_eq!(next_of_all(&mut all).await, "two scheduled 0");
+    engine
+        .cancel(cancelled.job.spec.id, None)
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(next_of_all(&mut all).await, "two cancelled 0");
+    assert_eq!(next_of_all(&mut all).await, "one ready 0");
+    let late = engine.clock().now().since(START.after(secs(60)));
+    assert!(late <= secs(1), "{late:?} late");
+}

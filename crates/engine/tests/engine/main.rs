@@ -8,6 +8,8 @@ mod bulk;
 mod events;
 mod failing_store;
 mod harness;
+#[cfg(feature = "metrics")]
+mod metrics;
 mod path;
 mod queues;
 mod stopping;

@@ -1,6 +1,6 @@
 //! Speaks HTTP to a server, for the client commands.
 
-use super::{ClientArgs, Stopped};
+use super::{ClientArgs, Stopped, plain};
 use crate::config::{Environment, SERVER_DEFAULT};
 use anteroom::core::IdempotencyKey;
 use bytes::Bytes;
@@ -89,30 +89,36 @@ impl Client {
         })
     }
 
-    /// Makes a call and returns a 2xx answer.
+    /// Makes a call and returns a 2xx answer, or that nothing is new (304).
     ///
     /// # Errors
     ///
-    /// [`Stopped::Failure`] for every other answer, or none.
+    /// [`Stopped::Refused`] where the server did not want it, [`Stopped::Trouble`] where there was no
+    /// answer or the server is in trouble: then it may help to try again.
     pub(super) async fn call(&self, call: Call) -> Result<Response<Incoming>, Stopped> {
         let patience = call.wait.unwrap_or_default().saturating_add(ANSWER_WITHIN);
         let sent = self.http.request(self.request(call)?);
         let Ok(answer) = tokio::time::timeout(patience, sent).await else {
             let (server, seconds) = (&self.authority, patience.as_secs());
             let message = format!("http://{server} gave no answer within {seconds} s");
-            return Err(Stopped::Failure(message));
+            return Err(Stopped::Trouble(message));
         };
         let response = answer.map_err(|error| self.unreachable(&error))?;
-        if response.status().is_success() {
+        let status = response.status();
+        if status.is_success() || status == StatusCode::NOT_MODIFIED {
             return Ok(response);
         }
-        let status = response.status();
         let body = body(response).await?;
-        Err(Stopped::Failure(describe_problem(status, &body)))
+        let message = describe_problem(status, &body);
+        Err(if is_trouble(status) {
+            Stopped::Trouble(message)
+        } else {
+            Stopped::Refused(message)
+        })
     }
 
     fn request(&self, call: Call) -> Result<Request<Full<Bytes>>, Stopped> {
-        let bug = |error: http::Error| Stopped::Failure(format!("cannot ask that: {error}"));
+        let bug = |error: http::Error| Stopped::Refused(format!("cannot ask that: {error}"));
         let path: PathAndQuery = format!("{}{}", self.prefix, call.path)
             .parse()
             .map_err(|error: http::uri::InvalidUri| bug(error.into()))?;
@@ -144,7 +150,7 @@ impl Client {
             innermost = cause;
         }
         let server = &self.authority;
-        Stopped::Failure(format!("cannot reach http://{server}: {innermost}"))
+        Stopped::Trouble(format!("cannot reach http://{server}: {innermost}"))
     }
 }
 
@@ -191,11 +197,28 @@ pub(super) async fn body(response: Response<Incoming>) -> Result<Bytes, Stopped>
     let collected = limited.collect().await;
     collected
         .map(http_body_util::Collected::to_bytes)
-        .map_err(|error| Stopped::Failure(format!("the answer broke off: {error}")))
+        .map_err(|error| Stopped::Trouble(format!("the answer broke off: {error}")))
+}
+
+/// Tells whether it is not the request that is wrong: the same one may do later.
+fn is_trouble(status: StatusCode) -> bool {
+    let passes = [StatusCode::REQUEST_TIMEOUT, StatusCode::TOO_MANY_REQUESTS];
+    let never_will = status == StatusCode::NOT_IMPLEMENTED;
+    passes.contains(&status) || (status.is_server_error() && !never_will)
+}
+
+/// Returns a query with its question mark, or nothing where there are no options.
+pub(super) fn query(options: &[(String, String)]) -> String {
+    let each = options.iter();
+    let query: Vec<String> = each
+        .map(|(name, value)| format!("{name}={}", encode(value)))
+        .collect();
+    let mark = if query.is_empty() { "" } else { "?" };
+    format!("{mark}{}", query.join("&"))
 }
 
 /// Percent-encodes a value of a query.
-pub(super) fn encode(value: &str) -> String {
+fn encode(value: &str) -> String {
     let mut encoded = String::with_capacity(value.len());
     for byte in value.bytes() {
         if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
@@ -244,14 +267,15 @@ fn describe_problem(status: StatusCode, body: &[u8]) -> String {
     let Ok(problem) = serde_json::from_slice::<Problem>(body) else {
         return format!("the server answered {status}");
     };
-    let mut text = problem.title;
+    let mut text = plain::line(&problem.title).into_owned();
     if !problem.detail.is_empty() {
-        text = format!("{text}: {}", problem.detail);
+        text = format!("{text}: {}", plain::line(&problem.detail));
     }
     for part in problem.errors {
         let place = part.parameter.or(part.pointer).unwrap_or_default();
-        let line = format!("\n  {place}: {}", part.detail);
-        text.push_str(&line);
+        let (place, detail) = (plain::line(&place), plain::line(&part.detail));
+        // Writing to a string does not fail.
+        let _ = write!(text, "\n  {place}: {detail}");
     }
     text
 }
@@ -272,6 +296,28 @@ mod tests {
             describe_problem(StatusCode::BAD_GATEWAY, b"<html>"),
             "the server answered 502 Bad Gateway"
         );
+        let body = br#"{"title": "No", "detail": "\u001b[2Jgone\nerror: all is well"}"#;
+        assert_eq!(
+            describe_problem(StatusCode::NOT_FOUND, body),
+            "No: \\u{1b}[2Jgone\\nerror: all is well"
+        );
+    }
+
+    #[test]
+    fn trouble_is_what_may_pass() {
+        for (status, expected) in [
+            (400, false),
+            (404, false),
+            (408, true),
+            (409, false),
+            (429, true),
+            (500, true),
+            (501, false),
+            (503, true),
+        ] {
+            let status = StatusCode::from_u16(status).unwrap();
+            assert_eq!(is_trouble(status), expected, "{status}");
+        }
     }
 
     #[test]

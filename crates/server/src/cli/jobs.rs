@@ -1,23 +1,17 @@
-//! `anteroom submit`, `job` and `cancel`: clients of a running server.
+//! `anteroom submit`, `job`, `cancel` and `retry`: clients of a running server.
 
-use super::client::{Call, Client, body, content_type, encode, idempotency_key};
+use super::client::{Call, Client, body, content_type, idempotency_key, query};
 use super::show::{self, Job};
-use super::{CancelArgs, JobArgs, Stopped, SubmitArgs};
+use super::wait::{Interrupt, Wait, wait_for};
+use super::{ChangeArgs, JobArgs, Stopped, SubmitArgs, cannot_start, plain};
 use crate::config::Environment;
-use anteroom::clock::Clock;
 use anteroom::core::JobId;
 use bytes::Bytes;
 use http::{Method, StatusCode};
 use http_body_util::BodyExt;
-use std::io::{Read, Write};
+use std::io::{ErrorKind, IsTerminal, Read, Write};
 use std::process::ExitCode;
 use std::time::Duration;
-use tokio::time::Instant;
-
-/// The longest that a server waits within one call.
-const WAIT_OF_A_CALL_MAX: Duration = Duration::from_mins(1);
-/// How long to leave a server alone that answered before the wait was over.
-const PAUSE: Duration = Duration::from_secs(1);
 
 /// Hands in a job, and waits for it if asked to.
 pub(super) fn submit(args: SubmitArgs, environment: &Environment) -> Result<ExitCode, Stopped> {
@@ -34,24 +28,29 @@ pub(super) fn submit(args: SubmitArgs, environment: &Environment) -> Result<Exit
         call.headers.push(idempotency_key(key)?);
     }
     call.body = read_input(args.input)?;
+    let is_json = args.client.json;
     block_on(async {
-        let wait = Wait::new(args.wait);
-        let answer = client.call(call.waiting(wait.of_a_call())).await?;
-        let is_replayed = answer.headers().contains_key("idempotency-replayed");
-        let mut job = Answer::read(body(answer).await?)?;
-        let is_duplicate = job.job.duplicate;
-        if args.wait.is_some() && !job.job.done {
-            let id = job.job.id.clone();
-            job = wait_for(&client, &id, &wait).await?;
-        }
-        job.show(args.client.json)?;
-        if !args.client.json {
-            say_whose(is_replayed, is_duplicate)?;
-        }
-        match args.wait {
-            Some(wait) => exit_code_of_waiting(&job.job, wait),
-            None => Ok(ExitCode::SUCCESS),
-        }
+        let send = async {
+            let answer = client.call(call).await?;
+            let is_replayed = answer.headers().contains_key("idempotency-replayed");
+            Ok((Answer::read(body(answer).await?)?, is_replayed))
+        };
+        let Some(span) = args.wait else {
+            let (answer, is_replayed) = send.await?;
+            answer.show(is_json)?;
+            say_whose(is_json, is_replayed, answer.job.duplicate)?;
+            return Ok(ExitCode::SUCCESS);
+        };
+        // Submitted without a wait, so that the id is known while it is waited for.
+        let mut interrupt = Interrupt::new()?;
+        let wait = Wait::new(span);
+        let unknown = || "it is unknown whether the job was handed in".to_owned();
+        let (answer, is_replayed) = interrupt.or(send, unknown).await?;
+        let (id, is_duplicate) = (answer.job.id.clone(), answer.job.duplicate);
+        let answer = wait_for(&client, &id, Some(answer), wait, &mut interrupt).await?;
+        answer.show(is_json)?;
+        say_whose(is_json, is_replayed, is_duplicate)?;
+        exit_code_of_waiting(&answer.job, span)
     })
 }
 
@@ -60,30 +59,35 @@ pub(super) fn job(args: &JobArgs, environment: &Environment) -> Result<ExitCode,
     let client = Client::new(&args.client, environment)?;
     let id = args.id.to_string();
     block_on(async {
-        let wait = Wait::new(args.wait);
         let answer = match args.wait {
-            Some(_) => wait_for(&client, &id, &wait).await?,
-            None => get(&client, &id, None).await?,
+            Some(span) => {
+                let mut interrupt = Interrupt::new()?;
+                wait_for(&client, &id, None, Wait::new(span), &mut interrupt).await?
+            }
+            None => get(&client, &id).await?,
         };
         if args.result && answer.job.state == "succeeded" {
             return print_result(&client, args.id).await;
         }
         if args.result {
-            let state = &answer.job.state;
-            return Err(Stopped::Failure(format!(
-                "job {id} has no result: it is {state}"
-            )));
+            let state = plain::line(&answer.job.state);
+            let message = format!("job {id} has no result: it is {state}");
+            return Err(if answer.job.done {
+                Stopped::Failure(message)
+            } else {
+                Stopped::NotDone(message)
+            });
         }
         answer.show(args.client.json)?;
         match args.wait {
-            Some(wait) => exit_code_of_waiting(&answer.job, wait),
+            Some(span) => exit_code_of_waiting(&answer.job, span),
             None => Ok(exit_code(&answer.job)),
         }
     })
 }
 
 /// Cancels a job.
-pub(super) fn cancel(args: &CancelArgs, environment: &Environment) -> Result<ExitCode, Stopped> {
+pub(super) fn cancel(args: &ChangeArgs, environment: &Environment) -> Result<ExitCode, Stopped> {
     let client = Client::new(&args.client, environment)?;
     block_on(async {
         let call = Call::new(Method::POST, format!("/v1/jobs/{}/cancel", args.id));
@@ -99,8 +103,9 @@ pub(super) fn cancel(args: &CancelArgs, environment: &Environment) -> Result<Exi
 }
 
 /// Tells that a submit made no job.
-fn say_whose(is_replayed: bool, is_duplicate: bool) -> Result<(), Stopped> {
+fn say_whose(is_json: bool, is_replayed: bool, is_duplicate: bool) -> Result<(), Stopped> {
     let line = match (is_replayed, is_duplicate) {
+        _ if is_json => return Ok(()),
         (true, _) => "It was submitted before under this idempotency key.",
         (false, true) => "It was there before: it has this unique key.",
         (false, false) => return Ok(()),
@@ -108,11 +113,23 @@ fn say_whose(is_replayed: bool, is_duplicate: bool) -> Result<(), Stopped> {
     writeln!(std::io::stdout(), "{line}").map_err(cannot_print)
 }
 
+/// Makes a job ready again.
+pub(super) fn retry(args: &ChangeArgs, environment: &Environment) -> Result<ExitCode, Stopped> {
+    let client = Client::new(&args.client, environment)?;
+    block_on(async {
+        let call = Call::new(Method::POST, format!("/v1/jobs/{}/retry", args.id));
+        let answer = client.call(call).await?;
+        Answer::read(body(answer).await?)?.show(args.client.json)?;
+        Ok(ExitCode::SUCCESS)
+    })
+}
+
+/// Does what a client command does, on a runtime of its own.
 pub(super) fn block_on<T>(work: impl Future<Output = Result<T, Stopped>>) -> Result<T, Stopped> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
-        .map_err(|error| Stopped::Failure(format!("cannot start: {error}")))?;
+        .map_err(cannot_start)?;
     runtime.block_on(work)
 }
 
@@ -135,22 +152,18 @@ fn submit_path(args: &SubmitArgs) -> String {
         "unique_key",
         args.unique_key.as_ref().map(ToString::to_string),
     );
+    add("callback_url", args.callback_url.clone());
     for (name, value) in &args.tags {
         add(&format!("tag.{name}"), Some(value.clone()));
     }
-    let query: Vec<String> = options
-        .iter()
-        .map(|(name, value)| format!("{name}={}", encode(value)))
-        .collect();
-    let mark = if query.is_empty() { "" } else { "?" };
-    format!("/v1/tasks/{}/jobs{mark}{}", args.task, query.join("&"))
+    format!("/v1/tasks/{}/jobs{}", args.task, query(&options))
 }
 
 fn read_input(input: Option<String>) -> Result<Bytes, Stopped> {
     let Some(input) = input else {
         return Ok(Bytes::new());
     };
-    let failed = |what: &str, error| Stopped::Failure(format!("cannot read {what}: {error}"));
+    let failed = |what: &str, error| Stopped::Refused(format!("cannot read {what}: {error}"));
     if input == "-" {
         let mut bytes = Vec::new();
         let read = std::io::stdin().lock().read_to_end(&mut bytes);
@@ -166,53 +179,29 @@ fn read_input(input: Option<String>) -> Result<Bytes, Stopped> {
     }
 }
 
-/// A wait that may take several calls.
-struct Wait {
-    deadline: Option<Instant>,
-}
-
-impl Wait {
-    fn new(wait: Option<Duration>) -> Self {
-        let deadline = wait.and_then(|wait| Instant::now().checked_add(wait));
-        Self { deadline }
-    }
-
-    /// Returns how much of it the next call takes; none once it is over.
-    fn of_a_call(&self) -> Option<Duration> {
-        let left = self.deadline?.checked_duration_since(Instant::now())?;
-        (!left.is_zero()).then(|| left.min(WAIT_OF_A_CALL_MAX))
-    }
-}
-
-/// Asks for the job until it is done or the wait is over, and returns it as it is then.
-async fn wait_for(client: &Client, id: &str, wait: &Wait) -> Result<Answer, Stopped> {
-    loop {
-        let asked = wait.of_a_call();
-        let asked_at = Instant::now();
-        let answer = get(client, id, asked).await?;
-        let Some(asked) = asked.filter(|_| !answer.job.done) else {
-            return Ok(answer);
-        };
-        if asked_at.elapsed() < asked {
-            Clock::system().sleep(PAUSE.min(asked)).await;
-        }
-    }
-}
-
-async fn get(client: &Client, id: &str, wait: Option<Duration>) -> Result<Answer, Stopped> {
+async fn get(client: &Client, id: &str) -> Result<Answer, Stopped> {
     let call = Call::new(Method::GET, format!("/v1/jobs/{id}"));
-    let answer = client.call(call.waiting(wait)).await?;
-    Answer::read(body(answer).await?)
+    Answer::read(body(client.call(call).await?).await?)
 }
 
-/// Writes the result to standard output as it arrives, however large it is.
+/// Writes the result to standard output: as it arrives, however large it is; but to a terminal as
+/// text that it can do no harm with.
 async fn print_result(client: &Client, id: JobId) -> Result<ExitCode, Stopped> {
     let call = Call::new(Method::GET, format!("/v1/jobs/{id}/result"));
-    let mut body = client.call(call).await?.into_body();
+    let answer = client.call(call).await?;
     let mut output = std::io::stdout().lock();
+    if output.is_terminal() {
+        let result = body(answer).await?;
+        let text = String::from_utf8_lossy(&result);
+        let text = plain::lines(&text);
+        let end = if text.ends_with('\n') { "" } else { "\n" };
+        write!(output, "{text}{end}").map_err(cannot_print)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let mut body = answer.into_body();
     while let Some(frame) = body.frame().await {
-        let frame =
-            frame.map_err(|error| Stopped::Failure(format!("the result broke off: {error}")))?;
+        let broke_off = |error| Stopped::Trouble(format!("the result broke off: {error}"));
+        let frame = frame.map_err(broke_off)?;
         if let Some(bytes) = frame.data_ref() {
             output.write_all(bytes).map_err(cannot_print)?;
         }
@@ -226,29 +215,35 @@ async fn print_result(client: &Client, id: JobId) -> Result<ExitCode, Stopped> {
     reason = "`map_err` hands over the error"
 )]
 pub(super) fn cannot_print(error: std::io::Error) -> Stopped {
-    Stopped::Failure(format!("cannot write to standard output: {error}"))
+    if error.kind() == ErrorKind::BrokenPipe {
+        return Stopped::ReaderGone;
+    }
+    Stopped::Trouble(format!("cannot write to standard output: {error}"))
 }
 
 /// A job as the server gave it.
-struct Answer {
+pub(super) struct Answer {
     raw: Bytes,
-    job: Job,
+    pub(super) job: Job,
 }
 
 impl Answer {
-    fn read(raw: Bytes) -> Result<Self, Stopped> {
+    pub(super) fn read(raw: Bytes) -> Result<Self, Stopped> {
         match serde_json::from_slice(&raw) {
             Ok(job) => Ok(Self { raw, job }),
             Err(error) => {
                 let message = format!("the server's answer is no job: {error}");
-                Err(Stopped::Failure(message))
+                Err(Stopped::Trouble(message))
             }
         }
     }
 
     fn show(&self, as_json: bool) -> Result<(), Stopped> {
         let mut output = std::io::stdout().lock();
-        let written = if as_json {
+        let written = if as_json && output.is_terminal() {
+            let text = String::from_utf8_lossy(&self.raw);
+            writeln!(output, "{}", plain::json(&text))
+        } else if as_json {
             output.write_all(&self.raw).and_then(|()| writeln!(output))
         } else {
             write!(output, "{}", show::describe(&self.job))
@@ -266,10 +261,9 @@ fn exit_code_of_waiting(job: &Job, wait: Duration) -> Result<ExitCode, Stopped> 
     if job.done {
         return Ok(exit_code(job));
     }
-    let (id, state) = (&job.id, &job.state);
-    Err(Stopped::Failure(format!(
-        "job {id} is still {state} after {wait:?}"
-    )))
+    let (id, state) = (plain::line(&job.id), plain::line(&job.state));
+    let message = format!("job {id} is still {state} after {wait:?}");
+    Err(Stopped::NotDone(message))
 }
 
 #[cfg(test)]
@@ -278,23 +272,42 @@ mod tests {
     use super::*;
     use clap::Parser;
 
+    fn submit_args(words: &[&str]) -> SubmitArgs {
+        let words = ["anteroom", "submit", "a"].iter().chain(words);
+        match Cli::try_parse_from(words).unwrap().command {
+            Some(Command::Submit(args)) => *args,
+            other => panic!("{other:?} is no submit"),
+        }
+    }
+
     #[test]
-    fn instants_reach_the_server_as_they_were_given() {
-        let words = [
-            "anteroom",
-            "submit",
-            "a",
+    fn options_reach_the_server_as_they_were_given() {
+        let args = submit_args(&[
             "--run-at",
             "2030-01-31T12:00:00+01:00",
             "--start-before",
             "2030-02-01T12:00:00Z",
-        ];
-        let cli = Cli::try_parse_from(words).unwrap();
-        let Some(Command::Submit(args)) = cli.command else {
-            panic!("{cli:?} is no submit");
-        };
+            "--unique-key",
+            "order 7",
+            "--callback-url",
+            "https://a.example/hook?x=1",
+        ]);
         let expected = "/v1/tasks/a/jobs?run_at=2030-01-31T12%3A00%3A00%2B01%3A00\
-                        &start_before=2030-02-01T12%3A00%3A00Z";
+                        &start_before=2030-02-01T12%3A00%3A00Z&unique_key=order%207\
+                        &callback_url=https%3A%2F%2Fa.example%2Fhook%3Fx%3D1";
         assert_eq!(submit_path(&args), expected);
+    }
+
+    #[test]
+    fn an_idempotency_key_is_quoted() {
+        for (key, expected) in [("abc-1", "\"abc-1\""), ("a\"b\\c", "\"a\\\"b\\\\c\"")] {
+            let args = submit_args(&["--idempotency-key", key]);
+            let (_, field) = idempotency_key(&args.idempotency_key.unwrap()).unwrap();
+            assert_eq!(field, expected);
+        }
+        for key in ["", "a\nb", "ä", &"x".repeat(256)] {
+            let words = ["anteroom", "submit", "a", "--idempotency-key", key];
+            assert!(Cli::try_parse_from(words).is_err(), "{key:?}");
+        }
     }
 }

@@ -233,6 +233,11 @@ impl Http {
         let options = RouterOptions {
             max_buffered: config.max_buffered,
             tokens: config.tokens.clone(),
+            ..RouterOptions::default()
+        };
+        let limits = ServeLimits {
+            metrics: options.metrics.clone(),
+            ..ServeLimits::default()
         };
         let guard = Guard {
             is_loopback: is_loopback(address),
@@ -243,12 +248,7 @@ impl Http {
         let stopping = CancellationToken::new();
         let stopped = stopping.clone().cancelled_owned();
         let mut accepting = JoinSet::new();
-        accepting.spawn(serve_http(
-            listener,
-            router,
-            ServeLimits::default(),
-            stopped,
-        ));
+        accepting.spawn(serve_http(listener, router, limits, stopped));
         Self {
             stopping,
             accepting,

@@ -1,5 +1,6 @@
 //! Writes a job for people.
 
+use super::plain;
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -10,32 +11,73 @@ pub(super) struct Job {
     pub(super) id: String,
     pub(super) state: String,
     pub(super) done: bool,
-    task: String,
-    queue: String,
-    group: Option<String>,
-    attempt: u32,
-    max_attempts: u32,
-    created_at: String,
+    pub(super) task: String,
+    pub(super) queue: String,
+    pub(super) group: Option<String>,
+    pub(super) attempt: u32,
+    pub(super) max_attempts: u32,
+    pub(super) created_at: String,
     run_at: Option<String>,
     finished_at: Option<String>,
     expires_at: Option<String>,
     #[serde(default)]
     pub(super) duplicate: bool,
     #[serde(default)]
-    cancel_requested: bool,
+    pub(super) cancel_requested: bool,
     #[serde(default)]
-    tags: BTreeMap<String, String>,
-    progress: Option<JobProgress>,
+    pub(super) tags: BTreeMap<String, String>,
+    pub(super) waiting: Option<Waiting>,
+    pub(super) progress: Option<Progress>,
     result: Option<JobResult>,
     error: Option<JobError>,
     #[serde(default)]
     errors: Vec<JobError>,
 }
 
+/// Why it has not started.
 #[derive(Debug, Deserialize)]
-struct JobProgress {
+pub(super) struct Waiting {
+    position: Option<u64>,
+    #[serde(default)]
+    exact: bool,
+    #[serde(default)]
+    reasons: Vec<String>,
+}
+
+impl Waiting {
+    pub(super) fn position_text(&self) -> Option<String> {
+        let about = if self.exact { "" } else { "about " };
+        self.position
+            .map(|position| format!("position {about}{position}"))
+    }
+}
+
+/// How far its attempt says that it is.
+#[derive(Debug, Deserialize)]
+pub(super) struct Progress {
     fraction: Option<f64>,
     message: Option<String>,
+}
+
+impl Progress {
+    pub(super) fn text(&self) -> Option<String> {
+        let share = self
+            .fraction
+            .map(|it| format!("{:.0} %", (it * 100.0).floor()));
+        let message = self
+            .message
+            .as_deref()
+            .map(|it| plain::line(it).into_owned());
+        let parts: Vec<String> = share.into_iter().chain(message).collect();
+        (!parts.is_empty()).then(|| parts.join(" "))
+    }
+}
+
+impl Job {
+    /// Returns how many are ahead of it, where that is known.
+    pub(super) fn position(&self) -> Option<u64> {
+        self.waiting.as_ref()?.position
+    }
 }
 
 #[derive(Debug, Deserialize)]
@@ -54,9 +96,10 @@ struct JobError {
 
 /// Returns lines that say what a person wants to know of a job.
 pub(super) fn describe(job: &Job) -> String {
-    let mut text = format!("job {}\n", job.id);
+    let mut text = format!("job {}\n", plain::line(&job.id));
     let mut line = |name: &str, value: &str| {
-        // Writing to a string does not fail.
+        // Further lines of a value stand below the first. Writing to a string does not fail.
+        let value = plain::lines(value).replace('\n', "\n            ");
         let _ = writeln!(text, "  {name:<9} {value}");
     };
     let asked = if job.cancel_requested && !job.done {
@@ -70,20 +113,21 @@ pub(super) fn describe(job: &Job) -> String {
         "attempt",
         &format!("{} of {}", job.attempt, job.max_attempts),
     );
-    if let Some(JobProgress { fraction, message }) = &job.progress {
-        let part = fraction.map(|fraction| format!("{:.0} %", fraction * 100.0));
-        let words: Vec<&str> = [part.as_deref(), message.as_deref()]
-            .into_iter()
-            .flatten()
-            .collect();
-        line("progress", &words.join(", "));
-    }
     line("queue", &job.queue);
+    if let Some(position) = job.waiting.as_ref().and_then(Waiting::position_text) {
+        line("waits at", &position);
+    }
+    for reason in job.waiting.iter().flat_map(|waiting| &waiting.reasons) {
+        line("because", &plain::line(reason));
+    }
+    if let Some(progress) = job.progress.as_ref().and_then(Progress::text) {
+        line("progress", &progress);
+    }
     if let Some(group) = &job.group {
-        line("group", group);
+        line("group", &plain::line(group));
     }
     for (name, value) in &job.tags {
-        line("tag", &format!("{name}={value}"));
+        line("tag", &plain::line(&format!("{name}={value}")));
     }
     line("created", &job.created_at);
     if let Some(at) = job.run_at.as_ref().filter(|_| job.state == "scheduled") {
@@ -101,7 +145,7 @@ pub(super) fn describe(job: &Job) -> String {
             kind,
             message,
         } = error;
-        let message = message.trim_end().replace('\n', "\n            ");
+        let message = message.trim_end();
         line("error", &format!("{kind} in attempt {attempt}: {message}"));
     }
     if let Some(result) = &job.result {
@@ -124,12 +168,12 @@ mod tests {
             "id": "019", "task": "t", "queue": "default", "group": null, "state": "failed",
             "done": true, "attempt": 2, "max_attempts": 2, "created_at": "C", "run_at": "R",
             "finished_at": "F", "expires_at": "E", "tags": {"a": "b"}, "result": null,
-            "error": {"attempt": 2, "at": "F", "kind": "error", "message": "one\ntwo\n"},
+            "error": {"attempt": 2, "at": "F", "kind": "error", "message": "one\ntwo\u{1b}[2J\n"},
         });
         let job: Job = serde_json::from_value(job).unwrap();
         let expected = "job 019\n  task      t\n  state     failed\n  attempt   2 of 2\n  \
                         queue     default\n  tag       a=b\n  created   C\n  finished  F\n  \
-                        kept till E\n  error     error in attempt 2: one\n            two\n";
+                        kept till E\n  error     error in attempt 2: one\n            two\\u{1b}[2J\n";
         assert_eq!(describe(&job), expected);
     }
 

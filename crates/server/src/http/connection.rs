@@ -123,6 +123,7 @@ impl Watched {
     /// Sends a problem in place of an empty answer. Nothing else is on its way, so that it fits
     /// into the socket's buffer at once; if it does not, the connection closes without it.
     fn send_problem(&self, kind: Kind) {
+        self.limits.metrics.head_refused();
         let detail = match kind {
             Kind::HeadersTooLarge => "the head of the request is too large",
             Kind::UriTooLong => "the path and query are too long",

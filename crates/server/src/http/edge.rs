@@ -1,8 +1,9 @@
-//! The one layer around every route: the request's span and number, a panic as an answer, and
-//! problems written out.
+//! The one layer around every route: the request's span and number, its place in the metrics, a
+//! panic as an answer, and problems written out.
 
 use super::call::Mount;
 use super::limits::URI_BYTES_MAX;
+use super::metrics::{HttpMetrics, Route};
 use super::outage::Outage;
 use super::problem::{Kind, Problem};
 use super::query;
@@ -25,6 +26,17 @@ use tracing::{Instrument, debug, debug_span, error};
 pub(crate) struct Edge {
     requests: Arc<AtomicU64>,
     outage: Arc<Outage>,
+    metrics: HttpMetrics,
+}
+
+impl Edge {
+    /// Returns an edge that counts in `metrics`.
+    pub(crate) fn new(metrics: HttpMetrics) -> Self {
+        Self {
+            metrics,
+            ..Self::default()
+        }
+    }
 }
 
 impl<S> Layer<S> for Edge {
@@ -35,6 +47,7 @@ impl<S> Layer<S> for Edge {
             inner,
             requests: self.requests.clone(),
             outage: self.outage.clone(),
+            route: Route::new(self.metrics.clone()),
         }
     }
 }
@@ -45,6 +58,7 @@ pub(crate) struct EdgeService<S> {
     inner: S,
     requests: Arc<AtomicU64>,
     outage: Arc<Outage>,
+    route: Route,
 }
 
 impl<S> Service<Request> for EdgeService<S>
@@ -62,8 +76,11 @@ where
 
     fn call(&mut self, request: Request) -> Self::Future {
         let mount = Mount::of(&request);
+        let counter = self.route.counter(&request, &mount);
         if let Err(problem) = check_uri(&request) {
-            return std::future::ready(Ok(problem.render(mount.prefix(), mount.path()))).boxed();
+            let refused = problem.render(mount.prefix(), mount.path());
+            counter.answered(refused.status());
+            return std::future::ready(Ok(refused)).boxed();
         }
         let number = self.requests.fetch_add(1, Ordering::Relaxed);
         let outage = self.outage.clone();
@@ -77,6 +94,7 @@ where
                 Err(panic) => panicked(&*panic, number).into_response(),
             };
             let response = written(response, &mount, number, &outage);
+            counter.answered(response.status());
             let status = response.status().as_u16();
             debug!(status, "answered {status}");
             Ok(response)

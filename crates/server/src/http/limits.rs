@@ -61,5 +61,10 @@ pub const DRAIN_TIMEOUT_DEFAULT: Duration = Duration::from_secs(30);
 pub const LINGER: Duration = Duration::from_secs(2);
 /// The wait after a failed `accept`, such as for want of descriptors.
 pub const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// Routes whose requests are counted apart: more than there are.
+pub const COUNTED_ROUTES_MAX: usize = 128;
+/// Queues whose jobs are counted apart in a scrape: those of the tasks, and as many as clients may
+/// make.
+pub const COUNTED_QUEUES_MAX: usize = 2_000;
 /// How long the store may take to show that it is there.
 pub const READY_TIMEOUT: Duration = Duration::from_secs(2);

@@ -32,6 +32,7 @@ struct RootLinks {
     ready: String,
     openapi: String,
     docs: String,
+    metrics: String,
 }
 
 /// `GET /`: a page for a browser, JSON for everybody else.
@@ -49,6 +50,7 @@ pub(crate) async fn root(call: Call) -> Response {
             ready: format!("{prefix}/readyz"),
             openapi: format!("{prefix}/openapi.json"),
             docs: format!("{prefix}/docs"),
+            metrics: format!("{prefix}/metrics"),
         },
     };
     if !prefers_html(call.headers()) {
@@ -64,6 +66,7 @@ pub(crate) async fn root(call: Call) -> Response {
         (&view.links.queues, "queues"),
         (&view.links.ready, "readiness"),
         (&view.links.docs, "the HTTP API"),
+        (&view.links.metrics, "metrics"),
     ] {
         // Writing to a string does not fail.
         let _ = writeln!(body, "<li><a href=\"{}\">{what}</a></li>", escaped(link));

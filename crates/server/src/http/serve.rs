@@ -8,6 +8,7 @@ use super::limits::{
     ACCEPT_PAUSE, CONNECTIONS_MAX_DEFAULT, DRAIN_TIMEOUT_DEFAULT, HEAD_BYTES_MAX, HEAD_FIELDS_MAX,
     HEAD_TIMEOUT_DEFAULT, IDLE_TIMEOUT_DEFAULT, WRITE_TIMEOUT_DEFAULT,
 };
+use super::metrics::HttpMetrics;
 use super::problem::{Kind, Problem};
 use anteroom::clock::Clock;
 use axum::Router;
@@ -44,6 +45,8 @@ pub struct ServeLimits {
     pub write_timeout: Duration,
     /// How long requests under way may take once the server stops listening. Default 30 s.
     pub drain_timeout: Duration,
+    /// Where its connections are counted.
+    pub metrics: HttpMetrics,
 }
 
 impl Default for ServeLimits {
@@ -54,6 +57,7 @@ impl Default for ServeLimits {
             idle_timeout: IDLE_TIMEOUT_DEFAULT,
             write_timeout: WRITE_TIMEOUT_DEFAULT,
             drain_timeout: DRAIN_TIMEOUT_DEFAULT,
+            metrics: HttpMetrics::default(),
         }
     }
 }
@@ -76,17 +80,19 @@ pub async fn serve(
     let (drain, stop) = (CancellationToken::new(), CancellationToken::new());
     let (_drain_guard, _stop_guard) = (drain.clone().drop_guard(), stop.clone().drop_guard());
     let drain_timeout = limits.drain_timeout;
+    limits.metrics.listens(limits.connections);
     let accept = async {
         loop {
             // The semaphore is never closed.
             let Ok(slot) = slots.clone().acquire_owned().await else {
                 return;
             };
-            let socket = accept(&listener).await;
+            let socket = accept(&listener, &limits.metrics).await;
+            let open = limits.metrics.accepted();
             let connection = converse(socket, router.clone(), limits.clone(), drain.clone());
             let stop = stop.clone();
             connections.spawn(async move {
-                let _slot = slot;
+                let _held = (slot, open);
                 stop.run_until_cancelled(connection).await;
             });
         }
@@ -110,7 +116,7 @@ pub async fn serve(
 }
 
 /// Accepts a connection, however often that fails: a lack of descriptors passes.
-async fn accept(listener: &TcpListener) -> TcpStream {
+async fn accept(listener: &TcpListener, metrics: &HttpMetrics) -> TcpStream {
     loop {
         match listener.accept().await {
             Ok((socket, _)) => {
@@ -119,6 +125,7 @@ async fn accept(listener: &TcpListener) -> TcpStream {
                 return socket;
             }
             Err(error) => {
+                metrics.accept_failed();
                 warn!(%error, "could not accept a connection: {error}");
                 Clock::system().sleep(ACCEPT_PAUSE).await;
             }
@@ -135,7 +142,9 @@ async fn converse(
 ) {
     let round = Arc::new(Round::default());
     let io = TokioIo::new(Watched::new(socket, round.clone(), &limits));
-    let service = hyper::service::service_fn(|request| answer(router.clone(), &round, request));
+    let metrics = limits.metrics.clone();
+    let service =
+        hyper::service::service_fn(|request| answer(router.clone(), &round, &metrics, request));
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         // The watch does better: it tells an idle connection from a slow head.
@@ -165,12 +174,14 @@ async fn converse(
 fn answer(
     mut router: Router,
     round: &Arc<Round>,
+    metrics: &HttpMetrics,
     request: Request<Incoming>,
 ) -> impl Future<Output = Result<Response<Tracked>, Infallible>> + use<> {
     round.begin();
     let round = round.clone();
     let uri = request.uri().clone();
-    let checked = check_head(&request).map(|()| {
+    let checked = check_head(&request).inspect_err(|_| metrics.head_refused());
+    let checked = checked.map(|()| {
         let request = request.map(|body| {
             let round = round.clone();
             let (body, is_read) = (body, false);

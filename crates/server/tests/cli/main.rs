@@ -4,7 +4,10 @@
 mod clients;
 mod configuration;
 mod harness;
+mod lists;
 mod queues;
+mod scripted;
 mod serving;
 mod streams;
+mod terminal;
 mod tokens;

@@ -102,7 +102,7 @@ fn a_draining_server_refuses_submits_and_lets_running_attempts_end() {
     server.signal(Signal::SIGINT);
     server.wait_for_line("draining");
     let refused = server.client(&["submit", "echo"]);
-    assert_eq!(refused.code, Some(1), "{refused:?}");
+    assert_eq!(refused.code, Some(3), "{refused:?}");
     assert!(server.get("/readyz", "").starts_with("HTTP/1.1 503 "));
     assert!(server.get("/livez", "").starts_with("HTTP/1.1 200 "));
     std::fs::write(folder.path().join("gate"), "").unwrap();

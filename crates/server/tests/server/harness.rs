@@ -132,8 +132,12 @@ impl Server {
         let address = listener.local_addr().unwrap();
         let routes = (wanted.around)(router(engine.clone(), &wanted.router));
         let (stop, stopped) = oneshot::channel();
+        let limits = ServeLimits {
+            metrics: wanted.router.metrics.clone(),
+            ..wanted.limits
+        };
         let mut serving = JoinSet::new();
-        serving.spawn(serve(listener, routes, wanted.limits, stopped));
+        serving.spawn(serve(listener, routes, limits, stopped));
         Self {
             engine,
             address,

@@ -406,6 +406,66 @@ async fn tasks_and_lists_are_of_what_a_token_is_for() {
     assert_eq!(said[0], said[1]);
 }
 
+#[tokio::test]
+async fn calls_for_many_jobs_reach_those_of_its_tasks_alone() {
+    let server = with_tokens(tokens()).await;
+    let foreign = submitted(&server).await;
+    let mine = submit_to(&server, "other-task", "hold/jobs?delay=1h", &[]).await;
+    for (method, path, matched) in [
+        ("POST", "/v1/jobs/cancel?task=pulled", 0),
+        ("POST", "/v1/jobs/cancel?queue=default", 1),
+        ("POST", "/v1/jobs/retry?task=pulled", 0),
+        ("DELETE", "/v1/jobs?queue=default", 1),
+    ] {
+        let answer = ask(&server, "other-task", method, path).await;
+        assert_eq!(answer.status, 200, "{answer:?}");
+        assert_eq!(answer.json()["matched"], matched, "{method} {path}");
+    }
+    // What the token allows is no filter of the client's own.
+    let answer = ask(&server, "other-task", "POST", "/v1/jobs/cancel").await;
+    answer.is_problem(400, "invalid-parameter");
+    let job = ask(&server, "admin", "GET", &format!("/v1/jobs/{mine}")).await;
+    job.is_problem(410, "job-expired");
+    let job = ask(&server, "admin", "GET", &format!("/v1/jobs/{foreign}")).await;
+    assert_eq!(job.json()["state"], "ready");
+}
+
+#[tokio::test]
+async fn the_stream_of_all_jobs_is_of_its_tasks_alone() {
+    let server = with_tokens(tokens()).await;
+    let mut stream = server.connect().await;
+    let headers = [("authorization", "Bearer other-task-secret")];
+    let answer = stream.send("GET", "/v1/events", &headers, b"").await;
+    assert_eq!(answer.status, 200, "{answer:?}");
+    let foreign = submitted(&server).await;
+    let mine = submit_to(&server, "other-task", "hold/jobs?delay=1h", &[]).await;
+    let mut text = String::new();
+    while !text.contains(&mine) {
+        let chunk = stream.chunk().await.unwrap();
+        text.push_str(std::str::from_utf8(&chunk).unwrap());
+    }
+    assert!(!text.contains(&foreign), "{text}");
+}
+
+/// Submits a job with the token of this name, and returns its id.
+async fn submit_to(server: &Server, token: &str, target: &str, headers: &[(&str, &str)]) -> String {
+    let authorization = format!("Bearer {token}-secret");
+    let headers = [&[("authorization", authorization.as_str())], headers].concat();
+    let path = format!("/v1/tasks/{target}");
+    let answer = server.send("POST", &path, &headers, b"x").await;
+    assert_eq!(answer.status, 202, "{answer:?}");
+    answer.json()["id"].as_str().unwrap().to_owned()
+}
+
+#[tokio::test]
+async fn the_keys_of_two_tokens_are_two_keys() {
+    let server = with_tokens(tokens()).await;
+    let key = [("idempotency-key", "\"same\"")];
+    let one = submit_to(&server, "submit", "pulled/jobs", &key).await;
+    assert_eq!(submit_to(&server, "submit", "pulled/jobs", &key).await, one);
+    assert_ne!(submit_to(&server, "admin", "pulled/jobs", &key).await, one);
+}
+
 fn rate(limit: u32, period: Duration) -> RateLimit {
     let limit = NonZeroU32::new(limit).unwrap();
     RateLimit { limit, period }

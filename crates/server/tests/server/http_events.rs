@@ -296,6 +296,28 @@ async fn what_is_kept_no_longer_is_told_as_dropped() {
     assert_eq!(again.rest().await, events[3..], "it is told once");
 }
 
+/// A history is read while it is written: nothing may be told before what came earlier.
+#[tokio::test]
+async fn nothing_is_missed_however_fast_a_job_changes() {
+    let server = Server::start().await;
+    let id = server.submit("pulled", "").await;
+    let stream = Stream::of_job(&server, &id, None).await;
+    let job: JobId = id.parse().unwrap();
+    for _ in 0..150 {
+        server.engine.cancel(job, None).await.unwrap().unwrap();
+        server.engine.retry(job, None).await.unwrap().unwrap();
+    }
+    server.engine.cancel(job, None).await.unwrap().unwrap();
+    // Wherever it ends, as a cancelled job does, it goes on from there.
+    let mut seen = stream.rest().await;
+    while seen.len() < 302 {
+        let last = seen.last().unwrap().id.clone();
+        seen.extend(Stream::of_job(&server, &id, Some(&last)).await.rest().await);
+    }
+    let expected = (0..302).map(|n| state(&id, ["ready", "cancelled"][n % 2], 0));
+    assert_eq!(plain(&seen), expected.collect::<Vec<_>>());
+}
+
 #[tokio::test]
 async fn the_job_shows_its_progress_and_is_another_version_by_it() {
     let server = Server::start().await;

@@ -5,6 +5,7 @@
 )]
 
 mod browsers;
+mod exposition;
 mod harness;
 mod http_access;
 mod http_bulk;
@@ -17,6 +18,7 @@ mod http_patch;
 mod http_queues;
 mod http_read;
 mod http_submit;
+mod metrics;
 mod mount;
 mod openapi;
 mod smuggling;
@@ -28,6 +30,9 @@ mod store {
     use anteroom::store::memory::MemoryStore;
     use std::sync::Arc;
     use tempfile::TempDir;
+
+    /// Whether it counts its commits.
+    pub(crate) const COMMITS: bool = false;
 
     /// Opens a store of a test's own.
     pub(crate) fn open(clock: Clock) -> (Arc<dyn Store>, Option<TempDir>) {

@@ -293,6 +293,9 @@ const ASKED: &str = r##"
 200 GET / - accept:text/html -
 200 GET /livez - - -
 200 GET /readyz - - -
+200 GET /metrics - - -
+200 GET /metrics - accept:application/openmetrics-text -
+400 GET /metrics ?x=1 - -
 200 GET /problems/{slug} draining - -
 200 GET /problems/{slug} draining accept:text/html -
 404 GET /problems/{slug} nope - -

@@ -2,6 +2,7 @@
 
 use anteroom::clock::Clock;
 use anteroom::core::{EventId, Idempotency, Job, JobId, Name, Payload, QueueDefaults};
+use anteroom::metrics::StoreMetrics;
 use anteroom::store::{
     Applied, Change, Claimed, Counts, Deleted, Document, DocumentChange, DocumentPut, Filter,
     Found, History, Inserted, KeptQueue, Listing, NewJob, Overdue, Page, QueueChange, QueueSet,
@@ -169,6 +170,10 @@ impl Store for TroubledStore {
         changes: Vec<DocumentChange>,
     ) -> Result<Vec<DocumentPut>, StoreError> {
         self.inner.put_documents(changes).await
+    }
+
+    fn metrics(&self) -> Option<Arc<StoreMetrics>> {
+        self.inner.metrics()
     }
 
     async fn failed(&self) -> StoreError {

@@ -6,6 +6,8 @@
 
 #[path = "../server/browsers.rs"]
 mod browsers;
+#[path = "../server/exposition.rs"]
+mod exposition;
 #[path = "../server/harness.rs"]
 mod harness;
 #[path = "../server/http_access.rs"]
@@ -30,6 +32,8 @@ mod http_queues;
 mod http_read;
 #[path = "../server/http_submit.rs"]
 mod http_submit;
+#[path = "../server/metrics.rs"]
+mod metrics;
 #[path = "../server/mount.rs"]
 mod mount;
 #[path = "../server/openapi.rs"]
@@ -45,6 +49,9 @@ mod store {
     use anteroom::store::sqlite::SqliteStore;
     use std::sync::Arc;
     use tempfile::TempDir;
+
+    /// Whether it counts its commits.
+    pub(crate) const COMMITS: bool = true;
 
     /// Opens a store of a test's own, in a folder that goes with it.
     pub(crate) fn open(clock: Clock) -> (Arc<dyn Store>, Option<TempDir>) {

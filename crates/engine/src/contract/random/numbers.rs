@@ -1,6 +1,6 @@
 //! Claim numbers of two stores made comparable: by when they were drawn.
 
-use crate::store::{Applied, Deleted, Overdue, OverdueReason, Refused};
+use crate::store::{Applied, Deleted, Inserted, Overdue, OverdueReason, Refused, StoreError};
 use anteroom_core::{ClaimNumber, Job};
 use std::collections::HashMap;
 
@@ -45,6 +45,23 @@ impl Numbers {
             }
             Err(Refused::Unknown | Refused::Gone | Refused::UniqueKeyTaken { .. }) => applied,
         }
+    }
+
+    /// Refusals as they are told: of errors there are none here but those.
+    pub(super) fn plain_inserted(
+        &self,
+        inserted: Result<Vec<Inserted>, StoreError>,
+    ) -> Result<Vec<Inserted>, String> {
+        let inserted = inserted.map_err(|error| format!("{error:?}"))?;
+        let plain = |one| match one {
+            Inserted::New => Inserted::New,
+            Inserted::Duplicate(job) => Inserted::Duplicate(Box::new(self.plain_job(*job))),
+            Inserted::Replayed { job, duplicate } => Inserted::Replayed {
+                job: Box::new(self.plain_job(*job)),
+                duplicate,
+            },
+        };
+        Ok(inserted.into_iter().map(plain).collect())
     }
 
     pub(super) fn plain_deleted(&self, deleted: Deleted) -> Deleted {

@@ -144,13 +144,11 @@ impl Jobs {
             let what = remembered(fingerprint, id, holder, now);
             self.submits.remember(key, what);
         }
-        match holder {
-            Some(holder) => Inserted::Duplicate(Box::new(self.entries[&holder].job.clone())),
-            None => {
-                self.store(job);
-                Inserted::New
-            }
+        if let Some(holder) = holder {
+            return Inserted::Duplicate(Box::new(self.entries[&holder].job.clone()));
         }
+        self.store(job);
+        Inserted::New
     }
 }
 

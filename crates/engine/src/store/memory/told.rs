@@ -90,7 +90,10 @@ impl Told {
         let first = self.states.front();
         let is_missing = first.is_some_and(|first| first.id > after);
         History {
-            job: job.clone(),
+            job: Job {
+                errors: Vec::new(),
+                ..job.clone()
+            },
             events,
             states_missing: if is_missing { self.states_dropped } else { 0 },
             is_all,

@@ -215,16 +215,16 @@ impl Writer<'_> {
             return Ok(Err(Refused::VersionDiffers(Box::new(self.whole(job)?))));
         }
         match transition(&job.status, &change.event, self.now) {
-            Ok(next) => match self.unique_key_taken(&job, &next)? {
-                Some(refused) => Ok(Err(refused)),
-                None => {
-                    let job = match &change.event {
-                        Event::Amended { amendment } => self.amend(job, &next.status, amendment)?,
-                        _ => self.write(job, next, change)?,
-                    };
-                    Ok(Ok(job))
+            Ok(next) => {
+                if let Some(refused) = self.unique_key_taken(&job, &next)? {
+                    return Ok(Err(refused));
                 }
-            },
+                let job = match &change.event {
+                    Event::Amended { amendment } => self.amend(job, &next.status, amendment)?,
+                    _ => self.write(job, next, change)?,
+                };
+                Ok(Ok(job))
+            }
             Err(rejected) => {
                 let job = Box::new(self.whole(job)?);
                 Ok(Err(Refused::Rejected(rejected, job)))

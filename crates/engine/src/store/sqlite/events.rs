@@ -12,7 +12,7 @@ use crate::store::{Found, History};
 use anteroom_core::history::{came_due, entered, merge, stays_straight, straight};
 use anteroom_core::limits::{REPORTS_KEPT_BYTES_MAX, REPORTS_KEPT_MAX, STATES_KEPT_MAX};
 use anteroom_core::{
-    EventId, EventPart, Happened, Job, JobEvent, JobId, LogStream, Progress, Report, Reports,
+    EventId, EventPart, Happened, JobEvent, JobId, LogStream, Progress, Report, Reports,
     ShownState, State, StateEvent, Status,
 };
 use rusqlite::types::ValueRef;
@@ -236,6 +236,9 @@ impl Writer<'_> {
 
 impl Reader<'_> {
     /// Reads a part of a job's history.
+    ///
+    /// What was written after the job was read is left for the next time, or a later report could
+    /// be told and an earlier state never.
     pub(super) fn events(
         &self,
         id: JobId,
@@ -252,7 +255,7 @@ impl Reader<'_> {
         let mut states = if job.told.states == 0 {
             straight(job.spec.created_at, &job.status, job.told.reports, now)
         } else {
-            let (missing, states) = self.written_states(job.seq, after)?;
+            let (missing, states) = self.written_states(&job, after)?;
             states_missing = missing;
             states
         };
@@ -262,14 +265,13 @@ impl Reader<'_> {
         states.extend(passage);
         let reports = match job.told.reports {
             said if said <= after.reports => Vec::new(),
-            _ => self.written_reports(job.seq, after.reports, limit)?,
+            _ => self.written_reports(&job, after, limit)?,
         };
         let mut events = merge(after, states, reports, limit.saturating_add(1));
         let is_all = events.len() <= limit;
         events.truncate(limit);
-        let job: Job = self.whole(job)?;
         Ok(Found::Here(History {
-            job,
+            job: job.into_job(Vec::new()),
             events,
             states_missing,
             is_all,
@@ -279,14 +281,16 @@ impl Reader<'_> {
     /// Returns the states from the version of `after` on, and how many before them are missing.
     fn written_states(
         &self,
-        seq: i64,
+        job: &Stored,
         after: EventId,
     ) -> std::result::Result<(u64, Vec<StateEvent>), Fault> {
+        let seq = job.seq;
         let mut statement = self.prepared(
             "SELECT version, reports, part, state, attempt, ordinal FROM state \
-             WHERE seq = ?1 AND version >= ?2 ORDER BY ordinal",
+             WHERE seq = ?1 AND ordinal < ?2 AND version >= ?3 ORDER BY ordinal",
         )?;
-        let mut rows = statement.query(params![seq, signed(after.version)])?;
+        let written = signed(job.told.states);
+        let mut rows = statement.query(params![seq, written, signed(after.version)])?;
         let mut states = Vec::new();
         let mut first_ordinal = 0;
         while let Some(row) = rows.next()? {
@@ -295,7 +299,6 @@ impl Reader<'_> {
             }
             states.push(state_event(row, 0)?);
         }
-        drop(rows);
         let mut oldest = self.prepared("SELECT min(ordinal) FROM state WHERE seq = ?1")?;
         let oldest: Option<i64> = oldest.query_row([seq], |row| row.get(0))?;
         let is_first = oldest.map(i64::unsigned_abs) == Some(first_ordinal);
@@ -303,19 +306,20 @@ impl Reader<'_> {
         Ok((if is_missing { first_ordinal } else { 0 }, states))
     }
 
-    /// Returns the reports after the first `said`, up to one more than `limit`.
+    /// Returns the reports after those that were made until `after`, up to one more than `limit`.
     fn written_reports(
         &self,
-        seq: i64,
-        said: u64,
+        job: &Stored,
+        after: EventId,
         limit: usize,
     ) -> std::result::Result<Vec<JobEvent>, Fault> {
         let mut statement = self.prepared(
             "SELECT ordinal, version, attempt, stream, fraction, text FROM report \
-             WHERE seq = ?1 AND ordinal > ?2 ORDER BY ordinal LIMIT ?3",
+             WHERE seq = ?1 AND ordinal > ?2 AND ordinal <= ?3 ORDER BY ordinal LIMIT ?4",
         )?;
+        let (from, written) = (signed(after.reports), signed(job.told.reports));
         let limit = i64::try_from(limit.saturating_add(1)).unwrap_or(i64::MAX);
-        let rows = statement.query_map(params![seq, signed(said), limit], report)?;
+        let rows = statement.query_map(params![job.seq, from, written, limit], report)?;
         Ok(rows.collect::<Result<_>>()?)
     }
 }

@@ -80,20 +80,20 @@ impl Writer<'_> {
             Some(key) => self.holder(&task, key)?,
             None => None,
         };
-        let (id, inserted) = match holder {
-            Some(holder) => (holder, Inserted::Duplicate(Box::new(self.held_by(holder)?))),
-            None => {
-                let (id, key) = (job.spec.id, job.spec.unique_key.clone());
-                match self.insert_job(job)? {
-                    Ok(seq) => undo.push(Undo::Job(seq)),
-                    Err(refusal) => return Ok(Err(refusal)),
-                }
-                if let Some(key) = key {
-                    self.hold(&task, &key, id)?;
-                    undo.push(Undo::Hold(Box::new((task.clone(), key))));
-                }
-                (id, Inserted::New)
+        let (id, inserted) = if let Some(holder) = holder {
+            let job = Box::new(self.held_by(holder)?);
+            (holder, Inserted::Duplicate(job))
+        } else {
+            let (id, key) = (job.spec.id, job.spec.unique_key.clone());
+            match self.insert_job(job)? {
+                Ok(seq) => undo.push(Undo::Job(seq)),
+                Err(refusal) => return Ok(Err(refusal)),
             }
+            if let Some(key) = key {
+                self.hold(&task, &key, id)?;
+                undo.push(Undo::Hold(Box::new((task.clone(), key))));
+            }
+            (id, Inserted::New)
         };
         if let Some((by, fingerprint)) = idempotency {
             let number = self.remember_submit(&task, &by, fingerprint, id, holder.is_some())?;
@@ -178,7 +178,8 @@ impl Writer<'_> {
         }
     }
 
-    /// Forgets some of the submits that were remembered for long enough.
+    /// Forgets some of the submits that were remembered for long enough, in the order of their
+    /// commits: where the clock was set back, those behind a later one wait for it.
     pub(super) fn trim_submits(&mut self, limit: i64) -> Result<(), Fault> {
         let until = remembered_since(self.now);
         let read = |row: &rusqlite::Row<'_>| row.get::<_, i64>(0);

@@ -217,7 +217,7 @@ impl Reader<'_> {
     }
 
     /// Adds what the attempts of a job said.
-    pub(super) fn whole(&self, job: Stored) -> Result<Job, Fault> {
+    fn whole(&self, job: Stored) -> Result<Job, Fault> {
         let mut errors = Vec::new();
         if job.errors > 0 {
             let mut statement = self.prepared(ERRORS)?;

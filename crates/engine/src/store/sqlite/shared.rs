@@ -3,6 +3,7 @@
 use super::fault::Fault;
 use super::operation::Operation;
 use crate::clock::Clock;
+use crate::metrics::StoreMetrics;
 use crate::store::StoreError;
 use anteroom_core::limits::STORE_QUEUE_MAX;
 use anteroom_core::{ClaimNumber, JobId};
@@ -16,6 +17,7 @@ use tokio::sync::watch;
 pub(super) struct Shared {
     pub(super) path: PathBuf,
     pub(super) clock: Clock,
+    pub(super) metrics: Arc<StoreMetrics>,
     operations: mpsc::Sender<Operation>,
     /// Jobs whose submit waits for the writer.
     submitting: AtomicUsize,
@@ -29,6 +31,7 @@ impl Shared {
         Self {
             path,
             clock,
+            metrics: Arc::default(),
             operations,
             submitting: AtomicUsize::new(0),
             closed: AtomicBool::new(false),

@@ -1,6 +1,9 @@
 //! What is particular to this store; what it shares with every store is in the contract suite.
 
+#[cfg(feature = "metrics")]
+mod counting;
 mod faults;
+mod keys;
 mod opening;
 mod queues;
 mod returning;
@@ -8,6 +11,7 @@ mod surviving;
 
 use super::SqliteStore;
 use super::operation::Operation;
+use super::schema::{APPLICATION_ID, MIGRATIONS};
 use crate::clock::Clock;
 use crate::store::{Change, Claimed, Counts, Inserted, NewJob, Store, StoreError, Want};
 use anteroom_core::{Event, Job, JobId, Lease, Name, Payload, Priority, Spec, Status, Timestamp};
@@ -41,6 +45,23 @@ impl Place {
 
     fn open(&self) -> SqliteStore {
         SqliteStore::open(self.path(), Clock::system()).unwrap()
+    }
+
+    /// Returns a folder with a database as the first version left it, with a job that waits.
+    fn of_the_first_version() -> Self {
+        let place = Self::new();
+        let db = Connection::open(place.path()).unwrap();
+        db.execute_batch(MIGRATIONS[0]).unwrap();
+        let marks = format!("PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = 1");
+        db.execute_batch(&marks).unwrap();
+        let seq = id(1).order_key();
+        let job = "INSERT INTO job VALUES (?1, ?2, 't', 'q', NULL, 5, 0, 3, 5000, NULL, 3600000, \
+                   NULL, NULL, NULL, 'text/plain', x'696e707574')";
+        db.execute(job, (seq, id(1).as_bytes().as_slice())).unwrap();
+        let live = "INSERT INTO live VALUES (?1, 't', 'q', 5, NULL, 0, 1, 0, 0, 0, 0, NULL, NULL, \
+                    0, 0, 0, NULL)";
+        db.execute(live, [seq]).unwrap();
+        place
     }
 
     /// Returns a copy of the files as a crash at this moment would leave them.

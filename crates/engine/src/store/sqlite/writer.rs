@@ -13,6 +13,7 @@ use super::operation::{Delivery, Operation, Parked, Reply};
 use super::order::Order;
 use super::shared::{FailOnPanic, Shared};
 use super::statements::Statements;
+use crate::metrics::Commit;
 use crate::store::{Change, StoreError};
 use anteroom_core::limits::{COMMIT_BYTES_MAX, COMMIT_OPERATIONS_MAX, STORE_QUEUE_MAX};
 use anteroom_core::{ClaimNumber, Event, HandBack, JobId, Payload, Spec, Status, Timestamp};
@@ -23,6 +24,7 @@ use std::sync::Arc;
 use std::sync::mpsc::Receiver;
 use std::time::Duration;
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 
 /// Pages of the log that are not merged yet, from which on they are: about 16 MB.
 const LOG_PAGES_MERGED: i64 = 4_000;
@@ -76,6 +78,7 @@ pub(super) fn run(beginning: Beginning, shared: &Arc<Shared>, operations: Receiv
                 returned: Vec::new(),
                 returned_from: Timestamp::MIN,
                 pace: Pace::Sleep,
+                size: (0, 0),
                 closing: None,
                 shared: shared.clone(),
                 operations,
@@ -139,6 +142,8 @@ pub(super) struct Writer<'c> {
     /// When they may be tried again after a transaction failed.
     returned_from: Timestamp,
     pace: Pace,
+    /// Operations and bytes of this batch.
+    size: (usize, usize),
     closing: Option<Closing>,
     shared: Arc<Shared>,
     operations: Receiver<Operation>,
@@ -233,6 +238,18 @@ impl Answers {
             answer(committed.clone());
         }
     }
+}
+
+/// Returns how many operations a batch is, by jobs where it brings some, and how many bytes.
+/// What it will claim comes on top.
+fn size_of(batch: &[Operation]) -> (usize, usize) {
+    let sizes = batch.iter().map(|operation| match operation {
+        Operation::Claim(_) | Operation::Counts(_) | Operation::Overdue(..) => (0, 0),
+        // Its weight is what it may forget, not what it will.
+        Operation::Prune(..) => (1, 0),
+        operation => operation.weight(),
+    });
+    sizes.fold((0, 0), |sum, size| (sum.0 + size.0, sum.1 + size.1))
 }
 
 impl Writer<'_> {
@@ -330,6 +347,8 @@ impl Writer<'_> {
             Pace::GoOn
         };
         let is_idle = batch.is_empty();
+        let began_at = Instant::now();
+        self.size = size_of(&batch);
         let mut answers = Answers::default();
         let mut batch = batch.into_iter();
         let outcome = self
@@ -337,7 +356,7 @@ impl Writer<'_> {
             .and_then(|()| self.hand_back(is_idle))
             .and_then(|handed_back| {
                 self.serve_parked(&mut answers)?;
-                Ok((handed_back, self.commit()?))
+                Ok((handed_back, self.commit(began_at)?))
             });
         match outcome {
             Ok((handed_back, written)) => {
@@ -496,6 +515,7 @@ impl Writer<'_> {
             match self.claim(&parked.want, &mut room) {
                 Ok(jobs) if jobs.is_empty() && parked.until > self.now => self.park(parked),
                 Ok(jobs) => {
+                    self.size.0 += jobs.len();
                     let shared = self.shared.clone();
                     answers.0.push(Box::new(move |committed| {
                         let delivery = committed.map(|()| Delivery::new(jobs, shared));
@@ -520,7 +540,7 @@ impl Writer<'_> {
     }
 
     /// Commits, and tells whether there was anything to commit.
-    fn commit(&mut self) -> Result<bool, Fault> {
+    fn commit(&mut self, began_at: Instant) -> Result<bool, Fault> {
         if !self.in_transaction {
             return Ok(false);
         }
@@ -530,8 +550,16 @@ impl Writer<'_> {
         }
         // Its room is used again.
         self.fresh = fresh;
+        let written_at = Instant::now();
         self.sql.commit.execute([]).map_err(Fault::of_commit)?;
         self.in_transaction = false;
+        let (operations, bytes) = self.size;
+        self.shared.metrics.committed(Commit {
+            operations,
+            bytes,
+            took: written_at.elapsed(),
+            transaction: began_at.elapsed(),
+        });
         Ok(true)
     }
 

@@ -115,7 +115,7 @@ pub(super) fn root() -> Value {
             "jobs": format!("{MOUNT}/v1/jobs"), "queues": format!("{MOUNT}/v1/queues"),
             "live": format!("{MOUNT}/livez"),
             "ready": format!("{MOUNT}/readyz"), "openapi": format!("{MOUNT}/openapi.json"),
-            "docs": format!("{MOUNT}/docs"),
+            "docs": format!("{MOUNT}/docs"), "metrics": format!("{MOUNT}/metrics"),
         },
     })
 }

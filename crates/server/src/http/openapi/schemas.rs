@@ -457,6 +457,7 @@ pub(crate) struct RootLinks {
     ready: String,
     openapi: String,
     docs: String,
+    metrics: String,
 }
 
 /// That all is well.

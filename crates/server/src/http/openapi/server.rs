@@ -12,6 +12,9 @@ use utoipa::openapi::schema::ObjectBuilder;
 
 const OF_PAGES: [Field; 2] = [Field::CacheControl, Field::ContentSecurityPolicy];
 
+const METRICS: &str = "# TYPE anteroom_queue_jobs gauge\n\
+    anteroom_queue_jobs{queue=\"default\",state=\"ready\"} 3\n";
+
 pub(super) fn calls() -> Vec<Call> {
     vec![
         Call::get("getRoot", "/")
@@ -53,6 +56,21 @@ pub(super) fn calls() -> Vec<Call> {
                     .fields(&[Field::CacheControl]),
             )
             .problems(&[Kind::Draining, Kind::StoreUnavailable]),
+        Call::get("getMetrics", "/metrics")
+            .says(
+                "Server",
+                "What the server has counted",
+                "For Prometheus: OpenMetrics where `Accept` names it. Also while the store does not \
+                 answer.",
+            )
+            .replies(
+                200,
+                Reply::new("The metrics, in the form that `Accept` likes better.")
+                    .text("text/plain", METRICS)
+                    .text("application/openmetrics-text", METRICS)
+                    .fields(&[Field::CacheControl, Field::Vary]),
+            )
+            .problems(&[Kind::InvalidParameter]),
         Call::get("getProblemPage", "/problems/{slug}")
             .says(
                 "Server",

@@ -1,6 +1,5 @@
 //! Pauses and limits of queues: on the disk with their commit, and not without it.
 
-use super::super::schema::{APPLICATION_ID, MIGRATIONS};
 use super::faults::{fill, make_room};
 use super::*;
 use crate::store::{QueueChange, QueueSet};
@@ -71,15 +70,9 @@ async fn a_pause_that_could_not_be_written_does_not_hold() {
 
 #[tokio::test]
 async fn a_database_from_before_there_were_queues_is_brought_forward() {
-    let place = Place::new();
-    let db = Connection::open(place.path()).unwrap();
-    let marks = format!("PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = 1");
-    db.execute_batch(MIGRATIONS[0]).unwrap();
-    db.execute_batch(&marks).unwrap();
-    drop(db);
+    let place = Place::of_the_first_version();
     let store = place.open();
     assert_eq!(soon(store.queues()).await.unwrap(), []);
-    store.insert(vec![job(1)]).await.unwrap();
     set(&store, true, None).await;
     assert!(soon(store.claim(want(9))).await.unwrap().is_empty());
     set(&store, false, None).await;

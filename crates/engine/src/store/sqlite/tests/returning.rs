@@ -6,7 +6,7 @@ use crate::store::sqlite::operation::{Parked, Reply};
 use std::sync::Barrier;
 
 /// Has the writer meddle, so that what is sent meanwhile is the next batch.
-fn hold(store: &SqliteStore, how: fn(&Connection)) -> oneshot::Receiver<()> {
+pub(super) fn hold(store: &SqliteStore, how: fn(&Connection)) -> oneshot::Receiver<()> {
     let (done, is_done) = oneshot::channel();
     store.shared.send(Operation::Meddle(how, done)).unwrap();
     is_done
@@ -17,7 +17,7 @@ fn hand_back(store: &SqliteStore, claimed: &Claimed) {
     store.shared.hand_back(vec![(claimed.job.spec.id, claim)]);
 }
 
-fn send_insert(
+pub(super) fn send_insert(
     store: &SqliteStore,
     job: NewJob,
 ) -> oneshot::Receiver<Result<Vec<Inserted>, StoreError>> {
