@@ -1,4 +1,4 @@
-//! `GET /docs`: the OpenAPI document as a page for people.
+//! `GET /docs`: the `OpenAPI` document as a page for people.
 //!
 //! Made on the server from what `/openapi.json` says: it loads nothing from elsewhere and runs
 //! nothing, so that it works offline, in any browser, and under the policy of all other pages.

@@ -1,4 +1,4 @@
-//! The OpenAPI 3.1 document: what `GET /openapi.json` serves and `anteroom openapi` prints.
+//! The `OpenAPI` 3.1 document: what `GET /openapi.json` serves and `anteroom openapi` prints.
 //!
 //! It is put together from descriptions in code ([`operation::Call`]), one for each line of the
 //! route table, by area: `jobs.rs`, `submit.rs`, … Forms of bodies are types (`schemas.rs`); fields

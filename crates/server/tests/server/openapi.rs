@@ -1,4 +1,4 @@
-//! The OpenAPI document against the server: whatever is answered is described, and is of the form
+//! The `OpenAPI` document against the server: whatever is answered is described, and is of the form
 //! that is described, member by member.
 
 use crate::harness::{Answer, Server, Wanted};
@@ -211,7 +211,7 @@ fn is_of(value: &Value, word: &str) -> bool {
 
 /// Calls with what is answered: status, method, path as it is described, what stands in its
 /// braces (with a query, if it begins with `?`), fields of the request, and its body.
-const ASKED: &str = r##"
+const ASKED: &str = r#"
 202 POST /v1/tasks/{task}/jobs echo content-type:text/plain a
 200 POST /v1/tasks/{task}/jobs echo content-type:application/json,prefer:wait=60 [1]
 400 POST /v1/tasks/{task}/jobs echo?x=1 - a
@@ -305,7 +305,7 @@ const ASKED: &str = r##"
 200 GET /docs - - -
 304 GET /docs - if-none-match:* -
 200 GET /docs/style.css - - -
-"##;
+"#;
 
 #[tokio::test]
 async fn whatever_is_answered_is_as_described() {

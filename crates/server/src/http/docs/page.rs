@@ -66,13 +66,13 @@ impl<'a> Page<'a> {
     fn contents(&self) -> String {
         let mut html = String::new();
         for tag in self.document.tags.iter().flatten() {
-            html.push_str(&format!("<h2>{}</h2>\n<ul>\n", escaped(&tag.name)));
+            html.extend([format!("<h2>{}</h2>\n<ul>\n", escaped(&tag.name))]);
             for (method, path, operation) in self.of_tag(&tag.name) {
-                html.push_str(&format!(
+                html.extend([format!(
                     "<li><a href=\"#{}\"><b class=\"{method}\">{method}</b> {}</a></li>\n",
                     escaped(id_of(operation)),
                     broken(path)
-                ));
+                )]);
             }
             html.push_str("</ul>\n");
         }
@@ -84,7 +84,7 @@ impl<'a> Page<'a> {
     fn calls(&self) -> String {
         let mut html = String::new();
         for tag in self.document.tags.iter().flatten() {
-            html.push_str(&format!("<h2>{}</h2>\n", escaped(&tag.name)));
+            html.extend([format!("<h2>{}</h2>\n", escaped(&tag.name))]);
             html.push_str(&paragraphs(tag.description.as_deref().unwrap_or_default()));
             for (method, path, operation) in self.of_tag(&tag.name) {
                 html.push_str(&self.call(method, path, operation));
@@ -191,7 +191,7 @@ impl<'a> Page<'a> {
                 continue;
             };
             if parameter.parameter_in == ParameterIn::Path {
-                let value = self.example_of(parameter).to_uppercase_if_unknown();
+                let value = self.example_of(parameter).in_path();
                 path = path.replace(&format!("{{{}}}", parameter.name), &value);
             }
         }
@@ -258,16 +258,16 @@ impl<'a> Page<'a> {
         for (name, schema) in &self.components.schemas {
             let name = escaped(name);
             let said = words(schema);
-            html.push_str(&format!(
+            html.extend([format!(
                 "<article id=\"schema-{name}\">\n<h3><a href=\"#schema-{name}\"><code>{name}</code></a></h3>\n"
-            ));
+            )]);
             if let RefOr::T(schema) = schema {
-                html.push_str(&format!("<p>{}</p>\n", description(schema)));
+                html.extend([format!("<p>{}</p>\n", description(schema))]);
                 match schema {
                     Schema::Object(object) if !object.properties.is_empty() => {
                         html.push_str(&properties(object));
                     }
-                    _ => html.push_str(&format!("<p class=\"type\">{said}</p>\n")),
+                    _ => html.extend([format!("<p class=\"type\">{said}</p>\n")]),
                 }
             }
             html.push_str("</article>\n");
@@ -284,7 +284,7 @@ enum Example {
 
 impl Example {
     /// A name in capitals is what the reader has to put in.
-    fn to_uppercase_if_unknown(&self) -> String {
+    fn in_path(&self) -> String {
         match self {
             Self::Known(value) => value.clone(),
             Self::Unknown(name) => name.to_uppercase(),
@@ -316,7 +316,7 @@ fn broken(path: &str) -> String {
 fn table(caption: &str, columns: &[&str], rows: &str) -> String {
     let columns: String = columns
         .iter()
-        .map(|column| format!("<th>{column}</th>"))
+        .flat_map(|column| ["<th>", column, "</th>"])
         .collect();
     format!(
         "<div class=\"scroll\"><table><caption>{caption}</caption>\n<thead><tr>{columns}</tr></thead>\n<tbody>\n{rows}</tbody></table></div>\n"
@@ -399,7 +399,7 @@ fn problems(description: &str) -> String {
     for (index, piece) in description.split('`').enumerate() {
         let piece = escaped(piece);
         if index % 2 == 1 {
-            html.push_str(&format!("<a href=\"{MOUNT}/problems/{piece}\">{piece}</a>"));
+            html.extend([format!("<a href=\"{MOUNT}/problems/{piece}\">{piece}</a>")]);
         } else {
             html.push_str(&piece.replace("; ", "<br>"));
         }
@@ -428,7 +428,7 @@ fn body_argument(body: &RequestBody) -> String {
 }
 
 fn properties(object: &utoipa::openapi::schema::Object) -> String {
-    let rows: String = object
+    let rows: Vec<String> = object
         .properties
         .iter()
         .map(|(name, schema)| {
@@ -448,5 +448,5 @@ fn properties(object: &utoipa::openapi::schema::Object) -> String {
             )
         })
         .collect();
-    table("Members", &["", "what", ""], &rows)
+    table("Members", &["", "what", ""], &rows.concat())
 }

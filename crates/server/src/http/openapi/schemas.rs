@@ -383,6 +383,7 @@ pub(crate) struct QueueDepth {
 
 /// Jobs a second, over the last minute on this server.
 #[derive(ToSchema)]
+#[expect(clippy::struct_field_names, reason = "the names are those of the wire")]
 pub(crate) struct QueueRates {
     #[schema(minimum = 0)]
     submitted_per_second: f64,

@@ -16,6 +16,13 @@ const METRICS: &str = "# TYPE anteroom_queue_jobs gauge\n\
     anteroom_queue_jobs{queue=\"default\",state=\"ready\"} 3\n";
 
 pub(super) fn calls() -> Vec<Call> {
+    let mut calls = state();
+    calls.extend(pages());
+    calls
+}
+
+/// What the server is, how it is, and what it has counted.
+fn state() -> Vec<Call> {
     vec![
         Call::get("getRoot", "/")
             .says(
@@ -71,6 +78,12 @@ pub(super) fn calls() -> Vec<Call> {
                     .fields(&[Field::CacheControl, Field::Vary]),
             )
             .problems(&[Kind::InvalidParameter]),
+    ]
+}
+
+/// What there is to read about it.
+fn pages() -> Vec<Call> {
+    vec![
         Call::get("getProblemPage", "/problems/{slug}")
             .says(
                 "Server",
