@@ -468,7 +468,6 @@ mod tests {
             &["pause"],
             &["resume", "No Queue"],
             &["queues", "default"],
-            &["serve", "--hold"],
             &["jobs", "--state", "sleeping"],
             &["jobs", "--limit", "0"],
             &["jobs", "--page-size", "1001"],

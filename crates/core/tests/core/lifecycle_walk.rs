@@ -53,7 +53,7 @@ fn every_step_of_every_job_keeps_the_rules() {
     // The walk is worth nothing where it does not get to.
     assert_eq!(
         accepted.len(),
-        11,
+        12,
         "every event was accepted somewhere: {accepted:?}"
     );
     assert_eq!(

@@ -167,7 +167,7 @@ fn authorization(
             let file = std::fs::File::open(path);
             let mut bytes = Vec::new();
             file.and_then(|file| file.take(TOKEN_FILE_BYTES_MAX).read_to_end(&mut bytes))
-                .map_err(|error| Stopped::Failure(format!("cannot read {place}: {error}")))?;
+                .map_err(|error| Stopped::Refused(format!("cannot read {place}: {error}")))?;
             (bytes, place)
         }
         (None, Some(text)) => (

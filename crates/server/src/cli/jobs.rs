@@ -305,7 +305,7 @@ mod tests {
             let (_, field) = idempotency_key(&args.idempotency_key.unwrap()).unwrap();
             assert_eq!(field, expected);
         }
-        for key in ["", "a\nb", "ä", &"x".repeat(256)] {
+        for key in ["", "a\nb", &"x".repeat(256)] {
             let words = ["anteroom", "submit", "a", "--idempotency-key", key];
             assert!(Cli::try_parse_from(words).is_err(), "{key:?}");
         }

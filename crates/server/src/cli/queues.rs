@@ -77,7 +77,7 @@ fn path(queue: &Name) -> String {
 
 fn read<T: DeserializeOwned>(raw: &Bytes) -> Result<T, Stopped> {
     serde_json::from_slice(raw)
-        .map_err(|error| Stopped::Failure(format!("the server's answer is no queue: {error}")))
+        .map_err(|error| Stopped::Trouble(format!("the server's answer is no queue: {error}")))
 }
 
 fn print(as_json: bool, raw: &Bytes, text: &str) -> Result<ExitCode, Stopped> {

@@ -182,7 +182,7 @@ mod tests {
         for (progress, shown) in [
             (
                 serde_json::json!({"fraction": 0.255, "message": "reading"}),
-                "26 %, reading",
+                "25 % reading",
             ),
             (
                 serde_json::json!({"fraction": 1.0, "message": null}),

@@ -15,7 +15,7 @@ const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxy
 pub(super) fn run(args: &TokenArgs) -> Result<ExitCode, Stopped> {
     let mut secret = [0; 32];
     getrandom::fill(&mut secret)
-        .map_err(|error| Stopped::Failure(format!("the system gives no randomness: {error}")))?;
+        .map_err(|error| Stopped::Trouble(format!("the system gives no randomness: {error}")))?;
     let token = format!("{PREFIX}{}", url_safe(&secret));
     let text = if args.json {
         in_json(args, &token)
@@ -28,7 +28,7 @@ pub(super) fn run(args: &TokenArgs) -> Result<ExitCode, Stopped> {
     };
     std::io::stdout()
         .write_all(text.as_bytes())
-        .map_err(|error| Stopped::Failure(format!("cannot print: {error}")))?;
+        .map_err(|error| Stopped::Trouble(format!("cannot print: {error}")))?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -60,6 +60,7 @@ pub(crate) async fn metrics(Shared(app): Shared<App>, call: Call) -> Result<Resp
         (header::CONTENT_TYPE, kind),
         (header::CACHE_CONTROL, "no-store"),
         (header::VARY, "Accept"),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
     ] {
         headers.insert(name, HeaderValue::from_static(value));
     }

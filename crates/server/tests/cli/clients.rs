@@ -109,7 +109,7 @@ fn the_same_again_makes_no_second_job() {
     assert!(again.stdout.contains(said), "{again:?}");
     let other = [&["submit"], &keyed[..], &["--input", "other"]].concat();
     let refused = server.client(&other);
-    assert_eq!(refused.code, Some(1), "{refused:?}");
+    assert_eq!(refused.code, Some(2), "{refused:?}");
     assert!(refused.stderr.contains("idempotency key"), "{refused:?}");
 
     let unique = ["long", "--unique-key", "Customer 7 & co"];

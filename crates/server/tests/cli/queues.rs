@@ -49,7 +49,7 @@ fn queues_are_shown_paused_and_resumed() {
     );
     server.wait_for_state(&id, "succeeded");
     let refused = server.client(&["pause", "anteroom.x"]);
-    assert_eq!(refused.code, Some(1), "{refused:?}");
+    assert_eq!(refused.code, Some(2), "{refused:?}");
     assert!(
         refused.stderr.contains("There is no such queue"),
         "{refused:?}"
@@ -116,10 +116,10 @@ fn a_limit_of_the_configuration_holds_and_strict_queues_are_refused() {
     assert_eq!(into("reports").code, Some(0));
     assert_eq!(into("reports").code, Some(0));
     let full = into("reports");
-    assert_eq!(full.code, Some(1), "{full:?}");
+    assert_eq!(full.code, Some(3), "{full:?}");
     assert!(full.stderr.contains("The queue is full"), "{full:?}");
     let unknown = into("other");
-    assert_eq!(unknown.code, Some(1), "{unknown:?}");
+    assert_eq!(unknown.code, Some(2), "{unknown:?}");
     assert!(
         unknown.stderr.contains("There is no such queue"),
         "{unknown:?}"

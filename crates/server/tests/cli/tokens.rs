@@ -83,7 +83,7 @@ fn clients_send_their_token_and_nobody_shows_it() {
     let submit = ["submit", "echo", "--input", "x", "--wait", "30s"];
 
     let refused = server.client(&submit);
-    assert_eq!(refused.code, Some(1), "{refused:?}");
+    assert_eq!(refused.code, Some(2), "{refused:?}");
     assert!(refused.stderr.contains("A token is needed"), "{refused:?}");
     let wrong = server.client_with(&submit, &[("ANTEROOM_TOKEN", "ar_wrong")]);
     assert!(wrong.stderr.contains("A token is needed"), "{wrong:?}");
@@ -137,7 +137,7 @@ fn what_holds_no_token_is_told_without_being_shown() {
         assert!(!finished.stderr.contains("sec"), "{finished:?}");
     }
     let missing = run(folder.path(), &["job", id, "--token-file", "nowhere"]);
-    assert_eq!(missing.code, Some(1), "{missing:?}");
+    assert_eq!(missing.code, Some(2), "{missing:?}");
     assert!(
         missing.stderr.contains("cannot read nowhere: "),
         "{missing:?}"
