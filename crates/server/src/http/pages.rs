@@ -30,6 +30,8 @@ struct RootLinks {
     queues: String,
     live: String,
     ready: String,
+    openapi: String,
+    docs: String,
     metrics: String,
 }
 
@@ -46,6 +48,8 @@ pub(crate) async fn root(call: Call) -> Response {
             queues: format!("{prefix}/v1/queues"),
             live: format!("{prefix}/livez"),
             ready: format!("{prefix}/readyz"),
+            openapi: format!("{prefix}/openapi.json"),
+            docs: format!("{prefix}/docs"),
             metrics: format!("{prefix}/metrics"),
         },
     };
@@ -61,6 +65,7 @@ pub(crate) async fn root(call: Call) -> Response {
         (&view.links.jobs, "jobs"),
         (&view.links.queues, "queues"),
         (&view.links.ready, "readiness"),
+        (&view.links.docs, "the HTTP API"),
         (&view.links.metrics, "metrics"),
     ] {
         // Writing to a string does not fail.
@@ -188,7 +193,7 @@ fn set(response: &mut Response, name: &header::HeaderName, value: &'static str) 
     response.headers_mut().insert(name, value);
 }
 
-fn escaped(text: &str) -> String {
+pub(crate) fn escaped(text: &str) -> String {
     let mut safe = String::with_capacity(text.len());
     for character in text.chars() {
         match character {
