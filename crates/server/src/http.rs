@@ -25,6 +25,7 @@ mod framing;
 mod health;
 mod idempotency;
 mod list;
+mod members;
 mod outage;
 mod pages;
 mod patch;

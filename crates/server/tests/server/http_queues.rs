@@ -215,6 +215,10 @@ async fn a_change_says_everything_that_is_wrong_with_it() {
         "#/rate_limit",
     ];
     assert_eq!(pointers, expected);
+    let doubled = r#"{"paused": true, "paused": false}"#;
+    let problem = patch(&server, "q", doubled).await;
+    let problem = problem.is_problem(422, "invalid-body");
+    assert_eq!(problem["errors"][0]["pointer"], "#/paused");
     for body in ["[]", "null", "true", "\"paused\"", "7"] {
         let problem = patch(&server, "q", body).await;
         problem.is_problem(422, "invalid-body");
