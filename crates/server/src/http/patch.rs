@@ -13,9 +13,9 @@ use super::prefer::Prefer;
 use super::problem::{FieldError, Kind, Problem};
 use super::read::{Answer, here};
 use super::submit::ahead;
-use anteroom::AmendError;
 use anteroom::core::limits::{DEFAULT_QUEUE, TAG_VALUE_BYTES_MAX, TAGS_MAX};
 use anteroom::core::{Amendment, Job, JobId, Name, Priority, Timestamp};
+use anteroom::{AmendError, QueueError, SubmitError};
 use axum::extract::State as Shared;
 use axum::response::Response;
 use http::{HeaderName, HeaderValue, StatusCode};
@@ -61,6 +61,10 @@ pub(crate) async fn patch(Shared(app): Shared<App>, call: Call) -> Result<Respon
         Err(AmendError::OutOfRange { option, detail }) => {
             Err(Problem::members(vec![FieldError::of(&[option], detail)]))
         }
+        Err(AmendError::Queue(QueueError::Unknown { queue })) => {
+            Err(SubmitError::UnknownQueue { queue }.into())
+        }
+        Err(AmendError::Queue(error)) => Err(error.into()),
         Err(AmendError::Store(error)) => Err(error.into()),
         Err(_) => Err(Problem::new(Kind::InternalError, "the job was not changed")),
     }
