@@ -33,9 +33,8 @@ pub(crate) async fn settle(shared: &Shared, task: &TaskMetrics, change: Change, 
                 settled(task, &change, applied, took);
             }
         };
-        let error = match shared.apply_and(vec![change.clone()], count).await {
-            Ok(_) => return,
-            Err(error) => error,
+        let Err(error) = shared.apply_and(vec![change.clone()], count).await else {
+            return;
         };
         if !error.is_retryable() {
             if !matches!(error, StoreError::Closed) {

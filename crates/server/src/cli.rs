@@ -18,6 +18,7 @@ mod client;
 mod completions;
 mod jobs;
 mod list;
+mod openapi;
 mod plain;
 mod progress;
 mod queues;
@@ -83,6 +84,8 @@ enum Command {
     Retry(ChangeArgs),
     /// Prints what a shell needs to complete this command line.
     Completions(CompletionsArgs),
+    /// Prints the OpenAPI 3.1 document of the HTTP API.
+    Openapi,
 }
 
 /// How to serve.
@@ -344,6 +347,7 @@ pub(crate) fn run() -> ExitCode {
         Command::Token(args) => token::run(&args),
         Command::Retry(args) => jobs::retry(&args, &environment),
         Command::Completions(args) => completions::run(&args),
+        Command::Openapi => openapi::run(),
     };
     done.unwrap_or_else(|stopped| {
         if let Some(message) = stopped.message() {

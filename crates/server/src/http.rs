@@ -9,6 +9,7 @@
 pub mod browsers;
 pub mod limits;
 pub mod metrics;
+pub mod openapi;
 pub mod problem;
 pub mod serve;
 
@@ -19,6 +20,7 @@ mod call;
 mod conditional;
 mod connection;
 mod control;
+mod docs;
 mod edge;
 mod events;
 mod framing;
@@ -97,6 +99,9 @@ fn routes() -> Routes {
         .get("/readyz", Needs::Nothing, health::readyz)
         .get("/metrics", Needs::ReadAll, scrape::metrics)
         .get("/problems/{slug}", Needs::Nothing, pages::problem)
+        .get("/openapi.json", Needs::Nothing, openapi::serve)
+        .get("/docs", Needs::Nothing, docs::serve)
+        .get("/docs/style.css", Needs::Nothing, docs::style)
         .get("/v1/tasks", Needs::Read, tasks::all)
         .get("/v1/tasks/{task}", Needs::Read, tasks::one)
         .post("/v1/tasks/{task}/jobs", Needs::Submit, submit::submit)

@@ -87,7 +87,15 @@ async fn every_start_and_end_is_counted_once() {
         start: Some(StartAt::In(secs(60))),
         ..submission("well")
     };
-    ids.push(engine.submit_and_wait(late, LONG).await.unwrap().job.spec.id);
+    ids.push(
+        engine
+            .submit_and_wait(late, LONG)
+            .await
+            .unwrap()
+            .job
+            .spec
+            .id,
+    );
     let stopped = submit(&engine, "long").await;
     reached(&engine, stopped, ShownState::Running).await;
     engine.cancel(stopped, None).await.unwrap().unwrap();

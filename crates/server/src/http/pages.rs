@@ -30,6 +30,8 @@ struct RootLinks {
     queues: String,
     live: String,
     ready: String,
+    openapi: String,
+    docs: String,
     metrics: String,
 }
 
@@ -47,6 +49,8 @@ pub(crate) async fn root(call: Call) -> Result<Response, Problem> {
             queues: format!("{prefix}/v1/queues"),
             live: format!("{prefix}/livez"),
             ready: format!("{prefix}/readyz"),
+            openapi: format!("{prefix}/openapi.json"),
+            docs: format!("{prefix}/docs"),
             metrics: format!("{prefix}/metrics"),
         },
     };
@@ -62,6 +66,7 @@ pub(crate) async fn root(call: Call) -> Result<Response, Problem> {
         (&view.links.jobs, "jobs"),
         (&view.links.queues, "queues"),
         (&view.links.ready, "readiness"),
+        (&view.links.docs, "the HTTP API"),
         (&view.links.metrics, "metrics"),
     ] {
         // Writing to a string does not fail.
@@ -190,7 +195,7 @@ fn set(response: &mut Response, name: &header::HeaderName, value: &'static str) 
     response.headers_mut().insert(name, value);
 }
 
-fn escaped(text: &str) -> String {
+pub(crate) fn escaped(text: &str) -> String {
     let mut safe = String::with_capacity(text.len());
     for character in text.chars() {
         match character {

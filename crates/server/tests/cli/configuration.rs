@@ -80,3 +80,13 @@ fn wrong_usage_is_exit_code_2() {
         assert!(!finished.stderr.is_empty(), "{case:?}");
     }
 }
+
+/// It needs no configuration, not even one that is well.
+#[test]
+fn the_openapi_document_is_printed() {
+    let folder = folder("nonsense");
+    let printed = run(folder.path(), &["openapi"]);
+    assert_eq!(printed.code, Some(0), "{}", printed.stderr);
+    let copy = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/openapi.json");
+    assert!(printed.stdout == std::fs::read_to_string(copy).unwrap());
+}

@@ -275,6 +275,60 @@ fn fields_of_a_submit() {
     });
 }
 
+/// A change is made whole or not at all, and only what it names is another.
+#[test]
+fn changes() {
+    let target = std::panic::AssertUnwindSafe(std::cell::RefCell::new(Target::new()));
+    check!().with_iterations(INPUTS).for_each(|input: &[u8]| {
+        let mut target = target.borrow_mut();
+        let body = written(input, &CHANGES);
+        let is_json = is_json(&body);
+        let id = target.job();
+        for path in [format!("/v1/jobs/{id}"), "/v1/queues/q".to_owned()] {
+            let request =
+                Request::patch(path).header("content-type", "application/merge-patch+json");
+            let answer = target.send(request, body.clone()).unwrap();
+            assert_eq!(answer.status == 400, !is_json, "{answer:?}");
+        }
+    });
+}
+
+/// Words of changes.
+const CHANGES: [&str; 32] = [
+    "{",
+    "}",
+    ",",
+    ":",
+    "null",
+    "true",
+    "false",
+    "0",
+    "9",
+    "10",
+    "-1",
+    "1.5",
+    "\"\"",
+    "\"q\"",
+    "[]",
+    "{}",
+    "\"run_at\":",
+    "\"priority\":",
+    "\"queue\":",
+    "\"tags\":",
+    "\"paused\":",
+    "\"max_depth\":",
+    "\"max_concurrency\":",
+    "\"rate_limit\":",
+    "\"group_concurrency\":",
+    "\"limit\":",
+    "\"period\":",
+    "\"2099-01-01T00:00:00Z\"",
+    "\"1s\"",
+    "\"anteroom.x\"",
+    "\"a/~b\":",
+    "\"unknown\":",
+];
+
 /// A corpus under the name of no target would be left out without a word.
 #[test]
 fn every_corpus_has_its_target() {

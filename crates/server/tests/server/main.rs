@@ -20,6 +20,7 @@ mod http_read;
 mod http_submit;
 mod metrics;
 mod mount;
+mod openapi;
 mod smuggling;
 mod trouble;
 

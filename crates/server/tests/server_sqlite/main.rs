@@ -36,6 +36,8 @@ mod http_submit;
 mod metrics;
 #[path = "../server/mount.rs"]
 mod mount;
+#[path = "../server/openapi.rs"]
+mod openapi;
 #[path = "../server/smuggling.rs"]
 mod smuggling;
 #[path = "../server/trouble.rs"]

@@ -1,0 +1,234 @@
+//! Examples of what goes over the wire. Tests hold them to the schemas.
+
+use super::MOUNT;
+use crate::http::problem::Kind;
+use serde_json::{Value, json};
+
+const ID: &str = "019aaa2e-7c00-7000-8000-3f0c5a1b2c3d";
+
+/// Returns a job that was just submitted.
+pub(super) fn job_ready() -> Value {
+    let itself = format!("{MOUNT}/v1/jobs/{ID}");
+    json!({
+        "id": ID, "task": "wordcount", "queue": "default", "group": null, "priority": 5,
+        "state": "ready", "done": false, "attempt": 0, "max_attempts": 5, "timeout": "30s",
+        "created_at": "2026-11-22T12:00:00.000Z", "run_at": "2026-11-22T12:00:00.000Z",
+        "start_before": null, "started_at": null, "finished_at": null, "expires_at": null,
+        "unique_key": null, "callback_url": null,
+        "input": {"content_type": "text/plain", "bytes": 5},
+        "result": null, "error": null, "errors": [], "progress": null, "waiting": null,
+        "cancel_requested": false, "tags": {"customer": "acme"},
+        "links": {
+            "self": itself, "result": format!("{itself}/result"),
+            "input": format!("{itself}/input"), "events": format!("{itself}/events"),
+            "cancel": format!("{itself}/cancel"),
+        },
+    })
+}
+
+/// Returns the same job with other members.
+fn job_with(members: Value) -> Value {
+    let mut job = job_ready();
+    if let (Some(job), Value::Object(members)) = (job.as_object_mut(), members) {
+        job.extend(members);
+    }
+    job
+}
+
+pub(super) fn job_running() -> Value {
+    job_with(json!({
+        "state": "running", "attempt": 1, "started_at": "2026-11-22T12:00:00.012Z",
+    }))
+}
+
+/// Returns a running job whose attempt was told to stop.
+pub(super) fn job_stopping() -> Value {
+    job_with(json!({
+        "state": "running", "attempt": 1, "started_at": "2026-11-22T12:00:00.012Z",
+        "cancel_requested": true,
+    }))
+}
+
+pub(super) fn job_cancelled() -> Value {
+    job_with(json!({
+        "state": "cancelled", "done": true, "finished_at": "2026-11-22T12:00:01.000Z",
+        "expires_at": "2026-11-23T12:00:01.000Z",
+    }))
+}
+
+pub(super) fn job_succeeded() -> Value {
+    job_with(json!({
+        "state": "succeeded", "done": true, "attempt": 1,
+        "started_at": "2026-11-22T12:00:00.012Z", "finished_at": "2026-11-22T12:00:00.052Z",
+        "expires_at": "2026-11-23T12:00:00.052Z",
+        "result": {"content_type": "text/plain", "bytes": 2},
+    }))
+}
+
+/// Returns a page of a list.
+pub(super) fn page() -> Value {
+    let mut job = job_succeeded();
+    if let Some(job) = job.as_object_mut() {
+        job.remove("errors");
+        job.remove("waiting");
+    }
+    json!({"jobs": [job], "next_page_token": null})
+}
+
+pub(super) fn task() -> Value {
+    let itself = format!("{MOUNT}/v1/tasks/wordcount");
+    json!({
+        "name": "wordcount", "runner": "exec", "queue": "default", "timeout": "30s",
+        "max_attempts": 5,
+        "backoff": {"initial": "1s", "factor": 2.0, "max": "1h", "jitter": 0.1},
+        "concurrency": 4, "content_type": null, "schema": null,
+        "counts": {"scheduled": 0, "ready": 3, "running": 1},
+        "links": {
+            "self": itself, "jobs": format!("{itself}/jobs"), "call": format!("{itself}/call"),
+        },
+    })
+}
+
+pub(super) fn queue() -> Value {
+    json!({
+        "name": "default", "paused": false,
+        "depth": {"scheduled": 0, "ready": 12, "running": 4}, "oldest_ready_age": "3.2s",
+        "rates": {
+            "submitted_per_second": 1.5, "started_per_second": 1.3, "finished_per_second": 1.28,
+        },
+        "limits": {
+            "max_concurrency": null, "rate_limit": null, "max_depth": 1_000_000,
+            "group_concurrency": null,
+        },
+        "links": {
+            "self": format!("{MOUNT}/v1/queues/default"),
+            "jobs": format!("{MOUNT}/v1/jobs?queue=default"),
+        },
+    })
+}
+
+pub(super) fn root() -> Value {
+    json!({
+        "message": "Anteroom takes jobs", "version": env!("CARGO_PKG_VERSION"),
+        "links": {
+            "self": format!("{MOUNT}/"), "tasks": format!("{MOUNT}/v1/tasks"),
+            "jobs": format!("{MOUNT}/v1/jobs"), "queues": format!("{MOUNT}/v1/queues"),
+            "live": format!("{MOUNT}/livez"),
+            "ready": format!("{MOUNT}/readyz"), "openapi": format!("{MOUNT}/openapi.json"),
+            "docs": format!("{MOUNT}/docs"), "metrics": format!("{MOUNT}/metrics"),
+        },
+    })
+}
+
+/// Returns what a problem of a kind says, for instance.
+pub(super) fn detail_of(kind: Kind) -> String {
+    let detail = match kind {
+        Kind::UnknownTask => "there is no task wordcuont",
+        Kind::UnknownQueue => "anteroom.callback begins with what the server keeps for itself",
+        Kind::TooManyQueues => "queue q1001 would have to be made, and 1000 were",
+        Kind::QueueFull => "queue default has 1000 jobs waiting; the limit is 1000",
+        Kind::UnknownJob => return format!("there is no job {ID}"),
+        Kind::JobExpired => return format!("job {ID} was deleted, or its retention is over"),
+        Kind::UnknownRoute => "there is nothing at /nowhere",
+        Kind::MethodNotAllowed => "/v1/jobs does not take PUT; the field Allow says what it takes",
+        Kind::MalformedRequest => "the body broke off",
+        Kind::MalformedPath => "the path is not UTF-8 once it is decoded",
+        Kind::MalformedJson => "the body is not JSON: expected value at line 1 column 7",
+        Kind::InvalidParameter => "priority is 11; it is from 0 to 9",
+        Kind::InvalidBody => "#/priority is 11; it is from 0 to 9",
+        Kind::NotWaiting => {
+            return format!("job {ID} is running; only a waiting job can be changed");
+        }
+        Kind::UniqueKeyTaken => {
+            return format!("another unfinished job of the task has the unique key of job {ID}");
+        }
+        Kind::IdempotencyKeyReused => {
+            "the Idempotency-Key was used for something else; take a new key for other work"
+        }
+        Kind::PayloadTooLarge => "the body is 2097152 bytes; the limit is 1048576 bytes",
+        Kind::UnsupportedMediaType => {
+            "Content-Type is \"text\", which is no media type such as text/plain"
+        }
+        Kind::RangeNotSatisfiable => "there are 2 bytes; the range begins beyond them",
+        Kind::UriTooLong => "the path and query are 9000 bytes; the limit is 8192",
+        Kind::HeadersTooLarge => "the head is larger than 65536 bytes",
+        Kind::JobFailed => return format!("job {ID} failed: error: exit status 1"),
+        Kind::JobTimedOut => return format!("job {ID} failed: timeout: it ran longer than 30s"),
+        Kind::JobCancelled => return format!("job {ID} was cancelled"),
+        Kind::AlreadySucceeded => {
+            return format!("job {ID} has its result; submit the work again instead");
+        }
+        Kind::NothingToRetry => return format!("job {ID}: it is running"),
+        Kind::NotFinal => return format!("job {ID} is running; cancel it first"),
+        Kind::VersionDiffers => {
+            return format!("job {ID} has changed since it was read; read it again");
+        }
+        Kind::Draining => "the server is shutting down and takes no more jobs; try again later",
+        Kind::StoreUnavailable => "the store cannot be used just now; try again later",
+        Kind::Overloaded => "too many bodies are being received; try again later",
+        Kind::Unauthorized => "this needs a token: Authorization: Bearer …",
+        Kind::Forbidden => "the token web covers submit, read; this needs admin",
+        Kind::RateLimited => {
+            "the token may submit 600 jobs in 60 s, and has; there is room again in 1 s"
+        }
+        Kind::CrossSite => "the server listens on loopback, and Host is no loopback name",
+        Kind::NotSupported => "this version does not know include",
+        Kind::RequestTimeout => "the body did not come in time",
+        Kind::InternalError => "the server made a mistake, and has logged it",
+    };
+    detail.to_owned()
+}
+
+/// Returns the path that a problem of a kind is about, for instance.
+pub(super) fn instance_of(kind: Kind) -> String {
+    match kind {
+        Kind::UnknownTask => "/v1/tasks/wordcuont/jobs".to_owned(),
+        Kind::UnknownRoute => "/nowhere".to_owned(),
+        Kind::Draining => "/v1/tasks/wordcount/jobs".to_owned(),
+        Kind::InvalidParameter | Kind::UnknownQueue => "/v1/tasks/wordcount/jobs".to_owned(),
+        Kind::MethodNotAllowed => "/v1/jobs".to_owned(),
+        Kind::JobFailed | Kind::JobCancelled | Kind::RangeNotSatisfiable => {
+            format!("/v1/jobs/{ID}/result")
+        }
+        Kind::JobTimedOut => "/v1/tasks/wordcount/call".to_owned(),
+        Kind::AlreadySucceeded | Kind::NothingToRetry => format!("/v1/jobs/{ID}/retry"),
+        Kind::UniqueKeyTaken => format!("/v1/jobs/{ID}/retry"),
+        Kind::UnknownJob
+        | Kind::JobExpired
+        | Kind::NotFinal
+        | Kind::NotWaiting
+        | Kind::InvalidBody
+        | Kind::NotSupported
+        | Kind::VersionDiffers => format!("/v1/jobs/{ID}"),
+        _ => "/v1/tasks/wordcount/jobs".to_owned(),
+    }
+}
+
+/// Returns the members that a problem of a kind has beside the usual.
+pub(super) fn members_of(kind: Kind) -> Value {
+    match kind {
+        Kind::InvalidParameter => json!({
+            "errors": [{"detail": "is 11; it is from 0 to 9", "parameter": "priority"}],
+        }),
+        Kind::InvalidBody => json!({
+            "errors": [{"detail": "is 11; it is from 0 to 9", "pointer": "#/priority"}],
+        }),
+        Kind::MalformedJson => json!({"line": 1, "column": 7}),
+        Kind::JobFailed => json!({"job": ID, "error": {
+            "attempt": 5, "at": "2026-11-22T12:00:31.000Z", "kind": "error",
+            "message": "exit status 1",
+        }}),
+        Kind::JobTimedOut => json!({"job": ID, "error": {
+            "attempt": 5, "at": "2026-11-22T12:02:31.000Z", "kind": "timeout",
+            "message": "it ran longer than 30s",
+        }}),
+        Kind::JobCancelled
+        | Kind::AlreadySucceeded
+        | Kind::NothingToRetry
+        | Kind::NotWaiting
+        | Kind::NotFinal => {
+            json!({"job": ID})
+        }
+        _ => json!({}),
+    }
+}
