@@ -1,6 +1,7 @@
 //! What its owner changes of a job that waits: checked here, decided by the lifecycle.
 
 use crate::engine::Engine;
+use crate::queues::QueueError;
 use crate::store::{Applied, Change, StoreError};
 use anteroom_core::limits::{AHEAD_MAX, TAG_VALUE_BYTES_MAX, TAGS_MAX};
 use anteroom_core::{Amendment, Event, JobId, Name, Timestamp};
@@ -23,14 +24,26 @@ pub enum AmendError {
         /// What it is and what it may be.
         detail: String,
     },
+    /// The queue is not there, and is not to be made.
+    #[error(transparent)]
+    Queue(QueueError),
     /// The store could not keep it. Worth a retry where the store's error is.
     #[error(transparent)]
     Store(#[from] StoreError),
 }
 
+impl From<QueueError> for AmendError {
+    fn from(error: QueueError) -> Self {
+        match error {
+            QueueError::Store(error) => Self::Store(error),
+            error => Self::Queue(error),
+        }
+    }
+}
+
 impl Engine {
     /// Changes what a waiting job was submitted with. With `if_version` only if that is the
-    /// version it has.
+    /// version it has. A queue that was not used yet is made, as for a submit.
     ///
     /// # Errors
     ///
@@ -46,6 +59,9 @@ impl Engine {
         if_version: Option<u64>,
     ) -> Result<Applied, AmendError> {
         check(&amendment, self.shared.clock.now())?;
+        if let Some(queue) = &amendment.queue {
+            self.shared.make_queue_for(id, queue).await?;
+        }
         let amendment = Box::new(amendment);
         let change = Change {
             if_version,

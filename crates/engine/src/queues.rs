@@ -6,11 +6,15 @@
 
 use crate::engine::{Engine, Options, Shared};
 use crate::rates::{Meters, Rates};
-use crate::store::{Counts, Inserted, KeptQueue, NewJob, QueueChange, QueueSet, Store, StoreError};
+use crate::store::{
+    Counts, Found, Inserted, KeptQueue, NewJob, QueueChange, QueueSet, Store, StoreError,
+};
 use crate::submit::SubmitError;
 use crate::task::Task;
 use anteroom_core::limits::{DEFAULT_QUEUE, QUEUE_CHANGE_TRIES_MAX, QUEUES_MADE_MAX};
-use anteroom_core::{Name, Patch, QueueDefaults, QueuePatch, QueueRule, QueueSettings, Timestamp};
+use anteroom_core::{
+    JobId, Name, Patch, QueueDefaults, QueuePatch, QueueRule, QueueSettings, Timestamp,
+};
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::{PoisonError, RwLock};
 use tokio::sync::{Mutex, MutexGuard};
@@ -167,18 +171,23 @@ impl Queues {
         Ok(left.into_iter().map(|(name, _)| name).collect())
     }
 
-    /// Makes those queues of jobs to be inserted that are not there yet: all or none.
-    async fn make_for(&self, store: &dyn Store, jobs: &[NewJob]) -> Result<(), SubmitError> {
+    /// Makes those queues of jobs to be inserted or moved that are not there yet: all or none.
+    async fn make_for<'a>(
+        &self,
+        store: &dyn Store,
+        mut queues: impl Iterator<Item = &'a Name> + Clone,
+    ) -> Result<(), QueueError> {
+        let wanted = queues.clone();
         let unknown = || {
-            let queues = jobs.iter().map(|job| &job.spec.queue);
-            queues.filter(|queue| !self.is_known(queue)).cloned()
+            let wanted = wanted.clone();
+            wanted.filter(|queue| !self.is_known(queue)).cloned()
         };
         if self.is_strict
-            && let Some(queue) = (jobs.iter().map(|job| &job.spec.queue))
-                .find(|queue| !self.named.contains(*queue) && !queue.is_reserved())
+            && let Some(queue) =
+                queues.find(|queue| !self.named.contains(*queue) && !queue.is_reserved())
         {
             let queue = queue.clone();
-            return Err(SubmitError::UnknownQueue { queue });
+            return Err(QueueError::Unknown { queue });
         }
         if unknown().next().is_none() {
             return Ok(());
@@ -188,10 +197,6 @@ impl Queues {
         self.look(store).await?;
         let queues: BTreeSet<Name> = unknown().collect();
         let room = QUEUES_MADE_MAX.saturating_sub(self.made());
-        let too_many = |queue: &Name| SubmitError::TooManyQueues {
-            queue: queue.clone(),
-            limit: QUEUES_MADE_MAX,
-        };
         if let Some(queue) = queues.iter().nth(room) {
             return Err(too_many(queue));
         }
@@ -369,7 +374,7 @@ impl Shared {
     /// Inserts checked jobs, makes their queues where they are used first, and counts those that
     /// are new.
     pub(crate) async fn insert(&self, jobs: Vec<NewJob>) -> Result<Vec<Inserted>, SubmitError> {
-        self.queues.make_for(&*self.store, &jobs).await?;
+        self.make_queues_for(&jobs).await?;
         let counted: Vec<(Name, Timestamp)> = jobs
             .iter()
             .map(|job| (job.spec.queue.clone(), job.spec.created_at))
@@ -381,6 +386,62 @@ impl Shared {
             }
         }
         Ok(inserted)
+    }
+}
+
+impl Shared {
+    /// Makes the queues of jobs to be inserted where they are used first.
+    async fn make_queues_for(&self, jobs: &[NewJob]) -> Result<(), SubmitError> {
+        let queues = jobs.iter().map(|job| &job.spec.queue);
+        let refused = match self.queues.make_for(&*self.store, queues).await {
+            Ok(()) => return Ok(()),
+            Err(QueueError::Store(error)) => return Err(error.into()),
+            Err(refused) => refused,
+        };
+        // The same again gives its job, whichever queues are taken by now: nothing is inserted.
+        let mut fresh = Vec::new();
+        for job in jobs {
+            let is_replay = match &job.idempotency {
+                Some((by, _)) => self.store.remembers(&job.spec.task, by).await?,
+                None => false,
+            };
+            if !is_replay {
+                fresh.push(&job.spec.queue);
+            }
+        }
+        if fresh.len() == jobs.len() {
+            return Err(refused.into());
+        }
+        let fresh = fresh.into_iter();
+        Ok(self.queues.make_for(&*self.store, fresh).await?)
+    }
+
+    /// Makes the queue that a job is to be moved to, if there is the job.
+    pub(crate) async fn make_queue_for(&self, id: JobId, queue: &Name) -> Result<(), QueueError> {
+        // One that is there and was always taken costs no look at the job.
+        if self.queues.named.contains(queue) {
+            return Ok(());
+        }
+        match self.store.get(id).await? {
+            Found::Here(_) => {
+                let queues = std::iter::once(queue);
+                self.queues.make_for(&*self.store, queues).await
+            }
+            // Nothing will be moved.
+            Found::Gone | Found::Unknown => Ok(()),
+        }
+    }
+}
+
+impl From<QueueError> for SubmitError {
+    fn from(error: QueueError) -> Self {
+        match error {
+            QueueError::Unknown { queue } => Self::UnknownQueue { queue },
+            QueueError::TooMany { queue, limit } => Self::TooManyQueues { queue, limit },
+            QueueError::Store(error) => error.into(),
+            // Nobody asks for a version where queues are made for jobs.
+            QueueError::VersionDiffers { queue, .. } => Self::UnknownQueue { queue },
+        }
     }
 }
 

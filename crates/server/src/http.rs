@@ -29,6 +29,7 @@ mod health;
 mod idempotency;
 mod lines;
 mod list;
+mod members;
 mod outage;
 mod pages;
 mod patch;

@@ -17,12 +17,11 @@ use crate::store::{
     Applied, Claimed, Counts, Cursor, Filter, Found, History, NewJob, Overdue, OverdueReason, Page,
     QueueChange, Store, Want,
 };
-use anteroom_core::limits::EVENTS_PAGE_MAX;
-use anteroom_core::limits::IDEMPOTENCY_KEPT;
+use anteroom_core::limits::{EVENTS_PAGE_MAX, IDEMPOTENCY_KEPT};
 use anteroom_core::{
-    Event, EventId, Job, JobId, Label, Lease, Payload, QueueSettings, Reports, ShownState, Status,
+    Event, EventId, Fingerprint, Idempotency, IdempotencyKey, Job, JobId, Label, Lease, Payload,
+    QueueSettings, Reports, ShownState, Status,
 };
-use anteroom_core::{Fingerprint, Idempotency, IdempotencyKey};
 use fastrand::Rng;
 use numbers::Numbers;
 use plan::{Plan, give_up, random_event, random_reports, random_span, rescue};

@@ -3,7 +3,9 @@
 use crate::failing_store::FailingStore;
 use crate::harness::*;
 use anteroom::core::limits::QUEUES_MADE_MAX;
-use anteroom::core::{JobId, Name, Patch, QueuePatch, QueueSettings, Spec};
+use anteroom::core::{
+    Idempotency, IdempotencyKey, JobId, Name, Patch, QueuePatch, QueueSettings, Spec,
+};
 use anteroom::run::{Outcome, function};
 use anteroom::store::{NewJob, Store};
 use anteroom::{Engine, Options, QueueError, Submission, SubmitError, Task, TaskRunner};
@@ -139,6 +141,41 @@ async fn a_strict_engine_makes_no_queues() {
     let refused = engine.pause(&name("other")).await.unwrap_err();
     assert!(matches!(refused, QueueError::Unknown { .. }), "{refused}");
     assert_eq!(names(&engine).await, ["configured", "default", "works"]);
+}
+
+/// A replay was refused once its queue was no longer one to be made, though it makes nothing.
+#[tokio::test(start_paused = true)]
+async fn the_same_again_gives_its_job_whichever_queues_are_taken_since() {
+    let keyed = |queue, key| Submission {
+        idempotency: Some(Idempotency {
+            scope: "".into(),
+            key: IdempotencyKey::new(key).unwrap(),
+        }),
+        ..into(queue)
+    };
+    let store = store();
+    let before = echoing(store.clone(), Options::default()).await;
+    let job = before.submit(keyed("made", "k")).await.unwrap().job;
+    ended(&before, job.spec.id).await;
+    let options = Options {
+        strict_queues: true,
+        ..Options::default()
+    };
+    let engine = echoing(store, options).await;
+    let again = engine.submit(keyed("made", "k")).await.unwrap();
+    assert_eq!((again.job.spec.id, again.replayed), (job.spec.id, true));
+    let both = vec![keyed("made", "k"), keyed("works", "other")];
+    let both = engine.submit_all(both).await.unwrap();
+    assert_eq!(
+        both.iter().map(|one| one.replayed).collect::<Vec<_>>(),
+        [true, false]
+    );
+    for fresh in [keyed("made", "new"), into("made")] {
+        let both = vec![keyed("made", "k"), fresh];
+        let refused = engine.submit_all(both).await.unwrap_err();
+        let is_refused = matches!(refused, SubmitError::UnknownQueue { .. });
+        assert!(is_refused, "{refused}");
+    }
 }
 
 #[tokio::test(start_paused = true)]

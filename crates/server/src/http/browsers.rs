@@ -32,10 +32,10 @@ pub struct Guard {
 
 /// What a page of an allowed origin may send beside the usual.
 const ALLOWED_HEADERS: &str = "authorization, content-type, idempotency-key, if-match, \
-                               if-none-match, last-event-id, prefer, range";
+                               if-none-match, if-range, last-event-id, prefer, range";
 /// What it may read beside the usual.
-const EXPOSED_HEADERS: &str = "accept-ranges, allow, anteroom-job, content-range, etag, \
-                               idempotency-replayed, location, preference-applied, ratelimit, \
+const EXPOSED_HEADERS: &str = "accept-patch, accept-ranges, allow, anteroom-job, \
+                               content-range, etag, idempotency-replayed, location, preference-applied, ratelimit, \
                                ratelimit-policy, retry-after, www-authenticate, x-request-id";
 const ALLOWED_METHODS: &str = "GET, HEAD, POST, PUT, PATCH, DELETE";
 

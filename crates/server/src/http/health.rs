@@ -1,6 +1,7 @@
 //! Whether the server lives, and whether it takes jobs.
 
 use super::App;
+use super::call::Call;
 use super::limits::{READY_TIMEOUT, RETRY_AFTER_OVERLOAD};
 use super::problem::{Kind, Problem};
 use anteroom::Phase;
@@ -17,12 +18,14 @@ struct HealthView {
 }
 
 /// `GET /livez`: the process answers.
-pub(crate) async fn livez() -> Response {
-    super::pages::json(&HealthView { status: "live" })
+pub(crate) async fn livez(call: Call) -> Result<Response, Problem> {
+    call.no_query()?;
+    Ok(super::pages::json(&HealthView { status: "live" }))
 }
 
 /// `GET /readyz`: the server takes jobs, or says why not.
-pub(crate) async fn readyz(Shared(app): Shared<App>) -> Result<Response, Problem> {
+pub(crate) async fn readyz(Shared(app): Shared<App>, call: Call) -> Result<Response, Problem> {
+    call.no_query()?;
     let mut reasons = Vec::new();
     let phase = app.engine.phase();
     if phase != Phase::Running {

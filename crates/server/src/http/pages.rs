@@ -36,7 +36,8 @@ struct RootLinks {
 }
 
 /// `GET /`: a page for a browser, JSON for everybody else.
-pub(crate) async fn root(call: Call) -> Response {
+pub(crate) async fn root(call: Call) -> Result<Response, Problem> {
+    call.no_query()?;
     let prefix = call.mount.prefix();
     let view = RootView {
         message: "Anteroom takes jobs",
@@ -54,7 +55,7 @@ pub(crate) async fn root(call: Call) -> Response {
         },
     };
     if !prefers_html(call.headers()) {
-        return varying(json(&view));
+        return Ok(varying(json(&view)));
     }
     let mut body = format!(
         "<h1>Anteroom {}</h1>\n<p>The server is up and takes jobs over HTTP.</p>\n<ul>\n",
@@ -72,11 +73,12 @@ pub(crate) async fn root(call: Call) -> Response {
         let _ = writeln!(body, "<li><a href=\"{}\">{what}</a></li>", escaped(link));
     }
     body.push_str("</ul>\n");
-    varying(page("Anteroom", &body))
+    Ok(varying(page("Anteroom", &body)))
 }
 
 /// `GET /problems/{slug}`: what a kind of problem means, and what to do about it.
 pub(crate) async fn problem(Shared(_app): Shared<App>, call: Call) -> Result<Response, Problem> {
+    call.no_query()?;
     let slug = call.segment(1);
     let Some(kind) = Kind::ALL.into_iter().find(|kind| kind.slug() == slug) else {
         let detail = format!("there is no problem named {slug:?}");

@@ -8,21 +8,18 @@ use super::body;
 use super::call::Call;
 use super::control::{expected_version, refusal};
 use super::limits::AMENDMENT_BYTES_MAX;
+use super::members::Members;
 use super::prefer::Prefer;
 use super::problem::{FieldError, Kind, Problem};
 use super::read::{Answer, here};
 use super::submit::ahead;
-use anteroom::AmendError;
 use anteroom::core::limits::{DEFAULT_QUEUE, TAG_VALUE_BYTES_MAX, TAGS_MAX};
 use anteroom::core::{Amendment, Job, JobId, Name, Priority, Timestamp};
+use anteroom::{AmendError, QueueError, SubmitError};
 use axum::extract::State as Shared;
 use axum::response::Response;
 use http::{HeaderName, HeaderValue, StatusCode};
-use serde::Deserialize;
-use serde::de::{Deserializer, MapAccess, Visitor};
-use serde_json::value::RawValue;
 use std::collections::BTreeMap;
-use std::fmt::{self, Write};
 
 /// Says which types a patch may have, by RFC 5789.
 const ACCEPT_PATCH: HeaderName = HeaderName::from_static("accept-patch");
@@ -62,8 +59,12 @@ pub(crate) async fn patch(Shared(app): Shared<App>, call: Call) -> Result<Respon
         Ok(Err(refused)) => Err(refusal(&app, id, refused)),
         Err(AmendError::QueueReserved { queue }) => Err(reserved(&queue)),
         Err(AmendError::OutOfRange { option, detail }) => {
-            Err(Problem::members(vec![wrong(&[option], detail)]))
+            Err(Problem::members(vec![FieldError::of(&[option], detail)]))
         }
+        Err(AmendError::Queue(QueueError::Unknown { queue })) => {
+            Err(SubmitError::UnknownQueue { queue }.into())
+        }
+        Err(AmendError::Queue(error)) => Err(error.into()),
         Err(AmendError::Store(error)) => Err(error.into()),
         Err(_) => Err(Problem::new(Kind::InternalError, "the job was not changed")),
     }
@@ -107,33 +108,27 @@ struct Asked {
 
 /// Reads a patch, and says everything that is wrong with it.
 fn read(bytes: &[u8], now: Timestamp) -> Result<Asked, Problem> {
-    let Ok(Members(members)) = serde_json::from_slice(bytes) else {
+    let Ok(members) = serde_json::from_slice::<Members>(bytes) else {
         let detail = format!("is no object; it may have the members {MEMBERS}");
-        return Err(Problem::members(vec![wrong(&[], detail)]));
+        return Err(Problem::members(vec![FieldError::of(&[], detail)]));
     };
     let mut asked = Asked::default();
     let mut errors = Vec::new();
-    for (index, (name, value)) in members.iter().enumerate() {
-        let value = value.get();
-        let earlier = &members[..index];
-        let read = if earlier.iter().any(|(other, _)| other == name) {
-            Err("is given twice; give it once".to_owned())
-        } else {
-            match name.as_str() {
-                "run_at" => run_at(value, now).map(|it| asked.amendment.run_at = Some(it)),
-                "priority" => priority(value).map(|it| asked.amendment.priority = Some(it)),
-                "queue" => queue(value).map(|it| {
-                    asked.queue_of_task = it.is_none();
-                    asked.amendment.queue = it;
-                }),
-                "tags" => {
-                    let tags = tags(value, &mut errors);
-                    tags.map(|it| asked.amendment.tags = Some(it))
-                }
-                _ => Err(format!("is unknown; a job takes {MEMBERS}")),
+    for (name, value) in members.each() {
+        let read = value.and_then(|value| match name {
+            "run_at" => run_at(value, now).map(|it| asked.amendment.run_at = Some(it)),
+            "priority" => priority(value).map(|it| asked.amendment.priority = Some(it)),
+            "queue" => queue(value).map(|it| {
+                asked.queue_of_task = it.is_none();
+                asked.amendment.queue = it;
+            }),
+            "tags" => {
+                let tags = tags(value, &mut errors);
+                tags.map(|it| asked.amendment.tags = Some(it))
             }
-        };
-        errors.extend(read.err().map(|detail| wrong(&[name], detail)));
+            _ => Err(format!("is unknown; a job takes {MEMBERS}")),
+        });
+        errors.extend(read.err().map(|detail| FieldError::of(&[name], detail)));
     }
     if errors.is_empty() {
         Ok(asked)
@@ -176,91 +171,44 @@ fn queue(value: &str) -> Result<Option<Name>, String> {
 fn tags(value: &str, errors: &mut Vec<FieldError>) -> Result<BTreeMap<Name, String>, String> {
     let members = match serde_json::from_str::<Option<Members>>(value) {
         Ok(None) => return Ok(BTreeMap::new()),
-        Ok(Some(Members(members))) => members,
+        Ok(Some(members)) => members,
         Err(_) => return Err(no("object of strings", value)),
     };
     if members.len() > TAGS_MAX {
         return Err(format!("are {}; the limit is {TAGS_MAX}", members.len()));
     }
     let mut tags = BTreeMap::new();
-    for (text, value) in members {
-        let value = value.get();
-        let read = match (Name::new(&text), serde_json::from_str::<String>(value)) {
-            (Err(error), _) => Err(format!("names no tag: the name {error}")),
-            (Ok(name), _) if name.is_reserved() => {
-                Err("begins with what the server keeps for itself".to_owned())
-            }
-            (Ok(name), _) if tags.contains_key(&name) => {
-                Err("is given twice; give it once".to_owned())
-            }
-            (Ok(_), Err(_)) if value == "null" => {
-                Err("is null; tags are replaced as a whole: leave out what is to go".to_owned())
-            }
-            (Ok(_), Err(_)) => Err(no("string", value)),
-            (Ok(_), Ok(value)) if value.len() > TAG_VALUE_BYTES_MAX => Err(format!(
-                "is {} bytes; the limit is {TAG_VALUE_BYTES_MAX}",
-                value.len()
-            )),
-            (Ok(name), Ok(value)) => {
-                tags.insert(name, value);
-                Ok(())
-            }
-        };
-        errors.extend(read.err().map(|detail| wrong(&["tags", &text], detail)));
+    for (text, value) in members.each() {
+        match value.and_then(|value| tag(text, value)) {
+            Ok((name, value)) => drop(tags.insert(name, value)),
+            Err(detail) => errors.push(FieldError::of(&["tags", text], detail)),
+        }
     }
     Ok(tags)
+}
+
+fn tag(name: &str, value: &str) -> Result<(Name, String), String> {
+    let name = Name::new(name).map_err(|error| format!("names no tag: the name {error}"))?;
+    if name.is_reserved() {
+        return Err("begins with what the server keeps for itself".to_owned());
+    }
+    match serde_json::from_str::<String>(value) {
+        Ok(value) if value.len() > TAG_VALUE_BYTES_MAX => Err(format!(
+            "is {} bytes; the limit is {TAG_VALUE_BYTES_MAX}",
+            value.len()
+        )),
+        Ok(value) => Ok((name, value)),
+        Err(_) if value == "null" => {
+            Err("is null; tags are replaced as a whole: leave out what is to go".to_owned())
+        }
+        Err(_) => Err(no("string", value)),
+    }
 }
 
 fn no(what: &str, value: &str) -> String {
     let shown: String = value.chars().take(SHOWN_MAX).collect();
     let rest = if shown.len() < value.len() { "…" } else { "" };
     format!("is {shown}{rest}, which is no {what}")
-}
-
-/// Says what is wrong with the member at a path, as a pointer by RFC 6901 in its form of a fragment.
-fn wrong(path: &[&str], detail: String) -> FieldError {
-    let mut pointer = "#".to_owned();
-    for name in path {
-        pointer.push('/');
-        for byte in name.bytes() {
-            match byte {
-                b'~' => pointer.push_str("~0"),
-                b'/' => pointer.push_str("~1"),
-                b'-' | b'.' | b'_' => pointer.push(byte.into()),
-                _ if byte.is_ascii_alphanumeric() => pointer.push(byte.into()),
-                // Writing to a string does not fail.
-                _ => drop(write!(pointer, "%{byte:02X}")),
-            }
-        }
-    }
-    FieldError::at(pointer, detail)
-}
-
-/// The members of an object as they stand there, one that is given twice included.
-struct Members(Vec<(String, Box<RawValue>)>);
-
-impl<'de> Deserialize<'de> for Members {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Object;
-
-        impl<'de> Visitor<'de> for Object {
-            type Value = Members;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Members, A::Error> {
-                let mut members = Vec::new();
-                while let Some(member) = map.next_entry()? {
-                    members.push(member);
-                }
-                Ok(Members(members))
-            }
-        }
-
-        deserializer.deserialize_map(Object)
-    }
 }
 
 #[cfg(test)]

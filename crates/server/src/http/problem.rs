@@ -15,6 +15,7 @@ use axum::body::Body;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use serde::Serialize;
+use std::fmt::Write;
 use std::time::Duration;
 
 /// The sorts of problem. Each is a page under `/problems/`.
@@ -234,6 +235,30 @@ impl FieldError {
             pointer: pointer.into(),
         }
     }
+
+    /// Returns what is wrong with the member at a path of the body; none: with the body as a whole.
+    pub(crate) fn of(path: &[&str], detail: impl Into<String>) -> Self {
+        Self::at(pointer(path), detail)
+    }
+}
+
+/// Writes a path as a pointer by RFC 6901, in its form of a fragment of a URI.
+fn pointer(path: &[&str]) -> String {
+    let mut pointer = "#".to_owned();
+    for name in path {
+        pointer.push('/');
+        for byte in name.bytes() {
+            match byte {
+                b'~' => pointer.push_str("~0"),
+                b'/' => pointer.push_str("~1"),
+                b'-' | b'.' | b'_' => pointer.push(byte.into()),
+                _ if byte.is_ascii_alphanumeric() => pointer.push(byte.into()),
+                // Writing to a string does not fail.
+                _ => drop(write!(pointer, "%{byte:02X}")),
+            }
+        }
+    }
+    pointer
 }
 
 /// An error on its way to the client.
@@ -523,6 +548,17 @@ impl Problem {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_pointer_is_escaped_as_in_a_uri() {
+        for (path, expected) in [
+            (&[][..], "#"),
+            (&["tags", "a.b-c_d"], "#/tags/a.b-c_d"),
+            (&["a/b~c d", "ä", ""], "#/a~1b~0c%20d/%C3%A4/"),
+        ] {
+            assert_eq!(pointer(path), expected);
+        }
+    }
 
     #[test]
     fn what_a_store_says_stays_in_the_log() {

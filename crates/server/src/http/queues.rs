@@ -8,6 +8,7 @@ use super::body;
 use super::call::Call;
 use super::conditional;
 use super::limits::SETTINGS_BYTES_MAX;
+use super::members::Members;
 use super::problem::{FieldError, Kind, Problem};
 use super::value::{self, Age};
 use anteroom::core::limits::QUEUE_DEPTH_MAX;
@@ -128,31 +129,34 @@ fn check_type(headers: &HeaderMap) -> Result<(), Problem> {
 /// Reads a change, and says everything that is wrong with it.
 fn read_patch(bytes: &[u8]) -> Result<QueuePatch, Problem> {
     body::check_json(bytes)?;
-    let Ok(Value::Object(members)) = serde_json::from_slice(bytes) else {
+    let Ok(members) = serde_json::from_slice::<Members>(bytes) else {
         let expected = "is no object such as {\"paused\": true}";
-        return Err(Problem::members(vec![FieldError::at("#", expected)]));
+        return Err(Problem::members(vec![FieldError::of(&[], expected)]));
     };
     let mut patch = QueuePatch::default();
     let mut wrong = Vec::new();
     let mut unsupported = None;
-    for (member, value) in &members {
-        let read = match member.as_str() {
-            "paused" => truth(value).map(|paused| patch.paused = paused),
-            "max_depth" => whole(value).map(|depth| patch.max_depth = depth),
-            "max_concurrency" | "group_concurrency" => whole(value).map(|_| ()),
-            "rate_limit" => rate_limit(value),
-            _ => Err(format!(
-                "is unknown; a queue has paused, max_depth, {}",
-                UNSUPPORTED.join(", ")
-            )),
-        };
-        match read {
-            Err(detail) => wrong.push(FieldError::at(pointer(member), detail)),
-            Ok(()) if UNSUPPORTED.contains(&member.as_str()) && !value.is_null() => {
-                unsupported = Some(member);
-            }
-            Ok(()) => {}
-        }
+    for (member, value) in members.each() {
+        let read = value
+            .and_then(|text| serde_json::from_str(text).map_err(|error| format!("{error}")))
+            .and_then(|value: Value| {
+                match member {
+                    "paused" => patch.paused = truth(&value)?,
+                    "max_depth" => patch.max_depth = whole(&value)?,
+                    "max_concurrency" | "group_concurrency" => drop(whole(&value)?),
+                    "rate_limit" => rate_limit(&value)?,
+                    _ => {
+                        let to_come = UNSUPPORTED.join(", ");
+                        let known = format!("a queue has paused, max_depth, {to_come}");
+                        return Err(format!("is unknown; {known}"));
+                    }
+                }
+                if UNSUPPORTED.contains(&member) && !value.is_null() {
+                    unsupported = Some(member);
+                }
+                Ok(())
+            });
+        wrong.extend(read.err().map(|detail| FieldError::of(&[member], detail)));
     }
     if !wrong.is_empty() {
         return Err(Problem::members(wrong));
@@ -162,12 +166,6 @@ fn read_patch(bytes: &[u8]) -> Result<QueuePatch, Problem> {
         return Err(Problem::new(Kind::NotSupported, detail));
     }
     Ok(patch)
-}
-
-/// Returns where a member stands, as a JSON pointer in a URI fragment.
-fn pointer(member: &str) -> String {
-    let escaped = member.replace('~', "~0").replace('/', "~1");
-    format!("#/{}", super::query::encode_path(&escaped))
 }
 
 fn truth(value: &Value) -> Result<Patch<bool>, String> {
@@ -341,11 +339,6 @@ mod tests {
         ] {
             assert_eq!(read_patch(text.as_bytes()).unwrap(), expected, "{text}");
         }
-    }
-
-    #[test]
-    fn a_pointer_is_escaped() {
-        assert_eq!(pointer("a/b~c d"), "#/a~1b~0c%20d");
     }
 
     #[test]

@@ -32,10 +32,13 @@ const INPUT_TAG: &str = "\"input\"";
 pub(crate) async fn job(Shared(app): Shared<App>, call: Call) -> Result<Response, Problem> {
     let id = call.job_id(&app).await?;
     let mut query = call.query();
-    let include = query.text("include");
+    let include = query.value("include", |text| match text {
+        "waiting" => Ok(()),
+        other => Err(format!("is {other:?}; there is waiting to include")),
+    });
     query.finish()?;
     if include.is_some() {
-        let detail = "this version does not know include";
+        let detail = "this version does not know include=waiting";
         return Err(Problem::new(Kind::NotSupported, detail));
     }
     let prefer = Prefer::of(call.headers());

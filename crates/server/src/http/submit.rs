@@ -192,7 +192,8 @@ fn read_options(
     submission.tags = query.tags().into_iter().collect();
     if submission.tags.len() > TAGS_MAX {
         let count = submission.tags.len();
-        query.wrong("tags", format!("are {count}; the limit is {TAGS_MAX}"));
+        let detail = format!("is given {count} times; the limit is {TAGS_MAX}");
+        query.wrong("tag.NAME", detail);
     }
     query.finish()?;
     if let Some((name, _)) = unsupported.iter().find(|(_, value)| value.is_some()) {

@@ -210,6 +210,8 @@ async fn an_allowed_page_may_use_all_of_the_contract() {
             "Prefer",
             "If-Match",
             "If-None-Match",
+            "Range",
+            "If-Range",
             "Last-Event-ID",
         ];
         lists(&answer, "access-control-allow-headers", &headers);
@@ -226,6 +228,12 @@ async fn an_allowed_page_may_use_all_of_the_contract() {
             "Preference-Applied",
             "RateLimit",
             "RateLimit-Policy",
+            "Allow",
+            "Accept-Patch",
+            "Accept-Ranges",
+            "Content-Range",
+            "WWW-Authenticate",
+            "X-Request-Id",
         ];
         lists(&answer, "access-control-expose-headers", &exposed);
     }

@@ -40,6 +40,13 @@ async fn names(server: &Server) -> Vec<String> {
     all.iter().map(name).collect()
 }
 
+/// Moves a job to another queue.
+async fn move_to(server: &Server, id: &str, queue: &str) -> Answer {
+    let body = json!({"queue": queue}).to_string();
+    let path = format!("/v1/jobs/{id}");
+    server.send("PATCH", &path, &[JSON], body.as_bytes()).await
+}
+
 async fn submit(server: &Server, options: &str) -> Answer {
     let path = format!("/v1/tasks/echo/jobs{options}");
     server.send("POST", &path, &[], b"x").await
@@ -215,6 +222,10 @@ async fn a_change_says_everything_that_is_wrong_with_it() {
         "#/rate_limit",
     ];
     assert_eq!(pointers, expected);
+    let doubled = r#"{"paused": true, "paused": false}"#;
+    let problem = patch(&server, "q", doubled).await;
+    let problem = problem.is_problem(422, "invalid-body");
+    assert_eq!(problem["errors"][0]["pointer"], "#/paused");
     for body in ["[]", "null", "true", "\"paused\"", "7"] {
         let problem = patch(&server, "q", body).await;
         problem.is_problem(422, "invalid-body");
@@ -414,6 +425,10 @@ async fn no_more_queues_are_made_than_may() {
     refused.is_problem(422, "too-many-queues");
     let refused = patch(&server, "more", r#"{"paused": true}"#).await;
     refused.is_problem(422, "too-many-queues");
+    let id = server.submit("pulled", "").await;
+    let refused = move_to(&server, &id, "more").await;
+    refused.is_problem(422, "too-many-queues");
+    assert_eq!(move_to(&server, &id, "last").await.status, 200);
     let answer = server.get("/v1/queues/more").await;
     answer.is_problem(404, "unknown-queue");
     for known in ["q7", "last", "default"] {
@@ -422,6 +437,22 @@ async fn no_more_queues_are_made_than_may() {
         set(&server, known, r#"{"paused": true}"#).await;
     }
     assert_eq!(names(&server).await.len(), QUEUES_MADE_MAX + 1);
+}
+
+/// A queue that a job was moved to was none: it went with its last job, counted for no limit, and
+/// was made by a server that makes none.
+#[tokio::test]
+async fn a_queue_that_a_job_is_moved_to_is_made_as_for_a_submit() {
+    let server = Server::start().await;
+    let id = server.submit("pulled", "").await;
+    assert_eq!(move_to(&server, &id, "made").await.status, 200);
+    assert_eq!(queue(&server, "made").await["depth"]["ready"], 1);
+    assert_eq!(move_to(&server, &id, "default").await.status, 200);
+    assert_eq!(queue(&server, "made").await["depth"]["ready"], 0);
+    let nobody = "019aaa2e-7c00-7000-8000-3f0c5a1b2c3d";
+    let refused = move_to(&server, nobody, "other").await;
+    refused.is_problem(404, "unknown-job");
+    assert_eq!(names(&server).await, ["default", "made"]);
 }
 
 #[tokio::test]
@@ -443,6 +474,14 @@ async fn a_strict_server_takes_named_queues_only() {
     refused.is_problem(404, "unknown-queue");
     let refused = patch(&server, "other", r#"{"paused": true}"#).await;
     refused.is_problem(404, "unknown-queue");
+    let id = server.submit("pulled", "").await;
+    let refused = move_to(&server, &id, "other").await;
+    refused.is_problem(422, "unknown-queue");
+    let refused = move_to(&server, &id, "anteroom.x").await;
+    refused.is_problem(404, "unknown-queue");
+    let job = server.get(&format!("/v1/jobs/{id}")).await.json();
+    assert_eq!(job["queue"], "default");
+    assert_eq!(move_to(&server, &id, "configured").await.status, 200);
     assert_eq!(names(&server).await, ["configured", "default"]);
 }
 

@@ -424,6 +424,14 @@ async fn calls_that_take_no_parameters_say_so() {
         format!("/v1/jobs/{id}/input?a=1"),
         "/v1/tasks?a=1".to_owned(),
         "/v1/tasks/echo?a=1".to_owned(),
+        format!("/v1/jobs/{id}/events?a=1"),
+        "/v1/queues?a=1".to_owned(),
+        "/v1/queues/default?a=1".to_owned(),
+        "/?a=1".to_owned(),
+        "/livez?a=1".to_owned(),
+        "/readyz?a=1".to_owned(),
+        "/metrics?a=1".to_owned(),
+        "/problems/unknown-job?a=1".to_owned(),
     ] {
         server.get(&path).await.is_about_parameter("a");
     }
@@ -435,6 +443,14 @@ async fn calls_that_take_no_parameters_say_so() {
     }
     let answer = server.get(&format!("/v1/jobs/{id}?include=waiting")).await;
     answer.is_problem(501, "not-supported");
+    for wrong in [
+        "include=",
+        "include=errors",
+        "include=waiting&include=waiting",
+    ] {
+        let answer = server.get(&format!("/v1/jobs/{id}?{wrong}")).await;
+        answer.is_about_parameter("include");
+    }
 }
 
 #[tokio::test]

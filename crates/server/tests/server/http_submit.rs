@@ -376,7 +376,7 @@ async fn wrong_options_are_400_and_named() {
     let answer = server
         .post(&format!("/v1/tasks/echo/jobs?{}", many.join("&")))
         .await;
-    answer.is_about_parameter("tags");
+    answer.is_about_parameter("tag.NAME");
     assert_eq!(
         server.get("/v1/jobs").await.json()["jobs"],
         serde_json::json!([])

@@ -300,13 +300,17 @@ const ASKED: &str = r#"
 429 POST /v1/tasks/{task}/jobs echo?queue=other - a
 200 GET / - - -
 200 GET / - accept:text/html -
+400 GET / ?x=1 - -
 200 GET /livez - - -
+400 GET /livez ?x=1 - -
 200 GET /readyz - - -
+400 GET /readyz ?x=1 - -
 200 GET /metrics - - -
 200 GET /metrics - accept:application/openmetrics-text -
 400 GET /metrics ?x=1 - -
 200 GET /problems/{slug} draining - -
 200 GET /problems/{slug} draining accept:text/html -
+400 GET /problems/{slug} draining?x=1 - -
 404 GET /problems/{slug} nope - -
 200 GET /openapi.json - - -
 304 GET /openapi.json - if-none-match:* -

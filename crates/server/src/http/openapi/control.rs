@@ -67,8 +67,10 @@ fn patch() -> Call {
             Kind::PayloadTooLarge,
             Kind::UnsupportedMediaType,
             Kind::InvalidBody,
+            Kind::TooManyQueues,
             Kind::Overloaded,
         ])
+        .problem_at(422, Kind::UnknownQueue)
         .fields_at(&[415], &[Field::AcceptPatch])
 }
 

@@ -37,7 +37,8 @@ fn state() -> Vec<Call> {
                     .text("text/html", "<!doctype html>…")
                     .fields(&OF_PAGES)
                     .fields(&[Field::Vary]),
-            ),
+            )
+            .problems(&[Kind::InvalidParameter]),
         Call::get("getLive", "/livez")
             .says(
                 "Server",
@@ -49,7 +50,8 @@ fn state() -> Vec<Call> {
                 Reply::new("It does.")
                     .json::<Health>(json!({"status": "live"}))
                     .fields(&[Field::CacheControl]),
-            ),
+            )
+            .problems(&[Kind::InvalidParameter]),
         Call::get("getReady", "/readyz")
             .says(
                 "Server",
@@ -62,7 +64,11 @@ fn state() -> Vec<Call> {
                     .json::<Health>(json!({"status": "ready"}))
                     .fields(&[Field::CacheControl]),
             )
-            .problems(&[Kind::Draining, Kind::StoreUnavailable]),
+            .problems(&[
+                Kind::InvalidParameter,
+                Kind::Draining,
+                Kind::StoreUnavailable,
+            ]),
         Call::get("getMetrics", "/metrics")
             .says(
                 "Server",
@@ -99,7 +105,7 @@ fn pages() -> Vec<Call> {
                     .fields(&OF_PAGES)
                     .fields(&[Field::Vary]),
             )
-            .problems(&[Kind::UnknownRoute]),
+            .problems(&[Kind::InvalidParameter, Kind::UnknownRoute]),
         Call::get("getOpenApi", "/openapi.json")
             .says("Server", "This document", "In OpenAPI 3.1.")
             .takes(if_none_match())

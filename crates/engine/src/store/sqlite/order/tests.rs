@@ -1,6 +1,5 @@
 use super::*;
-use anteroom_core::JobId;
-use anteroom_core::{Event, PayloadInfo, transition};
+use anteroom_core::{Event, JobId, PayloadInfo, transition};
 use std::time::Duration;
 
 fn at(millis: i64) -> Timestamp {
