@@ -4,6 +4,7 @@ use crate::harness::{INPUTS, Target, written};
 use bolero::check;
 use http::Request;
 use serde::de::IgnoredAny;
+use serde_json::Value;
 
 /// Words of queries: names of options and filters, values, and what goes between them.
 const QUERY: [&str; 40] = [
@@ -271,6 +272,56 @@ fn fields_of_a_submit() {
             if let Some(answer) = answer {
                 assert!(answer.stored <= 1, "{answer:?}");
             }
+        }
+    });
+}
+
+/// Envelopes go in all or none, and each that went in is told of.
+#[test]
+fn envelopes() {
+    let target = std::panic::AssertUnwindSafe(std::cell::RefCell::new(Target::new()));
+    check!().with_iterations(INPUTS).for_each(|input: &[u8]| {
+        let request = Request::post("/v1/jobs").header("content-type", "application/json");
+        let body = written(input, &JSON);
+        let is_json = is_json(&body);
+        let answer = target.borrow_mut().send(request, body).unwrap();
+        assert_eq!(answer.status == 400, !is_json, "{answer:?}");
+        if answer.status == 202 {
+            let told: Value = serde_json::from_slice(&answer.body).unwrap();
+            let told = told["jobs"].as_array().unwrap();
+            let new = told.iter().filter(|job| job["duplicate"] == false).count();
+            // What an idempotency key gives again is told of, and not new.
+            assert!((1..=10_000).contains(&told.len()), "{answer:?}");
+            assert!(answer.stored <= new, "{answer:?}");
+        }
+    });
+}
+
+/// Of a stream each line that is not blank is answered, and as many are stored as are told of.
+#[test]
+fn streams_of_envelopes() {
+    let target = std::panic::AssertUnwindSafe(std::cell::RefCell::new(Target::new()));
+    check!().with_iterations(INPUTS).for_each(|input: &[u8]| {
+        let request = Request::post("/v1/jobs").header("content-type", "application/x-ndjson");
+        let body = written(input, &JSON);
+        let sent = body.split(|byte| *byte == b'\n');
+        let sent = sent.filter(|line| !line.trim_ascii().is_empty()).count();
+        let answer = target.borrow_mut().send(request, body).unwrap();
+        assert_eq!(answer.status, 200, "{answer:?}");
+        let told: Vec<Value> = serde_json::Deserializer::from_slice(&answer.body)
+            .into_iter()
+            .collect::<Result<_, _>>()
+            .unwrap();
+        assert_eq!(told.len(), sent, "{answer:?}");
+        let ids = told.iter().filter(|line| line["id"].is_string()).count();
+        assert!(answer.stored <= ids, "{answer:?}");
+        for line in told.iter().filter(|line| !line["id"].is_string()) {
+            assert!(
+                line["status"]
+                    .as_u64()
+                    .is_some_and(|status| status < 500 || status == 501),
+                "{line}"
+            );
         }
     });
 }
