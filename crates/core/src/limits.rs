@@ -102,6 +102,10 @@ pub const RESULT_SHOWN_BYTES_MAX: usize = 64 * 1024;
 /// Levels of nesting in a JSON body: deeper ones are attacks on parsers.
 pub const JSON_DEPTH_MAX: usize = 128;
 
+/// Bytes of an input that is checked by the thread that received it, where its task asks for more
+/// than a content type. Larger ones go to a thread of their own.
+pub const VALIDATED_INLINE_BYTES_MAX: usize = 16 * 1024;
+
 /// Jobs of one submit: one durable commit, all or nothing.
 pub const SUBMIT_JOBS_MAX: usize = 10_000;
 /// Jobs of one claim.

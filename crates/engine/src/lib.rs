@@ -4,6 +4,7 @@
 //! A job's path is six files: [`submit`](Engine::submit) → [`store`] → `dispatch` → `attempt`
 //! ([`run`]) → `settle` → `notify`.
 
+mod admit;
 mod amend;
 mod attempt;
 mod bulk;
@@ -28,7 +29,9 @@ mod shutdown;
 pub mod store;
 mod submit;
 mod task;
+mod validate;
 
+pub use admit::Admitted;
 pub use amend::AmendError;
 pub use anteroom_core as core;
 pub use bulk::{Bulk, BulkAction};
@@ -40,3 +43,4 @@ pub use rates::Rates;
 pub use shutdown::Phase;
 pub use submit::{StartAt, Submission, SubmitError, Submitted, Watched};
 pub use task::{Task, TaskRunner};
+pub use validate::{Invalid, Validate};

@@ -6,6 +6,7 @@ use crate::notify::Watch;
 use crate::shutdown::Phase;
 use crate::store::{Found, Inserted, NewJob, StoreError};
 use crate::task::Task;
+use crate::validate::Invalid;
 use anteroom_core::limits::{
     AHEAD_MAX, CONTENT_TYPE_BYTES_MAX, MAX_ATTEMPTS_MAX, RETAIN_MAX, SUBMIT_JOBS_MAX,
     TAG_VALUE_BYTES_MAX, TAGS_MAX, TIMEOUT_MAX, TIMEOUT_MIN,
@@ -99,6 +100,14 @@ pub enum SubmitError {
         /// What it was given.
         got: String,
     },
+    /// The input is not what the task asks for.
+    #[error("the input is not what task {task} takes")]
+    InvalidInput {
+        /// The task.
+        task: Name,
+        /// What is wrong, and where.
+        errors: Vec<Invalid>,
+    },
     /// The input is too large.
     #[error("the input is {bytes} bytes; the limit is {limit}")]
     InputTooLarge {
@@ -174,6 +183,26 @@ pub enum SubmitError {
     Store(StoreError),
 }
 
+impl SubmitError {
+    /// Returns which of the submissions it is about, from 0, where that is told.
+    pub const fn index(&self) -> Option<usize> {
+        match self {
+            Self::IdempotencyKeyReused { index } | Self::Gone { index, .. } => Some(*index),
+            _ => None,
+        }
+    }
+
+    /// Returns the queue that it is about, if it is about one.
+    pub const fn queue(&self) -> Option<&Name> {
+        match self {
+            Self::UnknownQueue { queue }
+            | Self::TooManyQueues { queue, .. }
+            | Self::QueueFull { queue, .. } => Some(queue),
+            _ => None,
+        }
+    }
+}
+
 impl From<StoreError> for SubmitError {
     fn from(error: StoreError) -> Self {
         match error {
@@ -235,15 +264,7 @@ impl Engine {
         for submission in submissions {
             new.push(shared.admit(submission).await?);
         }
-        let jobs: Vec<Job> = new.iter().map(job_of).collect();
-        let inserted = shared.insert(new).await?;
-        if inserted.len() != count {
-            return Err(no_answer().into());
-        }
-        let each = jobs.into_iter().zip(inserted);
-        Ok(each
-            .map(|(job, inserted)| shared.told(job, inserted))
-            .collect())
+        shared.insert_all(new).await
     }
 
     /// Submits a job, waits for its end, at most `wait`, and returns it as it stands then.
@@ -382,13 +403,26 @@ impl Shared {
         Submitted::of(job, inserted)
     }
 
+    /// Inserts jobs, all or none, and says what became of each.
+    pub(crate) async fn insert_all(&self, new: Vec<NewJob>) -> Result<Vec<Submitted>, SubmitError> {
+        let jobs: Vec<Job> = new.iter().map(job_of).collect();
+        let inserted = self.insert(new).await?;
+        if inserted.len() != jobs.len() {
+            return Err(no_answer().into());
+        }
+        let each = jobs.into_iter().zip(inserted);
+        Ok(each
+            .map(|(job, inserted)| self.told(job, inserted))
+            .collect())
+    }
+
     async fn insert_one(&self, new: NewJob) -> Result<Inserted, SubmitError> {
         let mut inserted = self.insert(vec![new]).await?;
         inserted.pop().ok_or_else(|| no_answer().into())
     }
 
     /// Checks a submission and makes the job that it asks for.
-    async fn admit(&self, submission: Submission) -> Result<NewJob, SubmitError> {
+    pub(crate) async fn admit(&self, submission: Submission) -> Result<NewJob, SubmitError> {
         let now = self.clock.now();
         let is_late = submission
             .start_before
@@ -400,7 +434,9 @@ impl Shared {
             }
             Some(_) | None => false,
         };
-        self.check(submission, now, is_replay)
+        let new = self.check(submission, now, is_replay)?;
+        self.validate(&new).await?;
+        Ok(new)
     }
 
     fn check(
@@ -492,20 +528,31 @@ fn check_input(task: &Task, input: &Payload, limit: usize) -> Result<(), SubmitE
                 got: input.content_type.to_string(),
             })
         }
+        None if task.validator.is_some() && !is_json(&input.content_type) => {
+            Err(SubmitError::ContentType {
+                task: task.name.clone(),
+                expected: "application/json".to_owned(),
+                got: input.content_type.to_string(),
+            })
+        }
         Some(_) | None => Ok(()),
     }
 }
 
 /// Compares two content types, parameters apart.
 fn same_media_type(left: &str, right: &str) -> bool {
-    let essence = |text: &str| -> String {
-        text.split(';')
-            .next()
-            .unwrap_or_default()
-            .trim()
-            .to_ascii_lowercase()
-    };
     essence(left) == essence(right)
+}
+
+/// Tells whether a content type is JSON, or something written in it.
+fn is_json(content_type: &str) -> bool {
+    let essence = essence(content_type);
+    essence == "application/json" || essence.ends_with("+json")
+}
+
+fn essence(content_type: &str) -> String {
+    let essence = content_type.split(';').next().unwrap_or_default();
+    essence.trim().to_ascii_lowercase()
 }
 
 fn check_tags(tags: &BTreeMap<Name, String>) -> Result<(), SubmitError> {

@@ -1,6 +1,7 @@
 //! A task: a named kind of work, with what holds for all of its jobs.
 
 use crate::run::Runner;
+use crate::validate::Validate;
 use anteroom_core::limits::{
     CONCURRENCY_FUNCTION_DEFAULT, DEFAULT_QUEUE, KILL_GRACE_DEFAULT, MAX_ATTEMPTS_DEFAULT,
     TIMEOUT_DEFAULT,
@@ -28,8 +29,11 @@ pub struct Task {
     pub concurrency: usize,
     /// How long an attempt that was told to stop may take. Default 5 s.
     pub kill_grace: Duration,
-    /// The media type of its inputs (parameters apart); none: any.
+    /// The media type of its inputs (parameters apart); none: any, or any that is JSON where there
+    /// is a validator.
     pub content_type: Option<String>,
+    /// Who checks its inputs, which are JSON then; none: nobody.
+    pub validator: Option<Arc<dyn Validate>>,
 }
 
 /// Who runs a task's jobs.
@@ -68,6 +72,7 @@ impl Task {
             concurrency: CONCURRENCY_FUNCTION_DEFAULT,
             kill_grace: KILL_GRACE_DEFAULT,
             content_type: None,
+            validator: None,
         })
     }
 }

@@ -4,6 +4,7 @@
 //! mistakes are told at once, each with its place. Nothing else in the program reads the
 //! environment or the file.
 
+use anteroom::Validate;
 use anteroom::core::limits::{
     CONCURRENCY_EXEC_DEFAULT, DEFAULT_QUEUE, INPUT_BYTES_MAX_DEFAULT, KILL_GRACE_DEFAULT,
     MAX_ATTEMPTS_DEFAULT, RESULT_BYTES_MAX_DEFAULT, RETAIN_DEFAULT, RETAIN_MAX,
@@ -11,11 +12,12 @@ use anteroom::core::limits::{
 };
 use anteroom::core::{Name, NameError, QueueSettings, RetryPolicy};
 use anteroom_server::http::Token;
-use anteroom_server::http::limits::BUFFERED_BYTES_MAX_DEFAULT;
+use anteroom_server::http::limits::{BUFFERED_BYTES_MAX_DEFAULT, BULK_BYTES_MAX_DEFAULT};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 mod environment;
@@ -55,6 +57,8 @@ pub(crate) struct Config {
     pub(crate) max_result: usize,
     /// Bytes of all bodies together that the store does not have yet. Default 256 MiB.
     pub(crate) max_buffered: usize,
+    /// Bytes of a body of envelopes. Default 64 MiB.
+    pub(crate) max_bulk: usize,
     /// How long a finished job and its result are kept. Default 24 h.
     pub(crate) retain: Duration,
     /// Origins of browsers' pages that may call the server. Default none.
@@ -83,6 +87,7 @@ impl Default for Config {
             max_input: INPUT_BYTES_MAX_DEFAULT,
             max_result: RESULT_BYTES_MAX_DEFAULT,
             max_buffered: BUFFERED_BYTES_MAX_DEFAULT,
+            max_bulk: BULK_BYTES_MAX_DEFAULT,
             retain: RETAIN_DEFAULT,
             allowed_origins: Vec::new(),
             tokens: Vec::new(),
@@ -139,8 +144,25 @@ pub(crate) struct TaskConfig {
     pub(crate) backoff: RetryPolicy,
     /// Attempts at once on this node. Default 16.
     pub(crate) concurrency: usize,
-    /// The media type of its inputs; none: any.
+    /// The media type of its inputs; none: any, or JSON where there is a schema.
     pub(crate) content_type: Option<String>,
+    /// What its inputs are checked by; none: nothing.
+    pub(crate) schema: Option<SchemaFile>,
+}
+
+/// A JSON Schema of the file's folder, read and understood.
+#[derive(Clone, Debug)]
+pub(crate) struct SchemaFile {
+    /// Where it was.
+    path: PathBuf,
+    /// Who checks by it.
+    pub(crate) validator: Arc<dyn Validate>,
+}
+
+impl PartialEq for SchemaFile {
+    fn eq(&self, other: &Self) -> bool {
+        self.path == other.path && self.validator.schema() == other.validator.schema()
+    }
 }
 
 impl TaskConfig {
@@ -155,6 +177,7 @@ impl TaskConfig {
             backoff: RetryPolicy::default(),
             concurrency: CONCURRENCY_EXEC_DEFAULT,
             content_type: None,
+            schema: None,
         })
     }
 }
@@ -337,6 +360,9 @@ impl Draft {
             }),
             "max_buffered" => self.take(size(usize::MAX), place, key, |config, it| {
                 config.max_buffered = it;
+            }),
+            "max_bulk" => self.take(size(PAYLOAD_BYTES_MAX), place, key, |config, it| {
+                config.max_bulk = it;
             }),
             _ => return false,
         }

@@ -7,6 +7,7 @@
 //! put answers together; what happens to a job is the engine's affair.
 
 pub mod browsers;
+pub mod envelope;
 pub mod limits;
 pub mod metrics;
 pub mod openapi;
@@ -26,6 +27,7 @@ mod events;
 mod framing;
 mod health;
 mod idempotency;
+mod lines;
 mod list;
 mod members;
 mod outage;
@@ -39,7 +41,9 @@ mod read;
 mod represent;
 mod routes;
 mod scrape;
+mod stream;
 mod submit;
+mod submit_many;
 mod tasks;
 mod value;
 
@@ -51,7 +55,7 @@ use axum::extract::State as Shared;
 use body::Buffered;
 use call::Call;
 use edge::Edge;
-use limits::BUFFERED_BYTES_MAX_DEFAULT;
+use limits::{BUFFERED_BYTES_MAX_DEFAULT, BULK_BYTES_MAX_DEFAULT};
 use metrics::HttpMetrics;
 use problem::{Kind, Problem};
 use prometheus_client::registry::Registry;
@@ -65,6 +69,9 @@ use std::sync::Arc;
 pub struct RouterOptions {
     /// Bytes of all bodies together that the store does not have yet. Default 256 MiB.
     pub max_buffered: usize,
+    /// Bytes of a body of envelopes; never more than half of `max_buffered`, as what is kept of
+    /// them counts too. Default 64 MiB.
+    pub max_bulk: usize,
     /// Whose calls are taken; none: everybody's. No two have the same name. Default none.
     pub tokens: Vec<Token>,
     /// Where its requests are counted.
@@ -75,6 +82,7 @@ impl Default for RouterOptions {
     fn default() -> Self {
         Self {
             max_buffered: BUFFERED_BYTES_MAX_DEFAULT,
+            max_bulk: BULK_BYTES_MAX_DEFAULT,
             tokens: Vec::new(),
             metrics: HttpMetrics::default(),
         }
@@ -86,6 +94,7 @@ impl Default for RouterOptions {
 pub(crate) struct App {
     engine: Engine,
     buffered: Buffered,
+    max_bulk: usize,
     tokens: Tokens,
     /// What `GET /metrics` shows.
     registry: Arc<Registry>,
@@ -107,6 +116,7 @@ fn routes() -> Routes {
         .post("/v1/tasks/{task}/jobs", Needs::Submit, submit::submit)
         .post("/v1/tasks/{task}/call", Needs::Submit, submit::call)
         .get("/v1/jobs", Needs::Read, list::list)
+        .post("/v1/jobs", Needs::SubmitMany, submit_many::submit)
         .delete("/v1/jobs", Needs::Admin, bulk::delete)
         .post("/v1/jobs/cancel", Needs::Admin, bulk::cancel)
         .post("/v1/jobs/retry", Needs::Admin, bulk::retry)
@@ -137,6 +147,7 @@ pub fn router(engine: Engine, options: &RouterOptions) -> Router {
     let app = App {
         engine,
         buffered: Buffered::new(options.max_buffered),
+        max_bulk: options.max_bulk.min(options.max_buffered / 2),
         tokens: Tokens::new(&options.tokens),
         registry: Arc::new(registry),
     };

@@ -1,6 +1,7 @@
 //! The engine's integration tests: one binary, a module for each subject.
 #![allow(clippy::unwrap_used, reason = "a test fails by it")]
 
+mod admitting;
 mod attempts;
 #[cfg(feature = "contract")]
 mod broken_stores;

@@ -209,6 +209,7 @@ fn build_task(
         concurrency: task.concurrency,
         kill_grace: task.kill_grace,
         content_type: task.content_type.clone(),
+        validator: task.schema.as_ref().map(|schema| schema.validator.clone()),
     })
 }
 
@@ -232,6 +233,7 @@ impl Http {
     fn start(config: &Config, engine: Engine, listener: TcpListener, address: SocketAddr) -> Self {
         let options = RouterOptions {
             max_buffered: config.max_buffered,
+            max_bulk: config.max_bulk,
             tokens: config.tokens.clone(),
             ..RouterOptions::default()
         };

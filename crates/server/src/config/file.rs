@@ -5,23 +5,25 @@
 
 use super::reader::{A_DURATION, A_STRING, Reader, Value};
 use super::value;
-use super::{ConfigError, Draft, RunnerConfig, SHUTDOWN_GRACE_MAX, TaskConfig};
+use super::{ConfigError, Draft, RunnerConfig, SHUTDOWN_GRACE_MAX, SchemaFile, TaskConfig};
 use anteroom::core::RetryPolicy;
 use anteroom::core::limits::{CONCURRENCY_MAX, MAX_ATTEMPTS_MAX, TIMEOUT_MAX, TIMEOUT_MIN};
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::Path;
+#[cfg(feature = "schema")]
+use std::sync::Arc;
 use std::time::Duration;
 use toml::de::DeTable;
 
 /// The keys of the file, as a mistake lists them.
 const KEYS: &str = "listen, store, insecure, shutdown_grace, max_input, max_result, max_buffered, \
-                    retain, allowed_origins, strict_queues, tokens, queues, tasks";
+                    max_bulk, retain, allowed_origins, strict_queues, tokens, queues, tasks";
 /// The keys of a token.
 pub(super) const TOKEN_KEYS: &str = "name, sha256, scopes, tasks, rate_limit";
 /// The keys of a task.
 const TASK_KEYS: &str = "exec, pull, queue, timeout, kill_grace, max_attempts, backoff, \
-                         concurrency, content_type, result_content_type, env, env_inherit";
+                         concurrency, content_type, schema, result_content_type, env, env_inherit";
 /// The keys of a task's `backoff`.
 const BACKOFF_KEYS: &str = "initial, factor, max, jitter";
 /// What the variables begin with that the server gives a program itself.
@@ -104,12 +106,12 @@ impl Reader<'_> {
                         self.draft.measure(key, text, &place);
                     }
                 }
-                key @ ("max_input" | "max_result" | "max_buffered") => {
+                key @ ("max_input" | "max_result" | "max_buffered" | "max_bulk") => {
                     if let Some(text) = self.size(key, value) {
                         self.draft.measure(key, &text, &place);
                     }
                 }
-                key @ ("max_bulk" | "webhooks" | "callbacks" | "schedules") => {
+                key @ ("webhooks" | "callbacks" | "schedules") => {
                     let message = format!("{key} is not supported by this version");
                     self.wrong(&key_span, message);
                 }
@@ -166,6 +168,7 @@ impl Reader<'_> {
                     let parse = |text: &str| value::media_type(text).map(Some);
                     self.put(&mut task.content_type, "content_type", value, parse);
                 }
+                "schema" => task.schema = self.schema(value),
                 "max_attempts" => {
                     let range = 1..=u64::from(MAX_ATTEMPTS_MAX);
                     let number = self.whole("max_attempts", value, range);
@@ -184,11 +187,60 @@ impl Reader<'_> {
                 other => self.unknown_of_task(other, &key.span()),
             }
         }
+        if let (Some(_), Some(content_type)) = (&task.schema, &task.content_type)
+            && !value::is_json(content_type)
+            && let Some(value) = table.get("content_type")
+        {
+            let message = format!(
+                "content_type is {content_type:?}, but inputs with a schema are JSON; expected \
+                 \"application/json\", or leave it out"
+            );
+            self.wrong(&value.span(), message);
+        }
         Some(task)
     }
 
+    /// Reads the JSON Schema that a path names, relative to the file.
+    #[cfg(feature = "schema")]
+    fn schema(&mut self, value: &Value<'_>) -> Option<SchemaFile> {
+        use anteroom_server::schema::{JsonSchema, SCHEMA_BYTES_MAX};
+        use std::io::Read;
+
+        let path = self
+            .folder
+            .join(self.text("schema", value, "the path of a JSON Schema")?);
+        let mut text = String::new();
+        // A byte more than a schema may have is enough to refuse it.
+        let limit = u64::try_from(SCHEMA_BYTES_MAX).unwrap_or(u64::MAX);
+        let read = std::fs::File::open(&path)
+            .and_then(|file| file.take(limit.saturating_add(1)).read_to_string(&mut text));
+        if let Err(error) = read {
+            let message = format!("schema cannot be read from {}: {error}", path.display());
+            self.wrong(&value.span(), message);
+            return None;
+        }
+        match JsonSchema::new(&text) {
+            Ok(schema) => Some(SchemaFile {
+                path,
+                validator: Arc::new(schema),
+            }),
+            Err(refusal) => {
+                let message = format!("schema {} {refusal}", path.display());
+                self.wrong(&value.span(), message);
+                None
+            }
+        }
+    }
+
+    #[cfg(not(feature = "schema"))]
+    fn schema(&mut self, value: &Value<'_>) -> Option<SchemaFile> {
+        let message = "schema is not supported by this build, which was made without it";
+        self.wrong(&value.span(), message);
+        None
+    }
+
     fn unknown_of_task(&mut self, key: &str, at: &Range<usize>) {
-        if matches!(key, "push" | "schema") {
+        if matches!(key, "push") {
             self.wrong(at, format!("{key} is not supported by this version"));
         } else {
             self.unknown(key, at, TASK_KEYS);

@@ -36,6 +36,7 @@ fn every_key_is_read() {
         max_input = 2097152
         max_result = "4MiB"
         max_buffered = "128MiB"
+        max_bulk = "32MiB"
         retain = "PT2H"
         allowed_origins = ["https://app.example.com"]
         strict_queues = true
@@ -85,6 +86,7 @@ fn every_key_is_read() {
         },
         concurrency: 4,
         content_type: Some("text/plain".into()),
+        schema: None,
     };
     let far = TaskConfig::new(RunnerConfig::Pull).unwrap();
     let expected = Config {
@@ -95,6 +97,7 @@ fn every_key_is_read() {
         max_input: 2 << 20,
         max_result: 4 << 20,
         max_buffered: 128 << 20,
+        max_bulk: 32 << 20,
         retain: Duration::from_hours(2),
         allowed_origins: vec!["https://app.example.com".into()],
         strict_queues: true,
@@ -166,8 +169,8 @@ const MISTAKES: &[(&str, &str)] = &[
         "anteroom.toml:1:20: allowed_origins[0] is \"*\"; expect",
     ),
     (
-        "max_bulk = 1",
-        "anteroom.toml:1:1: max_bulk is not supported by this version",
+        "max_bulk = \"1GiB\"",
+        "anteroom.toml:1:12: max_bulk is 1GiB; the most is 512MiB",
     ),
     (
         "strict_queues = 1",
@@ -254,8 +257,8 @@ const MISTAKES: &[(&str, &str)] = &[
         "anteroom.toml:2:1: push is not supported by this v",
     ),
     (
-        "[tasks.a]\npull = true\nschema = \"x\"",
-        "anteroom.toml:3:1: schema is not support",
+        "[tasks.a]\npull = true\nschema = \"none.json\"",
+        "anteroom.toml:3:10: schema cannot be read from ",
     ),
     (
         "[tasks.a]\npull = true\ntimeot = 1",
@@ -295,6 +298,55 @@ const MISTAKES: &[(&str, &str)] = &[
     ),
     ("a = \"\u{e4}\" b", "anteroom.toml:1:9: "),
 ];
+
+/// Writes a configuration with a task that has a schema, beside that schema, and reads it.
+#[cfg(feature = "schema")]
+fn load_schema(schema: &str, content_type: &str) -> Result<Loaded, ConfigError> {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::create_dir(folder.path().join("schemas")).unwrap();
+    std::fs::write(folder.path().join("schemas/a.json"), schema).unwrap();
+    let text = format!("[tasks.a]\npull = true\nschema = \"schemas/a.json\"\n{content_type}");
+    std::fs::write(folder.path().join(FILE_DEFAULT), text).unwrap();
+    // From another folder: the schema's path is relative to the file.
+    let flags = Flags {
+        config: Some(folder.path().join(FILE_DEFAULT)),
+        ..Flags::default()
+    };
+    load(&flags, &Environment::default(), Path::new("/"))
+}
+
+#[cfg(feature = "schema")]
+#[test]
+fn a_schema_is_read_and_understood_at_the_start() {
+    let loaded = load_schema("{\"type\": \"object\"}", "").unwrap();
+    let task = &loaded.config.tasks[&Name::new("a").unwrap()];
+    let validator = &task.schema.as_ref().unwrap().validator;
+    assert!(validator.check(b"{}").is_empty());
+    assert_eq!(validator.check(b"7").len(), 1);
+    for content_type in ["application/json", "application/vnd.x+json; v=1"] {
+        let line = format!("content_type = \"{content_type}\"");
+        assert!(load_schema("{}", &line).is_ok(), "{content_type}");
+    }
+    for (schema, content_type, place, expected) in [
+        ("{", "", ":3:10: schema ", " is not JSON"),
+        ("{\"type\": 7}", "", ":3:10: schema ", " is no JSON Schema"),
+        (
+            "{\"$ref\": \"https://example.com/x\"}",
+            "",
+            ":3:10: schema ",
+            "example.com",
+        ),
+        (
+            "{}",
+            "content_type = \"text/plain\"",
+            ":4:16: content_type is ",
+            "JSON",
+        ),
+    ] {
+        let error = load_schema(schema, content_type).unwrap_err().to_string();
+        assert!(error.contains(place) && error.contains(expected), "{error}");
+    }
+}
 
 #[test]
 fn a_mistake_is_told_with_its_line_and_column() {

@@ -151,6 +151,13 @@ pub(super) fn media_type(text: &str) -> Result<String, String> {
     }
 }
 
+/// Tells whether a media type is JSON, or something written in it.
+pub(super) fn is_json(media_type: &str) -> bool {
+    let essence = media_type.split(';').next().unwrap_or_default().trim();
+    let essence = essence.to_ascii_lowercase();
+    essence == "application/json" || essence.ends_with("+json")
+}
+
 /// Returns the name of a task or queue that is not kept for the server's own use.
 pub(super) fn name(text: &str) -> Result<Name, String> {
     let name = Name::new(text).map_err(|error| format!("{text:?} {error}"))?;

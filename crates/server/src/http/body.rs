@@ -15,7 +15,7 @@ use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
 
 /// The content type of a body that names none.
-const UNNAMED: &str = "application/octet-stream";
+pub(crate) const UNNAMED: &str = "application/octet-stream";
 
 /// Counts the bytes of all bodies that have not reached the store. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -32,7 +32,13 @@ impl Buffered {
         }
     }
 
-    fn reserve(&self, room: &Room, more: usize) -> Result<(), Problem> {
+    /// Returns how many bytes are taken.
+    #[cfg(test)]
+    pub(crate) fn taken(&self) -> usize {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn reserve(&self, room: &Room, more: usize) -> Result<(), Problem> {
         let fits = |bytes: usize| bytes.checked_add(more).filter(|bytes| *bytes <= self.limit);
         let counted = self
             .bytes
@@ -64,7 +70,7 @@ struct Reserved {
 }
 
 impl Room {
-    fn none(of: Buffered) -> Self {
+    pub(crate) fn none(of: Buffered) -> Self {
         let bytes = AtomicUsize::new(0);
         Self(Arc::new(Reserved { of, bytes }))
     }
@@ -73,12 +79,47 @@ impl Room {
     pub(crate) fn release(&self) {
         self.0.release();
     }
+
+    /// Hands a part of the room over to other bytes.
+    pub(crate) fn hand_over(&self, to: &Self, bytes: usize) {
+        let less = |taken: usize| Some(taken.saturating_sub(bytes));
+        let taken = &self.0.bytes;
+        let before = taken.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
+        let handed_over = before.unwrap_or_else(|before| before).min(bytes);
+        to.0.bytes.fetch_add(handed_over, Ordering::Relaxed);
+    }
+
+    /// Gives a part of the room back.
+    pub(crate) fn give_back(&self, bytes: usize) {
+        self.0.give_back(bytes);
+    }
+
+    /// Has bytes take up as much of the room as there are, for as long as they are kept.
+    pub(crate) fn keep(&self, bytes: Vec<u8>) -> Bytes {
+        if bytes.is_empty() {
+            return Bytes::new();
+        }
+        Bytes::from_owner(Roomed {
+            bytes: bytes.into(),
+            room: self.clone(),
+        })
+    }
 }
 
 impl Reserved {
     fn release(&self) {
         let bytes = self.bytes.swap(0, Ordering::Relaxed);
         self.of.bytes.fetch_sub(bytes, Ordering::Relaxed);
+    }
+
+    /// Gives back so much, if it was not all given back before.
+    fn give_back(&self, bytes: usize) {
+        let less = |taken: usize| Some(taken.saturating_sub(bytes));
+        let before = self
+            .bytes
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
+        let given_back = before.unwrap_or_else(|before| before).min(bytes);
+        self.of.bytes.fetch_sub(given_back, Ordering::Relaxed);
     }
 }
 
@@ -91,12 +132,18 @@ impl Drop for Reserved {
 /// Bytes with the room that they take up.
 struct Roomed {
     bytes: Bytes,
-    _room: Room,
+    room: Room,
 }
 
 impl AsRef<[u8]> for Roomed {
     fn as_ref(&self) -> &[u8] {
         &self.bytes
+    }
+}
+
+impl Drop for Roomed {
+    fn drop(&mut self) {
+        self.room.give_back(self.bytes.len());
     }
 }
 
@@ -198,7 +245,7 @@ impl Received {
         };
         let roomed = Roomed {
             bytes,
-            _room: room.clone(),
+            room: room.clone(),
         };
         (Bytes::from_owner(roomed), room)
     }
@@ -243,7 +290,7 @@ pub(crate) fn content_type(headers: &HeaderMap) -> Result<&str, Problem> {
 }
 
 /// Tells whether `text` is `type/subtype`, whatever its parameters.
-fn is_media_type(text: &str) -> bool {
+pub(crate) fn is_media_type(text: &str) -> bool {
     let is_token = |token: &str| {
         let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
         !token.is_empty() && token.bytes().all(allowed)
@@ -274,10 +321,28 @@ pub(crate) fn is_json_like(content_type: &str) -> bool {
 
 /// Why bytes are not JSON.
 #[derive(Debug)]
-pub(crate) struct NotJson {
+pub struct NotJson {
     detail: String,
     line: usize,
     column: usize,
+}
+
+impl NotJson {
+    /// Returns what is wrong and where, as a sentence goes on after "is not JSON: ".
+    pub fn detail(&self) -> &str {
+        &self.detail
+    }
+
+    /// Says that what was looked at, a line, is the `number`th of something larger.
+    pub(crate) fn on_line(mut self, number: usize) -> Self {
+        let place = |line, column| format!(" at line {line} column {column}");
+        let within = place(self.line, self.column);
+        if let Some(what) = self.detail.strip_suffix(&within) {
+            self.detail = format!("{what}{}", place(number, self.column));
+        }
+        self.line = number;
+        self
+    }
 }
 
 impl From<NotJson> for Problem {
@@ -290,6 +355,16 @@ impl From<NotJson> for Problem {
     }
 }
 
+impl From<serde_json::Error> for NotJson {
+    fn from(error: serde_json::Error) -> Self {
+        Self {
+            detail: error.to_string(),
+            line: error.line(),
+            column: error.column(),
+        }
+    }
+}
+
 /// Checks that `bytes` are one JSON text in UTF-8, nested at most [`JSON_DEPTH_MAX`] deep. They
 /// stay as they are.
 ///
@@ -297,15 +372,20 @@ impl From<NotJson> for Problem {
 ///
 /// [`NotJson`], with the place.
 pub(crate) fn check_json(bytes: &[u8]) -> Result<(), NotJson> {
-    let text = std::str::from_utf8(bytes).map_err(|error| {
+    serde_json::from_str::<IgnoredAny>(utf8(bytes)?)?;
+    check_depth(bytes)
+}
+
+/// Checks that `bytes` are UTF-8.
+pub(crate) fn utf8(bytes: &[u8]) -> Result<&str, NotJson> {
+    std::str::from_utf8(bytes).map_err(|error| {
         let at = error.valid_up_to();
         not_json(bytes, at, "a byte that is not UTF-8")
-    })?;
-    serde_json::from_str::<IgnoredAny>(text).map_err(|error| NotJson {
-        detail: error.to_string(),
-        line: error.line(),
-        column: error.column(),
-    })?;
+    })
+}
+
+/// Checks that JSON is nested at most [`JSON_DEPTH_MAX`] deep.
+pub(crate) fn check_depth(bytes: &[u8]) -> Result<(), NotJson> {
     match too_deep(bytes) {
         None => Ok(()),
         Some(at) => {

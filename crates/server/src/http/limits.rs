@@ -35,6 +35,23 @@ pub const CHUNK_LINE_BYTES_MAX: usize = 1024;
 pub const AMENDMENT_BYTES_MAX: usize = 64 * 1024;
 /// Bytes of all bodies together that are being received or that the store does not have yet.
 pub const BUFFERED_BYTES_MAX_DEFAULT: usize = 256 * 1024 * 1024;
+/// Bytes of a body of envelopes.
+pub const BULK_BYTES_MAX_DEFAULT: usize = 64 * 1024 * 1024;
+/// Mistakes of a body that are told: a person mends no more at a time.
+pub const MISTAKES_MAX: usize = 20;
+/// Bytes of an unknown name that are told.
+pub const NAME_SHOWN_BYTES_MAX: usize = 64;
+/// Bytes of an option in an envelope: no more than a query can hold.
+pub const OPTION_BYTES_MAX: usize = URI_BYTES_MAX;
+/// Bytes of envelopes that are read at once by the thread that received them: a millisecond's
+/// work. More goes to a thread of its own, so that others are served meanwhile.
+pub const PARSED_INLINE_BYTES_MAX: usize = 128 * 1024;
+/// Lines of a stream that are committed together at the most.
+pub const STREAM_CHUNK_LINES_MAX: usize = 1_000;
+/// Bytes of lines of a stream from which on they are committed.
+pub const STREAM_CHUNK_BYTES_MAX: usize = 1024 * 1024;
+/// Bytes that a line of a stream may have beside its input, which base64 makes a third longer.
+pub const STREAM_LINE_EXTRA_BYTES_MAX: usize = 64 * 1024;
 /// Bytes of a body that changes settings: it has a handful of members.
 pub const SETTINGS_BYTES_MAX: usize = 64 * 1024;
 /// How long the next piece of a body may take.

@@ -241,12 +241,18 @@ fn all_schemas() -> BTreeMap<String, RefOr<Schema>> {
     with::<schemas::Problem>(&mut schemas);
     with::<schemas::JobEnded>(&mut schemas);
     with::<schemas::BulkResult>(&mut schemas);
+    with::<schemas::Envelope>(&mut schemas);
+    with::<schemas::SubmittedJobs>(&mut schemas);
     with::<schemas::JobPatch>(&mut schemas);
     with::<schemas::QueueList>(&mut schemas);
     with::<schemas::QueuePatch>(&mut schemas);
     let mut schemas: BTreeMap<_, _> = schemas.into_iter().collect();
     // What requests may not have more of; answers may, in a later version.
-    for name in [schemas::JobPatch::name(), schemas::QueuePatch::name()] {
+    for name in [
+        schemas::Envelope::name(),
+        schemas::JobPatch::name(),
+        schemas::QueuePatch::name(),
+    ] {
         if let Some(RefOr::T(Schema::Object(object))) = schemas.get_mut(&*name) {
             object.additional_properties = Some(Box::new(AdditionalProperties::FreeForm(false)));
         }

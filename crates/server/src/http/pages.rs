@@ -114,6 +114,7 @@ const fn text_of(kind: Kind) -> &'static str {
         Kind::MalformedPath => include_str!("../../../../docs/problems/malformed-path.md"),
         Kind::MalformedJson => include_str!("../../../../docs/problems/malformed-json.md"),
         Kind::InvalidParameter => include_str!("../../../../docs/problems/invalid-parameter.md"),
+        Kind::InvalidInput => include_str!("../../../../docs/problems/invalid-input.md"),
         Kind::InvalidBody => include_str!("../../../../docs/problems/invalid-body.md"),
         Kind::PayloadTooLarge => include_str!("../../../../docs/problems/payload-too-large.md"),
         Kind::UnsupportedMediaType => {

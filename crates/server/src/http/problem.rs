@@ -3,13 +3,14 @@
 //! A handler returns a `Problem`; the edge of the router writes it, where it is known what the
 //! router is mounted under. Each [`Kind`] has its page in `docs/problems`.
 
+use super::envelope::fragment;
 use super::limits::{RETRY_AFTER_DRAINING, RETRY_AFTER_OVERLOAD, RETRY_AFTER_QUEUE_FULL};
 use super::prefer::Prefer;
 use super::query::encode_path;
 use super::represent::ErrorView;
-use anteroom::SubmitError;
 use anteroom::core::{AttemptError, JobId};
 use anteroom::store::StoreError;
+use anteroom::{Invalid, SubmitError};
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
@@ -46,6 +47,8 @@ pub enum Kind {
     InvalidParameter,
     /// Something is wrong in the body.
     InvalidBody,
+    /// The input is not what its task asks for.
+    InvalidInput,
     /// The body is too large.
     PayloadTooLarge,
     /// The body is of the wrong type.
@@ -100,7 +103,7 @@ pub enum Kind {
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 38] = [
+    pub const ALL: [Self; 39] = [
         Self::UnknownTask,
         Self::UnknownQueue,
         Self::TooManyQueues,
@@ -114,6 +117,7 @@ impl Kind {
         Self::MalformedJson,
         Self::InvalidParameter,
         Self::InvalidBody,
+        Self::InvalidInput,
         Self::PayloadTooLarge,
         Self::UnsupportedMediaType,
         Self::RangeNotSatisfiable,
@@ -171,6 +175,7 @@ impl Kind {
             Self::MalformedJson => ("malformed-json", 400, "The body is not JSON"),
             Self::InvalidParameter => ("invalid-parameter", 400, "The query is wrong"),
             Self::InvalidBody => ("invalid-body", 422, "The body is wrong"),
+            Self::InvalidInput => ("invalid-input", 422, "The input is not what the task takes"),
             Self::PayloadTooLarge => ("payload-too-large", 413, "The body is too large"),
             Self::UnsupportedMediaType => (
                 "unsupported-media-type",
@@ -348,6 +353,12 @@ impl Problem {
         self
     }
 
+    /// Says what is wrong, each with its place.
+    pub(crate) fn with_errors(mut self, errors: Vec<FieldError>) -> Self {
+        self.0.errors = errors;
+        self
+    }
+
     pub(crate) fn with_header(mut self, name: HeaderName, value: HeaderValue) -> Self {
         self.0.headers.insert(name, value);
         self
@@ -392,7 +403,18 @@ impl Problem {
         self.0.cause.as_ref()
     }
 
-    #[cfg(test)]
+    pub(crate) fn kind(&self) -> Kind {
+        self.0.kind
+    }
+
+    pub(crate) fn status(&self) -> StatusCode {
+        self.0.status
+    }
+
+    pub(crate) fn detail(&self) -> &str {
+        &self.0.detail
+    }
+
     pub(crate) fn errors(&self) -> &[FieldError] {
         &self.0.errors
     }
@@ -475,6 +497,11 @@ impl From<SubmitError> for Problem {
         match error {
             SubmitError::UnknownTask { .. } => Self::new(Kind::UnknownTask, detail),
             SubmitError::ContentType { .. } => Self::new(Kind::UnsupportedMediaType, detail),
+            SubmitError::InvalidInput { errors, .. } => {
+                let at = |Invalid { pointer, detail }| FieldError::at(fragment(&pointer), detail);
+                Self::new(Kind::InvalidInput, detail)
+                    .with_errors(errors.into_iter().map(at).collect())
+            }
             SubmitError::InputTooLarge { .. } => Self::new(Kind::PayloadTooLarge, detail),
             SubmitError::OutOfRange { option, detail } => Self::parameter(option, detail),
             SubmitError::TooMany { .. } => Self::new(Kind::InvalidBody, detail),

@@ -230,7 +230,8 @@ fn attempts(text: &str) -> Result<u32, String> {
     }
 }
 
-fn span(text: &str, range: RangeInclusive<Duration>) -> Result<Duration, String> {
+/// Reads a duration within a range.
+pub(crate) fn span(text: &str, range: RangeInclusive<Duration>) -> Result<Duration, String> {
     let span = value::duration(text)?;
     if range.contains(&span) {
         return Ok(span);

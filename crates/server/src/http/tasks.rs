@@ -5,11 +5,12 @@ use super::call::Call;
 use super::problem::Problem;
 use super::submit::unknown_task;
 use super::value::Friendly;
-use anteroom::Task;
 use anteroom::store::Counts;
+use anteroom::{Task, Validate};
 use axum::extract::State as Shared;
 use axum::response::Response;
 use serde::Serialize;
+use serde_json::value::RawValue;
 
 #[derive(Serialize)]
 struct TasksView<'a> {
@@ -26,7 +27,7 @@ struct TaskView<'a> {
     backoff: BackoffView,
     concurrency: usize,
     content_type: Option<&'a str>,
-    schema: Option<()>,
+    schema: Option<&'a RawValue>,
     counts: CountsView,
     links: LinksView,
 }
@@ -95,7 +96,7 @@ impl<'a> TaskView<'a> {
             },
             concurrency: task.concurrency,
             content_type: task.content_type.as_deref(),
-            schema: None,
+            schema: task.validator.as_deref().and_then(schema),
             counts: CountsView::of(task, counts),
             links: LinksView {
                 jobs: format!("{itself}/jobs"),
@@ -104,6 +105,10 @@ impl<'a> TaskView<'a> {
             },
         }
     }
+}
+
+fn schema(validator: &dyn Validate) -> Option<&RawValue> {
+    serde_json::from_str(validator.schema()?).ok()
 }
 
 impl CountsView {

@@ -12,7 +12,7 @@ fn a_mistake_stops_the_start_with_file_line_and_column() {
         (
             "lisen = \"x\"\n",
             "anteroom.toml:1:1: unknown key \"lisen\"; expected one of listen, store, insecure, \
-             shutdown_grace, max_input, max_result, max_buffered, retain, allowed_origins, \
+             shutdown_grace, max_input, max_result, max_buffered, max_bulk, retain, allowed_origins, \
              strict_queues, tokens, queues, tasks\n",
         ),
         (

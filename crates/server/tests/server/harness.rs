@@ -10,6 +10,7 @@ use anteroom::store::{Filter, Page};
 use anteroom::{Engine, Options, Task, TaskRunner, Until};
 use anteroom_server::http::serve::{ServeLimits, serve};
 use anteroom_server::http::{RouterOptions, router};
+use anteroom_server::schema::JsonSchema;
 use axum::Router;
 use serde_json::Value;
 use std::fmt::Write;
@@ -22,6 +23,12 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
+
+/// What the task `checked` takes.
+pub(crate) const SCHEMA: &str = r#"{
+    "type": "object", "required": ["a"], "additionalProperties": false,
+    "properties": {"a": {"type": "array", "items": {"type": "integer"}}, "b/c": {"maxLength": 3}}
+}"#;
 
 /// Longer than anything takes on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -304,6 +311,8 @@ fn tasks(gate: &Gate) -> Vec<Task> {
     });
     let mut typed = Task::new("typed", here(echo.clone())).unwrap();
     typed.content_type = Some("text/plain".to_owned());
+    let mut checked = Task::new("checked", here(echo.clone())).unwrap();
+    checked.validator = Some(Arc::new(JsonSchema::new(SCHEMA).unwrap()));
     let mut again = Task::new("again", here(again)).unwrap();
     again.retry = RetryPolicy {
         initial: Duration::from_hours(1),
@@ -318,6 +327,7 @@ fn tasks(gate: &Gate) -> Vec<Task> {
         Task::new("pulled", TaskRunner::Pull).unwrap(),
         Task::new("talk", here(talk)).unwrap(),
         again,
+        checked,
         typed,
     ]
 }

@@ -35,13 +35,13 @@ async fn a_method_that_is_not_taken_is_405_with_those_that_are() {
     let server = Server::start().await;
     for (method, path, allowed) in [
         ("GET", "/v1/tasks/echo/jobs", &["POST"][..]),
-        ("PUT", "/v1/jobs", &["GET", "HEAD", "DELETE"]),
+        ("PUT", "/v1/jobs", &["GET", "HEAD", "POST", "DELETE"]),
         ("POST", "/v1/jobs/x", &["GET", "HEAD", "PATCH", "DELETE"]),
         ("PUT", "/v1/jobs/x", &["GET", "HEAD", "PATCH", "DELETE"]),
         ("GET", "/v1/jobs/cancel", &["POST"]),
         ("DELETE", "/v1/jobs/retry", &["POST"]),
         ("DELETE", "/livez", &["GET", "HEAD"]),
-        ("OPTIONS", "/v1/jobs", &["GET", "HEAD", "DELETE"]),
+        ("OPTIONS", "/v1/jobs", &["GET", "HEAD", "POST", "DELETE"]),
         ("BREW", "/", &["GET", "HEAD"]),
     ] {
         let answer = server.send(method, path, &[], b"").await;

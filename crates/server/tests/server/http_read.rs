@@ -474,7 +474,7 @@ async fn tasks_are_listed_by_name() {
     assert_eq!(
         names,
         [
-            "again", "echo", "fail", "flood", "hold", "odd", "pulled", "talk", "typed"
+            "again", "checked", "echo", "fail", "flood", "hold", "odd", "pulled", "talk", "typed"
         ]
     );
 

@@ -227,6 +227,15 @@ const ASKED: &str = r#"
 202 POST /v1/tasks/{task}/call echo?delay=1h prefer:wait=0 a
 502 POST /v1/tasks/{task}/call fail - a
 404 POST /v1/tasks/{task}/call nope - a
+202 POST /v1/jobs - content-type:application/json {"task":"echo","input":1,"delay":"1h"}
+202 POST /v1/jobs - content-type:application/json,idempotency-key:e {"task":"echo","delay":"1h"}
+202 POST /v1/jobs - content-type:application/json,idempotency-key:e {"task":"echo","delay":"1h"}
+202 POST /v1/jobs - content-type:application/json [{"task":"echo"},{"task":"echo","priority":1}]
+200 POST /v1/jobs - content-type:application/x-ndjson {"task":"echo"}
+400 POST /v1/jobs - content-type:application/json [
+415 POST /v1/jobs - content-type:text/plain {}
+422 POST /v1/jobs - content-type:application/json [{"task":"nope"}]
+422 POST /v1/jobs - content-type:application/json {"task":"echo","priority":11}
 200 GET /v1/jobs/{id} DONE - -
 200 GET /v1/jobs/{id} FAILED - -
 200 GET /v1/jobs/{id} HELD - -

@@ -24,6 +24,7 @@ struct Switches {
     stalling: Semaphore,
     /// One permit for each insert that may go on.
     going_on: Semaphore,
+    inserts_fail: AtomicBool,
     results_fail: AtomicBool,
 }
 
@@ -33,6 +34,7 @@ impl Default for Trouble {
             stalled: AtomicBool::new(false),
             stalling: Semaphore::new(0),
             going_on: Semaphore::new(0),
+            inserts_fail: AtomicBool::new(false),
             results_fail: AtomicBool::new(false),
         }))
     }
@@ -61,6 +63,11 @@ impl Trouble {
         self.0.going_on.add_permits(1);
     }
 
+    /// Lets inserts fail, or not any more.
+    pub(crate) fn fail_inserts(&self, is_down: bool) {
+        self.0.inserts_fail.store(is_down, Ordering::SeqCst);
+    }
+
     /// Makes results unreadable.
     pub(crate) fn fail_results(&self) {
         self.0.results_fail.store(true, Ordering::SeqCst);
@@ -84,6 +91,10 @@ impl Store for TroubledStore {
         if switches.stalled.load(Ordering::SeqCst) {
             switches.stalling.add_permits(1);
             switches.going_on.acquire().await.unwrap().forget();
+        }
+        if switches.inserts_fail.load(Ordering::SeqCst) {
+            let reason = "the test says so".to_owned();
+            return Err(StoreError::Unavailable { reason });
         }
         self.inner.insert(jobs).await
     }

@@ -18,18 +18,24 @@ mod http_bulk;
 mod http_connections;
 #[path = "../server/http_control.rs"]
 mod http_control;
+#[path = "../server/http_envelopes.rs"]
+mod http_envelopes;
 #[path = "../server/http_errors.rs"]
 mod http_errors;
 #[path = "../server/http_events.rs"]
 mod http_events;
 #[path = "../server/http_keys.rs"]
 mod http_keys;
+#[path = "../server/http_ndjson.rs"]
+mod http_ndjson;
 #[path = "../server/http_patch.rs"]
 mod http_patch;
 #[path = "../server/http_queues.rs"]
 mod http_queues;
 #[path = "../server/http_read.rs"]
 mod http_read;
+#[path = "../server/http_schema.rs"]
+mod http_schema;
 #[path = "../server/http_submit.rs"]
 mod http_submit;
 #[path = "../server/metrics.rs"]

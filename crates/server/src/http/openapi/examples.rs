@@ -107,6 +107,17 @@ pub(super) fn queue() -> Value {
     })
 }
 
+pub(super) fn envelope() -> Value {
+    json!({
+        "task": "wordcount", "input_base64": "YSBiIGM=", "content_type": "text/plain",
+        "priority": 2, "delay": "90s", "tags": {"user": "ann"}, "idempotency_key": "order 7",
+    })
+}
+
+pub(super) fn submitted() -> Value {
+    json!({"id": ID, "state": "scheduled", "duplicate": false})
+}
+
 pub(super) fn root() -> Value {
     json!({
         "message": "Anteroom takes jobs", "version": env!("CARGO_PKG_VERSION"),
@@ -136,6 +147,7 @@ pub(super) fn detail_of(kind: Kind) -> String {
         Kind::MalformedJson => "the body is not JSON: expected value at line 1 column 7",
         Kind::InvalidParameter => "priority is 11; it is from 0 to 9",
         Kind::InvalidBody => "#/priority is 11; it is from 0 to 9",
+        Kind::InvalidInput => "#/width \"wide\" is not of type \"integer\"",
         Kind::NotWaiting => {
             return format!("job {ID} is running; only a waiting job can be changed");
         }
@@ -212,6 +224,9 @@ pub(super) fn members_of(kind: Kind) -> Value {
         }),
         Kind::InvalidBody => json!({
             "errors": [{"detail": "is 11; it is from 0 to 9", "pointer": "#/priority"}],
+        }),
+        Kind::InvalidInput => json!({
+            "errors": [{"detail": "\"wide\" is not of type \"integer\"", "pointer": "#/width"}],
         }),
         Kind::MalformedJson => json!({"line": 1, "column": 7}),
         Kind::JobFailed => json!({"job": ID, "error": {

@@ -17,6 +17,7 @@ use utoipa::openapi::{Header, Ref, RefOr, Required, Type};
 pub(super) enum Field {
     AccelBuffering,
     AcceptPatch,
+    AcceptPost,
     AcceptRanges,
     Allow,
     AnteroomJob,
@@ -37,9 +38,10 @@ pub(super) enum Field {
 }
 
 impl Field {
-    pub(super) const ALL: [Self; 19] = [
+    pub(super) const ALL: [Self; 20] = [
         Self::AccelBuffering,
         Self::AcceptPatch,
+        Self::AcceptPost,
         Self::AcceptRanges,
         Self::Allow,
         Self::AnteroomJob,
@@ -64,6 +66,7 @@ impl Field {
         match self {
             Self::AccelBuffering => "X-Accel-Buffering",
             Self::AcceptPatch => "Accept-Patch",
+            Self::AcceptPost => "Accept-Post",
             Self::AcceptRanges => "Accept-Ranges",
             Self::Allow => "Allow",
             Self::AnteroomJob => "Anteroom-Job",
@@ -94,6 +97,7 @@ impl Field {
         match self {
             Self::AccelBuffering => header("`no`: proxies are not to gather the stream.", text()),
             Self::AcceptPatch => header("The content types that a change may have.", text()),
+            Self::AcceptPost => header("The content types that envelopes may have.", text()),
             Self::AcceptRanges => header("Parts can be asked for with `Range`.", text()),
             Self::Allow => header("The methods that the path takes.", text()),
             Self::AnteroomJob => header(

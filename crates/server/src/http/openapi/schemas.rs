@@ -150,6 +150,61 @@ pub(crate) struct Job {
     duplicate: Option<bool>,
 }
 
+/// A job to be handed in. A member that is null, apart from `input`, is one that is not given.
+#[derive(ToSchema)]
+pub(crate) struct Envelope {
+    task: Name,
+    /// Kept as the exact bytes of this value, as `application/json`. Not together with
+    /// `input_base64`; without either the input is empty.
+    input: Option<serde_json::Value>,
+    /// The bytes of an input of any type: base64 by RFC 4648, section 4, padded.
+    input_base64: Option<String>,
+    /// Of the input: `application/octet-stream` if it is not given; with `input` nothing but
+    /// `application/json`.
+    content_type: Option<String>,
+    /// The line to wait in; made on first use.
+    queue: Option<Name>,
+    /// Whose work it is.
+    group: Option<String>,
+    /// 0, most urgent, to 9.
+    #[schema(minimum = 0, maximum = 9)]
+    priority: Option<u8>,
+    /// Start that much later. Not together with `run_at`.
+    delay: Option<Duration>,
+    /// Start no earlier than this.
+    run_at: Option<Instant>,
+    #[schema(minimum = 1, maximum = 100)]
+    max_attempts: Option<u32>,
+    /// Of each attempt.
+    timeout: Option<Duration>,
+    /// A job not begun by then fails.
+    start_before: Option<Instant>,
+    /// While the job is unfinished no other of its task is made with the same.
+    unique_key: Option<String>,
+    /// How long it is kept after its end.
+    retain: Option<Duration>,
+    tags: Option<Tags>,
+    /// What the field `Idempotency-Key` is to a submit.
+    idempotency_key: Option<String>,
+}
+
+/// What became of envelopes.
+#[derive(ToSchema)]
+pub(crate) struct SubmittedJobs {
+    /// In the order of the body.
+    #[schema(min_items = 1, max_items = 10000)]
+    jobs: Vec<SubmittedJob>,
+}
+
+/// What became of an envelope.
+#[derive(ToSchema)]
+pub(crate) struct SubmittedJob {
+    id: JobId,
+    state: State,
+    /// An unfinished job has the `unique_key`, and this is it.
+    duplicate: bool,
+}
+
 /// What is changed of a waiting job. What is left out stays.
 #[derive(ToSchema)]
 pub(crate) struct JobPatch {
@@ -307,7 +362,7 @@ pub(crate) struct Task {
     /// The media type of inputs. Null: any.
     #[schema(required)]
     content_type: Option<String>,
-    /// Null in this version.
+    /// The JSON Schema of inputs. Null: none.
     #[schema(required)]
     schema: Option<serde_json::Value>,
     counts: TaskCounts,

@@ -1,18 +1,24 @@
 //! Handing jobs in, described.
 
 use super::examples;
-use super::operation::{Call, Reply, any_body};
+use super::operation::{Call, Reply, any_body, anything};
 use super::parts::{Field, idempotency_key, path_task, prefer, submit_options};
-use super::schemas::Job;
+use super::schema_of;
+use super::schemas::{Envelope, Job, SubmittedJobs};
 use crate::http::problem::Kind;
+use anteroom::core::limits::SUBMIT_JOBS_MAX;
 use serde_json::{Value, json};
-use utoipa::openapi::request_body::RequestBody;
+use utoipa::openapi::Required;
+use utoipa::openapi::content::ContentBuilder;
+use utoipa::openapi::request_body::{RequestBody, RequestBodyBuilder};
+use utoipa::openapi::schema::{ArrayBuilder, OneOfBuilder};
 
 /// Fields of the answers that a wait can bring about.
 pub(super) const PREFERRED: [Field; 2] = [Field::Vary, Field::PreferenceApplied];
 
 /// What is wrong with a submit.
-const OF_SUBMITS: [Kind; 12] = [
+const OF_SUBMITS: [Kind; 13] = [
+    Kind::InvalidInput,
     Kind::MalformedJson,
     Kind::UnknownTask,
     Kind::UnknownQueue,
@@ -37,7 +43,76 @@ pub(super) const NEXT: [(&str, &str); 4] = [
 ];
 
 pub(super) fn calls() -> Vec<Call> {
-    vec![submit(), call()]
+    vec![submit(), call(), submit_many()]
+}
+
+fn submit_many() -> Call {
+    Call::post("submitJobs", "/v1/jobs")
+        .says(
+            "Submit",
+            "Hand many jobs in",
+            "An envelope, or an array of up to 10,000: all or nothing, in one durable commit. As \
+             `application/x-ndjson` a stream without end: an envelope a line in, and for each, in \
+             order, what became of it or a problem out, while the stream goes on. Read the answers \
+             while you send.\n\n\
+             `errors` points at the element that is wrong: `#/2/task` in an array, `#/task` in a \
+             single envelope.",
+        )
+        .takes(idempotency_key())
+        .body(envelopes())
+        .replies(
+            202,
+            Reply::new("All jobs are durable.")
+                .json::<SubmittedJobs>(json!({"jobs": [examples::submitted()]}))
+                .fields(&[Field::CacheControl, Field::IdempotencyReplayed]),
+        )
+        .replies(
+            200,
+            Reply::new("Of a stream: a line for each line, what became of it or a problem.")
+                .content("application/x-ndjson", anything())
+                .fields(&[Field::CacheControl]),
+        )
+        .problems(&[
+            Kind::MalformedJson,
+            Kind::JobExpired,
+            Kind::PayloadTooLarge,
+            Kind::UnsupportedMediaType,
+            Kind::InvalidBody,
+            Kind::InvalidInput,
+            Kind::IdempotencyKeyReused,
+            Kind::TooManyQueues,
+            Kind::QueueFull,
+            Kind::NotSupported,
+            Kind::Draining,
+            Kind::Overloaded,
+        ])
+        .problem_at(422, Kind::UnknownTask)
+        .problem_at(422, Kind::UnknownQueue)
+        .problem_at(422, Kind::UnsupportedMediaType)
+        .problem_at(422, Kind::PayloadTooLarge)
+        .problem_at(422, Kind::JobExpired)
+        .fields_at(&[415], &[Field::AcceptPost])
+}
+
+fn envelopes() -> RequestBody {
+    let many = ArrayBuilder::new()
+        .items(schema_of::<Envelope>())
+        .min_items(Some(1))
+        .max_items(Some(SUBMIT_JOBS_MAX));
+    let either = OneOfBuilder::new().item(schema_of::<Envelope>()).item(many);
+    let content = ContentBuilder::new()
+        .schema(Some(either))
+        .example(Some(json!([examples::envelope()])))
+        .build();
+    RequestBodyBuilder::new()
+        .description(Some(
+            "One envelope or an array of them, at most `max_bulk` bytes (64 MiB unless the operator \
+             says otherwise); or a stream, a line each.",
+        ))
+        .content("application/json", content)
+        .content("application/x-ndjson", anything())
+        .required(Some(Required::True))
+        .build()
 }
 
 fn submit() -> Call {
