@@ -4,6 +4,7 @@ use crate::harness::{Server, Wanted, within};
 use crate::trouble::Trouble;
 use anteroom::core::ShownState;
 use anteroom::{Options, Phase};
+use std::fmt::Write;
 use std::time::Duration;
 
 #[tokio::test]
@@ -343,8 +344,10 @@ async fn options_are_taken_up_to_their_bounds_and_no_further() {
         ("priority", "9".to_owned(), "10".to_owned()),
     ] {
         let submit = async |value: &str| {
-            let value: String = value.bytes().map(|byte| format!("%{byte:02X}")).collect();
-            let path = format!("/v1/tasks/pulled/jobs?{option}={value}");
+            let mut path = format!("/v1/tasks/pulled/jobs?{option}=");
+            for byte in value.bytes() {
+                write!(path, "%{byte:02X}").unwrap();
+            }
             server.post(&path).await
         };
         let taken = submit(&bound).await;
