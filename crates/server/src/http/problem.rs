@@ -246,19 +246,25 @@ impl FieldError {
 fn pointer(path: &[&str]) -> String {
     let mut pointer = "#".to_owned();
     for name in path {
-        pointer.push('/');
-        for byte in name.bytes() {
-            match byte {
-                b'~' => pointer.push_str("~0"),
-                b'/' => pointer.push_str("~1"),
-                b'-' | b'.' | b'_' => pointer.push(byte.into()),
-                _ if byte.is_ascii_alphanumeric() => pointer.push(byte.into()),
-                // Writing to a string does not fail.
-                _ => drop(write!(pointer, "%{byte:02X}")),
-            }
-        }
+        point_to(&mut pointer, name);
     }
     pointer
+}
+
+/// Makes a pointer in a fragment of a URI go on to a member, whatever its name.
+pub(crate) fn point_to(pointer: &mut String, member: &str) {
+    pointer.push('/');
+    for byte in member.bytes() {
+        match byte {
+            b'~' => pointer.push_str("~0"),
+            b'/' => pointer.push_str("~1"),
+            _ if byte.is_ascii_alphanumeric() || b"-._!$&'()*+,;=:@?".contains(&byte) => {
+                pointer.push(char::from(byte));
+            }
+            // Writing to a string does not fail.
+            _ => drop(write!(pointer, "%{byte:02X}")),
+        }
+    }
 }
 
 /// An error on its way to the client.

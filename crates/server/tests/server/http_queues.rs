@@ -236,7 +236,12 @@ async fn a_change_says_everything_that_is_wrong_with_it() {
         let problem = problem.is_problem(422, "invalid-body");
         assert_eq!(problem["errors"][0]["pointer"], "#/max_depth", "{number}");
     }
-    for body in ["", "{", "{\"paused\": true", "paused", "{} {}"] {
+    let nested = |depth: usize| format!("{{\"x\": {}{}}}", "[".repeat(depth), "]".repeat(depth));
+    let problem = patch(&server, "q", &nested(127)).await;
+    let problem = problem.is_problem(422, "invalid-body");
+    assert_eq!(problem["errors"][0]["pointer"], "#/x");
+    let too_deep = nested(128);
+    for body in ["", "{", "{\"paused\": true", "paused", "{} {}", &too_deep] {
         let problem = patch(&server, "q", body).await;
         problem.is_problem(400, "malformed-json");
     }

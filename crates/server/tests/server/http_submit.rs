@@ -4,6 +4,7 @@ use crate::harness::{Server, Wanted, within};
 use crate::trouble::Trouble;
 use anteroom::core::ShownState;
 use anteroom::{Options, Phase};
+use std::fmt::Write;
 use std::time::Duration;
 
 #[tokio::test]
@@ -322,6 +323,37 @@ async fn an_unknown_task_is_404_and_so_is_a_reserved_name() {
         .post("/v1/tasks/echo/jobs?queue=anteroom.x")
         .await
         .is_problem(404, "unknown-queue");
+}
+
+#[tokio::test]
+async fn options_are_taken_up_to_their_bounds_and_no_further() {
+    let server = Server::by_hand().await;
+    let (long, wide) = ("x".repeat(255), "\u{e4}".repeat(127));
+    for (option, bound, beyond) in [
+        ("queue", "q".repeat(64), "q".repeat(65)),
+        ("group", long.clone(), "x".repeat(256)),
+        ("group", wide.clone(), format!("{wide}\u{e4}")),
+        ("unique_key", long.clone(), "x".repeat(256)),
+        ("tag.a", long, "x".repeat(256)),
+        ("timeout", "100ms".to_owned(), "99ms".to_owned()),
+        ("timeout", "P7D".to_owned(), "168h1ms".to_owned()),
+        ("delay", "366d".to_owned(), "PT8784H0.001S".to_owned()),
+        ("retain", "0s".to_owned(), "-0.001s".to_owned()),
+        ("retain", "P90D".to_owned(), "2160h1ms".to_owned()),
+        ("max_attempts", "100".to_owned(), "101".to_owned()),
+        ("priority", "9".to_owned(), "10".to_owned()),
+    ] {
+        let submit = async |value: &str| {
+            let mut path = format!("/v1/tasks/pulled/jobs?{option}=");
+            for byte in value.bytes() {
+                write!(path, "%{byte:02X}").unwrap();
+            }
+            server.post(&path).await
+        };
+        let taken = submit(&bound).await;
+        assert_eq!(taken.status, 202, "{option} {bound}: {taken:?}");
+        submit(&beyond).await.is_about_parameter(option);
+    }
 }
 
 #[tokio::test]

@@ -1,9 +1,8 @@
 //! What is wrong with envelopes, and where: as much of it as is told.
 
 use super::super::limits::{MISTAKES_MAX, NAME_SHOWN_BYTES_MAX};
-use super::super::problem::{FieldError, Kind, Problem};
+use super::super::problem::{FieldError, Kind, Problem, point_to};
 use http::StatusCode;
-use std::fmt::Write;
 
 /// A place in a body: a pointer by RFC 6901, as the fragment of a URI.
 #[derive(Clone, Debug)]
@@ -34,20 +33,7 @@ impl Place {
     /// A member of it.
     pub(crate) fn of(&self, member: &str) -> Self {
         let mut place = self.clone();
-        place.members.push('/');
-        for byte in member.bytes() {
-            match byte {
-                b'~' => place.members.push_str("~0"),
-                b'/' => place.members.push_str("~1"),
-                _ if byte.is_ascii_alphanumeric() || b"-._!$&'()*+,;=:@?".contains(&byte) => {
-                    place.members.push(char::from(byte));
-                }
-                // Writing to a string does not fail.
-                _ => {
-                    let _ = write!(place.members, "%{byte:02X}");
-                }
-            }
-        }
+        point_to(&mut place.members, member);
         place
     }
 
