@@ -1,6 +1,6 @@
 //! The `OpenAPI` 3.1 document: what `GET /openapi.json` serves and `anteroom openapi` prints.
 //!
-//! It is put together from descriptions in code ([`operation::Call`]), one for each line of the
+//! It is put together from descriptions in code (`operation::Call`), one for each line of the
 //! route table, by area: `jobs.rs`, `submit.rs`, … Forms of bodies are types (`schemas.rs`); fields
 //! and parameters that calls share are in `parts.rs`. Handlers know nothing of it.
 //!
