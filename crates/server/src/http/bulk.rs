@@ -8,10 +8,8 @@ use super::problem::{Kind, Problem};
 use super::query::Query;
 use anteroom::store::Filter;
 use anteroom::{Bulk, BulkAction};
-use axum::body::Body;
 use axum::extract::State as Shared;
 use axum::response::Response;
-use http::{HeaderValue, header};
 use serde::Serialize;
 
 /// `POST /v1/jobs/cancel`: cancels the unfinished jobs that match.
@@ -69,14 +67,5 @@ fn answer(bulk: Bulk) -> Response {
         changed,
         more,
     };
-    // Numbers always serialize.
-    let body = serde_json::to_vec(&view).unwrap_or_default();
-    let mut response = Response::new(Body::from(body));
-    let headers = response.headers_mut();
-    headers.insert(
-        header::CONTENT_TYPE,
-        HeaderValue::from_static("application/json"),
-    );
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    response
+    super::pages::json(&view)
 }

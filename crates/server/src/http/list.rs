@@ -10,10 +10,8 @@ use super::value;
 use anteroom::core::limits::{PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX};
 use anteroom::core::{Label, Name, ShownState};
 use anteroom::store::{Cursor, Filter, Page};
-use axum::body::Body;
 use axum::extract::State as Shared;
 use axum::response::Response;
-use http::{HeaderValue, header};
 use serde::Serialize;
 
 #[derive(Serialize)]
@@ -41,16 +39,7 @@ pub(crate) async fn list(Shared(app): Shared<App>, call: Call) -> Result<Respons
         jobs: listing.jobs.iter().map(listed).collect(),
         next_page_token: listing.next.map(token),
     };
-    // Writing to memory does not fail, and every key is a string.
-    let body = serde_json::to_vec(&view).unwrap_or_default();
-    let mut response = Response::new(Body::from(body));
-    let headers = response.headers_mut();
-    headers.insert(
-        header::CONTENT_TYPE,
-        HeaderValue::from_static("application/json"),
-    );
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    Ok(response)
+    Ok(super::pages::json(&view))
 }
 
 fn read_filter(mut query: Query, access: &Access) -> Result<(Filter, Page), Problem> {
