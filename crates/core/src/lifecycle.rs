@@ -231,12 +231,14 @@ pub enum Event {
         /// How long it should wait.
         delay: Duration,
     },
-    /// Nobody extended the lease in time.
+    /// Nobody extended the lease in time, or it could be extended no further.
     LeaseExpired {
         /// The claim that it was held under.
         claim: ClaimNumber,
         /// The wait before the next attempt.
         retry_in: Duration,
+        /// Whether it ended because the attempt had run for as long as it may.
+        is_timeout: bool,
     },
     /// The process that ran the attempt died. A pulled lease outlives it.
     WorkerCrashed {
@@ -372,12 +374,20 @@ pub fn transition(status: &Status, event: &Event, now: Timestamp) -> Result<Next
             step.check_fence(*claim)?;
             Ok(step.released(*hand_back, *delay))
         }
-        Event::LeaseExpired { claim, retry_in } => {
+        Event::LeaseExpired {
+            claim,
+            retry_in,
+            is_timeout,
+        } => {
             step.check_current(*claim)?;
             if now < status.lease_expires_at {
                 return Err(Rejected::NotYet);
             }
-            let failure = Failure::new(FailureKind::LeaseExpired, "the lease ran out");
+            let failure = if *is_timeout {
+                Failure::new(FailureKind::Timeout, "ran past its timeout")
+            } else {
+                Failure::new(FailureKind::LeaseExpired, "the lease ran out")
+            };
             Ok(step.failed(failure, Retry::In(*retry_in)))
         }
         Event::WorkerCrashed { claim, retry_in } => {

@@ -247,6 +247,7 @@ impl Run<'_> {
                 // Somebody else was quicker, or there is a reason of its own against it.
                 Err(
                     Refused::Rejected(..)
+                    | Refused::Repeated(_)
                     | Refused::UniqueKeyTaken { .. }
                     | Refused::Gone
                     | Refused::Unknown,

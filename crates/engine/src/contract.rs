@@ -51,6 +51,7 @@ pub mod forget;
 pub mod history;
 pub mod insert;
 pub mod keys;
+pub mod leases;
 pub mod list;
 pub mod overdue;
 pub mod queues;
@@ -153,6 +154,11 @@ macro_rules! store_contract {
             fence::a_claim_settles_once,
             fence::of_several_settles_at_once_one_counts,
             fence::extending_keeps_the_lease_and_the_version,
+
+            leases::a_settle_said_again_is_told_from_a_late_one,
+            leases::what_was_said_is_kept_until_another_attempt_begins,
+            leases::what_was_said_survives_a_reopen,
+            leases::a_pulled_lease_is_no_longer_than_its_attempt_may_run,
 
             settle::every_event_does_what_the_lifecycle_says,
             settle::results_are_kept_byte_for_byte,
@@ -277,6 +283,7 @@ mod tests {
             ("history", include_str!("contract/history.rs")),
             ("insert", include_str!("contract/insert.rs")),
             ("keys", include_str!("contract/keys.rs")),
+            ("leases", include_str!("contract/leases.rs")),
             ("list", include_str!("contract/list.rs")),
             ("overdue", include_str!("contract/overdue.rs")),
             ("queues", include_str!("contract/queues.rs")),

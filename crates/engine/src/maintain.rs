@@ -68,7 +68,7 @@ pub(crate) async fn rescue(shared: &Shared) -> Result<(), StoreError> {
         // What runs here is alive, whatever kept its lease from being extended.
         overdue.retain(|overdue| match overdue.reason {
             OverdueReason::Lease(claim) => !shared.running.holds(overdue.id, claim),
-            OverdueReason::Process(_) | OverdueReason::Deadline => true,
+            OverdueReason::Timeout(_) | OverdueReason::Process(_) | OverdueReason::Deadline => true,
         });
         let changes = overdue
             .iter()
@@ -84,6 +84,7 @@ pub(crate) async fn rescue(shared: &Shared) -> Result<(), StoreError> {
                     .of(&overdue.task)
                     .rescued(match overdue.reason {
                         OverdueReason::Lease(_) => Rescue::LeaseExpired,
+                        OverdueReason::Timeout(_) => Rescue::Timeout,
                         OverdueReason::Process(_) => Rescue::Crash,
                         OverdueReason::Deadline => Rescue::TooLate,
                     });
@@ -104,7 +105,16 @@ fn change(shared: &Shared, overdue: &Overdue) -> Change {
         .map_or_else(RetryPolicy::default, |registered| registered.task.retry);
     let retry_in = policy.delay(overdue.attempt, jitter());
     let event = match overdue.reason {
-        OverdueReason::Lease(claim) => Event::LeaseExpired { claim, retry_in },
+        OverdueReason::Lease(claim) => Event::LeaseExpired {
+            claim,
+            retry_in,
+            is_timeout: false,
+        },
+        OverdueReason::Timeout(claim) => Event::LeaseExpired {
+            claim,
+            retry_in,
+            is_timeout: true,
+        },
         OverdueReason::Process(claim) => Event::WorkerCrashed { claim, retry_in },
         OverdueReason::Deadline => Event::DeadlinePassed,
     };

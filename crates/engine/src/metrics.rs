@@ -98,6 +98,8 @@ impl AttemptEnd {
 pub(crate) enum Rescue {
     /// Its lease ran out.
     LeaseExpired,
+    /// Its lease ran out, as long as the attempt might run.
+    Timeout,
     /// The process that ran it died.
     Crash,
     /// It had not begun by its `start_before`.
@@ -105,8 +107,9 @@ pub(crate) enum Rescue {
 }
 
 impl Rescue {
-    const ALL: [(Self, &str); 3] = [
+    const ALL: [(Self, &str); 4] = [
         (Self::LeaseExpired, "lease_expired"),
+        (Self::Timeout, "timeout"),
         (Self::Crash, "crash"),
         (Self::TooLate, "too_late"),
     ];

@@ -90,7 +90,8 @@ fn log_refused(change: &Change, refused: &Refused) {
         Refused::Rejected(rejected, _) => {
             warn!(job.id = %id, "the outcome of job {id} was refused: {rejected}");
         }
-        Refused::Unknown
+        Refused::Repeated(_)
+        | Refused::Unknown
         | Refused::Gone
         | Refused::VersionDiffers(_)
         | Refused::UniqueKeyTaken { .. } => {

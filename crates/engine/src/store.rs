@@ -295,6 +295,17 @@ pub struct Want {
     pub wait: Duration,
 }
 
+impl Want {
+    /// Returns until when a claim of `job` that is made now is held: a pulled one no longer than
+    /// its attempt may run, since nobody else keeps the time of it.
+    pub fn held_until(&self, job: &Spec, now: Timestamp) -> Timestamp {
+        match self.lease {
+            Lease::Node => now.after(self.lease_for),
+            Lease::Pulled => now.after(self.lease_for.min(job.timeout)),
+        }
+    }
+}
+
 /// A job claimed, its attempt about to begin.
 #[derive(Clone, Debug)]
 pub struct Claimed {
@@ -319,6 +330,10 @@ pub struct Change {
     /// events by which its holder ends it. They are kept if the event is not refused, and come
     /// before it.
     pub reports: Reports,
+    /// With an event by which the holder of a claim ends its attempt, where the same may be sent
+    /// again: what it says, as a digest. It is kept if the event is not refused, until another
+    /// attempt begins, and the same again is [`Refused::Repeated`].
+    pub settle: Option<Fingerprint>,
 }
 
 impl Change {
@@ -333,7 +348,32 @@ impl Change {
                 skipped: 0,
                 list: Vec::new(),
             },
+            settle: None,
         }
+    }
+}
+
+impl Change {
+    /// Returns the claim under which its holder ends its attempt with this, and what it says, where
+    /// that is to be kept.
+    pub(crate) fn settled(&self) -> Option<(ClaimNumber, Fingerprint)> {
+        match self.event {
+            Event::Succeeded { claim }
+            | Event::Failed { claim, .. }
+            | Event::Released { claim, .. } => Some((claim, self.settle?)),
+            _ => None,
+        }
+    }
+
+    /// Tells whether this, which was refused, is what ended the latest attempt of a job that stands
+    /// at `status`, and of which `kept` was kept.
+    pub(crate) fn repeats(
+        &self,
+        status: &Status,
+        kept: Option<(ClaimNumber, Fingerprint)>,
+    ) -> bool {
+        let settled = self.settled();
+        settled.is_some_and(|(claim, _)| claim == status.claim) && settled == kept
     }
 }
 
@@ -349,6 +389,8 @@ pub enum Refused {
     Gone,
     /// Its lifecycle does not allow it.
     Rejected(Rejected, Box<Job>),
+    /// It is what ended the latest attempt, and happened before. The job as it stands now.
+    Repeated(Box<Job>),
     /// It would be unfinished again, and another unfinished job of its task has its unique key.
     UniqueKeyTaken {
         /// That job.
@@ -434,10 +476,24 @@ pub struct Overdue {
 pub enum OverdueReason {
     /// The lease of this claim.
     Lease(ClaimNumber),
+    /// The lease of this claim, which a worker pulled: as long as the attempt may run.
+    Timeout(ClaimNumber),
     /// The life of the process that held this claim.
     Process(ClaimNumber),
     /// Its `start_before`.
     Deadline,
+}
+
+impl OverdueReason {
+    /// Returns what ran out for a running job whose lease did.
+    pub fn of_lease(job: &Spec, status: &Status) -> Self {
+        let began_at = status.started_at.unwrap_or(status.run_at);
+        let times_out_at = began_at.after(job.timeout);
+        match status.lease {
+            Lease::Pulled if status.lease_expires_at >= times_out_at => Self::Timeout(status.claim),
+            Lease::Pulled | Lease::Node => Self::Lease(status.claim),
+        }
+    }
 }
 
 /// Which jobs to list. The default is all of them.

@@ -77,6 +77,15 @@ pub(crate) fn lease_expired(claim: ClaimNumber) -> Event {
     Event::LeaseExpired {
         claim,
         retry_in: ticks(3),
+        is_timeout: false,
+    }
+}
+
+pub(crate) fn timed_out(claim: ClaimNumber) -> Event {
+    Event::LeaseExpired {
+        claim,
+        retry_in: ticks(3),
+        is_timeout: true,
     }
 }
 

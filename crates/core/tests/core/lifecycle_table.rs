@@ -2,7 +2,7 @@
 
 use crate::harness::{
     CLAIM, EARLIER_CLAIM, LATER_CLAIM, after_all, at, claimed, extended, failed, lease_expired,
-    moved_to, released, reported, succeeded, ticks, worker_crashed,
+    moved_to, released, reported, succeeded, ticks, timed_out, worker_crashed,
 };
 use anteroom_core::limits::HAND_BACKS_FREE;
 use anteroom_core::{
@@ -311,6 +311,7 @@ fn every_attempt_begun_counts_however_it_ends() {
     for (event, kind) in [
         (failed(CLAIM, Retry::In(ticks(3))), FailureKind::Error),
         (lease_expired(CLAIM), FailureKind::LeaseExpired),
+        (timed_out(CLAIM), FailureKind::Timeout),
         (worker_crashed(CLAIM), FailureKind::Crash),
     ] {
         for (attempt, expected) in [(1, State::Waiting), (2, State::Waiting), (3, State::Failed)] {

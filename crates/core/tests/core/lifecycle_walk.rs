@@ -122,10 +122,13 @@ fn events(status: &Status, tick: i64) -> Vec<Event> {
         events.push(failed(claim, Retry::Never));
         for wait in [Duration::ZERO, ticks(1)] {
             events.push(failed(claim, Retry::In(wait)));
-            events.push(Event::LeaseExpired {
-                claim,
-                retry_in: wait,
-            });
+            for is_timeout in [false, true] {
+                events.push(Event::LeaseExpired {
+                    claim,
+                    retry_in: wait,
+                    is_timeout,
+                });
+            }
             events.push(Event::WorkerCrashed {
                 claim,
                 retry_in: wait,
@@ -185,7 +188,12 @@ fn comes_to_an_end(mut status: Status, mut tick: i64) -> bool {
                 let claim = status.claim;
                 let retry_in = Duration::ZERO;
                 let expires = status.lease_expires_at.as_millis();
-                (Event::LeaseExpired { claim, retry_in }, expires)
+                let event = Event::LeaseExpired {
+                    claim,
+                    retry_in,
+                    is_timeout: false,
+                };
+                (event, expires)
             }
             State::Succeeded | State::Failed | State::Cancelled => return true,
         };
@@ -284,6 +292,9 @@ fn check_error(before: &Status, event: &Event, tick: i64, next: &Next) {
         && !before.cancel_requested;
     let expected = match event {
         Event::Failed { failure, .. } => Some(failure.kind),
+        Event::LeaseExpired {
+            is_timeout: true, ..
+        } => Some(FailureKind::Timeout),
         Event::LeaseExpired { .. } => Some(FailureKind::LeaseExpired),
         Event::WorkerCrashed { .. } => Some(FailureKind::Crash),
         Event::DeadlinePassed => Some(FailureKind::TooLate),

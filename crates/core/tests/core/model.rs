@@ -225,6 +225,7 @@ impl World {
             Action::TakeBack => Event::LeaseExpired {
                 claim: current,
                 retry_in,
+                is_timeout: false,
             },
             Action::TakeForDead => Event::WorkerCrashed {
                 claim: current,

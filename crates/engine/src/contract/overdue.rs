@@ -108,7 +108,11 @@ pub async fn overdue_jobs_are_told_of_up_to_the_limit(trial: &mut Trial) {
                 panic!("{overdue:?} has another reason");
             };
             let retry_in = Duration::from_secs(1);
-            let event = Event::LeaseExpired { claim, retry_in };
+            let event = Event::LeaseExpired {
+                claim,
+                retry_in,
+                is_timeout: false,
+            };
             trial.happen(overdue.id, event).await;
         }
     }

@@ -123,7 +123,11 @@ fn every_event(claim: ClaimNumber, trial: &Trial) -> Vec<Event> {
         failed(Retry::Never),
         released(HandBack::Drain),
         released(HandBack::Busy),
-        Event::LeaseExpired { claim, retry_in },
+        Event::LeaseExpired {
+            claim,
+            retry_in,
+            is_timeout: false,
+        },
         Event::WorkerCrashed { claim, retry_in },
         Event::CancelRequested,
         Event::RetryRequested,
@@ -183,6 +187,7 @@ async fn put_out_of_the_way(trial: &Trial, job: &Job) {
     let event = Event::LeaseExpired {
         claim,
         retry_in: SECOND,
+        is_timeout: false,
     };
     let _or_not_running = trial.apply(Change::new(id, event)).await;
     assert!(trial.job(id).await.status.state.is_final());

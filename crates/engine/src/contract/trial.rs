@@ -99,7 +99,7 @@ impl Trial {
                 group: None,
                 priority: Priority::default(),
                 created_at: self.now(),
-                timeout: Duration::from_secs(30),
+                timeout: Duration::from_mins(5),
                 retain: Duration::from_hours(24),
                 unique_key: None,
                 callback_url: None,
@@ -281,6 +281,7 @@ impl Held {
         Event::LeaseExpired {
             claim: self.claim,
             retry_in: Duration::ZERO,
+            is_timeout: false,
         }
     }
 

@@ -77,6 +77,21 @@ fn a_store_whose_release_costs_an_attempt_is_caught() {
 }
 
 #[test]
+fn a_store_that_does_not_know_a_settle_again_is_caught() {
+    let case = contract::leases::a_settle_said_again_is_told_from_a_late_one;
+    is_caught(Fault::SaidForgotten, &case);
+    is_caught(Fault::SaidConfused, &case);
+    let case = contract::leases::what_was_said_is_kept_until_another_attempt_begins;
+    is_caught(Fault::SaidForgotten, &case);
+}
+
+#[test]
+fn a_store_that_takes_a_timeout_for_a_lost_worker_is_caught() {
+    let case = contract::leases::a_pulled_lease_is_no_longer_than_its_attempt_may_run;
+    is_caught(Fault::TimeoutUntold, &case);
+}
+
+#[test]
 fn a_store_that_cuts_results_is_caught() {
     is_caught(
         Fault::ResultCut,

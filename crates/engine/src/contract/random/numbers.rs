@@ -40,6 +40,7 @@ impl Numbers {
             Err(Refused::Rejected(why, job)) => {
                 Err(Refused::Rejected(why, Box::new(self.plain_job(*job))))
             }
+            Err(Refused::Repeated(job)) => Err(Refused::Repeated(Box::new(self.plain_job(*job)))),
             Err(Refused::VersionDiffers(job)) => {
                 Err(Refused::VersionDiffers(Box::new(self.plain_job(*job))))
             }
@@ -76,6 +77,7 @@ impl Numbers {
         for one in &mut overdue {
             one.reason = match one.reason {
                 OverdueReason::Lease(claim) => OverdueReason::Lease(self.plain_number(claim)),
+                OverdueReason::Timeout(claim) => OverdueReason::Timeout(self.plain_number(claim)),
                 OverdueReason::Process(claim) => OverdueReason::Process(self.plain_number(claim)),
                 OverdueReason::Deadline => OverdueReason::Deadline,
             };

@@ -4,8 +4,8 @@ use super::numbers::Numbers;
 use crate::contract::trial::{name, priority};
 use crate::store::{Change, Overdue, OverdueReason};
 use anteroom_core::{
-    Amendment, ClaimNumber, Event, Failure, FailureKind, HandBack, Job, JobId, LogStream, Payload,
-    Progress, Report, Reports, Retry, Timestamp,
+    Amendment, ClaimNumber, Event, Failure, FailureKind, Fingerprint, HandBack, Job, JobId,
+    LogStream, Payload, Progress, Report, Reports, Retry, Timestamp,
 };
 use fastrand::Rng;
 use std::time::Duration;
@@ -22,6 +22,7 @@ pub(super) struct Plan {
     pub(super) result: Option<Payload>,
     pub(super) if_version: Option<u64>,
     pub(super) reports: Reports,
+    pub(super) settle: Option<Fingerprint>,
 }
 
 impl Plan {
@@ -32,6 +33,7 @@ impl Plan {
             result: self.result.clone(),
             if_version: self.if_version,
             reports: self.reports.clone(),
+            settle: self.settle,
         }
     }
 }
@@ -76,6 +78,7 @@ pub(super) fn random_event(
         7 => Event::LeaseExpired {
             claim,
             retry_in: span,
+            is_timeout: matches!(retry, Retry::Never),
         },
         8 => Event::WorkerCrashed {
             claim,
@@ -138,10 +141,15 @@ fn random_amendment(random: &mut Rng, until: Timestamp) -> Amendment {
 /// Deals with an overdue job as upkeep does. Claims are told by when they were drawn.
 pub(super) fn rescue(overdue: &Overdue, retry_in: Duration) -> Plan {
     let (when, event): (u64, EventOfClaim) = match overdue.reason {
-        OverdueReason::Lease(when) => (
-            when.get(),
-            Box::new(move |claim| Event::LeaseExpired { claim, retry_in }),
-        ),
+        OverdueReason::Lease(when) | OverdueReason::Timeout(when) => {
+            let is_timeout = matches!(overdue.reason, OverdueReason::Timeout(_));
+            let event = move |claim| Event::LeaseExpired {
+                claim,
+                retry_in,
+                is_timeout,
+            };
+            (when.get(), Box::new(event))
+        }
         OverdueReason::Process(when) => (
             when.get(),
             Box::new(move |claim| Event::WorkerCrashed { claim, retry_in }),
@@ -155,6 +163,7 @@ pub(super) fn rescue(overdue: &Overdue, retry_in: Duration) -> Plan {
         result: None,
         if_version: None,
         reports: Reports::default(),
+        settle: None,
     }
 }
 
@@ -169,6 +178,7 @@ pub(super) fn give_up(job: &Job, now: Timestamp) -> Plan {
                 Event::LeaseExpired {
                     claim,
                     retry_in: Duration::ZERO,
+                    is_timeout: false,
                 }
             } else {
                 Event::Released {
@@ -181,5 +191,6 @@ pub(super) fn give_up(job: &Job, now: Timestamp) -> Plan {
         result: None,
         if_version: None,
         reports: Reports::default(),
+        settle: None,
     }
 }

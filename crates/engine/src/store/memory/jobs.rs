@@ -13,7 +13,8 @@ use super::queues::Queues;
 use super::told::Told;
 use anteroom_core::limits::{GONE_JOBS_MAX, GONE_KEPT, PAGE_LOOKED_AT_MAX, PRIORITY_MAX};
 use anteroom_core::{
-    ClaimNumber, Event, Job, JobId, Name, Payload, ShownState, State, Timestamp, transition,
+    ClaimNumber, Event, Fingerprint, Job, JobId, Name, Payload, ShownState, State, Timestamp,
+    transition,
 };
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
@@ -27,6 +28,8 @@ pub(super) struct Entry {
     pub(super) result: Option<Payload>,
     /// What happened to it.
     pub(super) told: Told,
+    /// The claim whose holder ended its attempt, and what it said.
+    settled: Option<(ClaimNumber, Fingerprint)>,
     /// Its place in the order of submission.
     key: i64,
 }
@@ -96,6 +99,7 @@ impl Jobs {
             job,
             input,
             result: None,
+            settled: None,
             key,
         };
         self.by_key.insert(key, id);
@@ -156,7 +160,7 @@ impl Jobs {
             let event = Event::Claimed {
                 claim,
                 lease: want.lease,
-                lease_expires_at: now.after(want.lease_for),
+                lease_expires_at: want.held_until(&self.entries[&id].job.spec, now),
             };
             // Refused only if it is not due after all: then it is not claimed.
             if let Ok(job) = self.apply(Change::new(id, event), now) {
@@ -206,7 +210,7 @@ impl Jobs {
                     task: spec.task.clone(),
                     attempt: status.attempt,
                     reason: match status.state {
-                        State::Running => OverdueReason::Lease(status.claim),
+                        State::Running => OverdueReason::of_lease(spec, status),
                         State::Waiting | State::Succeeded | State::Failed | State::Cancelled => {
                             OverdueReason::Deadline
                         }
@@ -383,13 +387,19 @@ impl Entry {
         {
             return Err(Refused::VersionDiffers(Box::new(job.clone())));
         }
-        let next = transition(&job.status, &change.event, now)
-            .map_err(|rejected| Refused::Rejected(rejected, Box::new(job.clone())))?;
+        let next = match transition(&job.status, &change.event, now) {
+            Ok(next) => next,
+            Err(_) if change.repeats(&job.status, self.settled) => {
+                return Err(Refused::Repeated(Box::new(job.clone())));
+            }
+            Err(rejected) => return Err(Refused::Rejected(rejected, Box::new(job.clone()))),
+        };
         if let Some(holder) = holder
             && !next.status.state.is_final()
         {
             return Err(Refused::UniqueKeyTaken { holder });
         }
+        self.settled = change.settled().or(self.settled);
         self.told.change(job, &next.status, change.reports, now);
         job.status = next.status;
         if let Event::Amended { amendment } = &change.event {

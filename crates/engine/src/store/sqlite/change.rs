@@ -7,7 +7,8 @@ use super::fault::Fault;
 use super::operation::{Pruned, Undo};
 use super::order::{RanOut, Running, Waiting};
 use super::rows::{
-    AFTER_LIVE_JOB, PROBED_KEYS, Stored, attempt_error, id, live_job, name, payload, stored,
+    AFTER_LIVE_JOB, PROBED_KEYS, Stored, attempt_error, id, live_job, name, payload, settled,
+    stored,
 };
 use super::writer::{Fresh, Room, Writer};
 use crate::store::{
@@ -16,8 +17,8 @@ use crate::store::{
 };
 use anteroom_core::limits::{ERRORS_MAX, GONE_JOBS_MAX, GONE_KEPT, REPORTS_KEPT_BYTES_MAX};
 use anteroom_core::{
-    Amendment, Event, Job, JobId, Next, Payload, Reports, Spec, State, Status, Timestamp,
-    transition,
+    Amendment, ClaimNumber, Event, Fingerprint, Job, JobId, Next, Payload, Reports, Spec, State,
+    Status, Timestamp, transition,
 };
 use rusqlite::{ErrorCode, OptionalExtension, params};
 use std::collections::BTreeMap;
@@ -161,7 +162,7 @@ impl Writer<'_> {
         let event = Event::Claimed {
             claim,
             lease: want.lease,
-            lease_expires_at: self.now.after(want.lease_for),
+            lease_expires_at: want.held_until(&job.spec, self.now),
         };
         let next = transition(&job.status, &event, self.now).map_err(|rejected| {
             // It was in the order of those that may be claimed.
@@ -226,10 +227,29 @@ impl Writer<'_> {
                 Ok(Ok(job))
             }
             Err(rejected) => {
+                let kept = self.settled(&job, change)?;
+                let is_repeated = change.repeats(&job.status, kept);
                 let job = Box::new(self.whole(job)?);
-                Ok(Err(Refused::Rejected(rejected, job)))
+                Ok(Err(if is_repeated {
+                    Refused::Repeated(job)
+                } else {
+                    Refused::Rejected(rejected, job)
+                }))
             }
         }
+    }
+
+    /// Returns what is kept of what ended an attempt of a job, if that may be what `change` says.
+    fn settled(
+        &mut self,
+        job: &Stored,
+        change: &Change,
+    ) -> Result<Option<(ClaimNumber, Fingerprint)>, Fault> {
+        if change.settled().is_none() {
+            return Ok(None);
+        }
+        let kept = self.sql.settled.query_row([job.seq], settled);
+        Ok(kept.optional()?)
     }
 
     /// Writes what became of a job.
@@ -272,6 +292,9 @@ impl Writer<'_> {
             }
         }
         let is_moved = before.state.is_final() || after.state.is_final();
+        if let Some((claim, said)) = change.settled() {
+            self.sql.put_settled(seq, claim, said)?;
+        }
         if told != job.told || (is_moved && told != Told::default()) {
             self.sql.events.set(seq, &told, after.state.is_final())?;
         }
@@ -382,11 +405,10 @@ impl Writer<'_> {
     }
 
     fn claim_ran_out(&self, job: &Running) -> Overdue {
-        let claim = job.status.claim;
         let reason = if self.order.is_orphan(&job.status) {
-            OverdueReason::Process(claim)
+            OverdueReason::Process(job.status.claim)
         } else {
-            OverdueReason::Lease(claim)
+            OverdueReason::of_lease(&job.spec, &job.status)
         };
         Overdue {
             id: job.spec.id,
@@ -508,6 +530,7 @@ impl Writer<'_> {
         }
         self.sql.delete_done.execute([seq])?;
         self.sql.delete_errors.execute([seq])?;
+        self.sql.delete_settled.execute([seq])?;
         self.sql.delete_job.execute([seq])?;
         self.gone += self.sql.insert_gone(id.as_bytes(), self.now)? as u64;
         Ok(())

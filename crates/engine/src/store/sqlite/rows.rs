@@ -2,8 +2,8 @@
 
 use super::events::{TOLD_COLUMNS, Told};
 use anteroom_core::{
-    AttemptError, ClaimNumber, Failure, FailureKind, Job, JobId, Label, Lease, Name, Payload,
-    PayloadInfo, Priority, Spec, State, Status, Timestamp,
+    AttemptError, ClaimNumber, Failure, FailureKind, Fingerprint, Job, JobId, Label, Lease, Name,
+    Payload, PayloadInfo, Priority, Spec, State, Status, Timestamp,
 };
 use bytes::Bytes;
 use rusqlite::types::{Type, ValueRef};
@@ -184,6 +184,15 @@ pub(super) fn attempt_error_at(row: &Row<'_>, at: usize) -> Result<AttemptError>
             message: row.get(at + 3)?,
         },
     })
+}
+
+/// Reads a claim whose holder ended its attempt, and what it said.
+pub(super) fn settled(row: &Row<'_>) -> Result<(ClaimNumber, Fingerprint)> {
+    let claim = ClaimNumber::new(row.get::<_, i64>(0)?.unsigned_abs());
+    match row.get_ref(1)?.as_blob()?.try_into() {
+        Ok(digest) => Ok((claim, Fingerprint(digest))),
+        Err(_) => Err(damaged(1, "a digest has 32 bytes")),
+    }
 }
 
 /// Reads a content type and the bytes after it.

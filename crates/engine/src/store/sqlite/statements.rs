@@ -5,7 +5,9 @@ use super::keys::KeyStatements;
 use super::rows::{
     DONE, LIVE_JOB, WHERE_ID, lease_number, millis, signed, state_number, tags_text,
 };
-use anteroom_core::{AttemptError, Payload, Spec, State, Status, Timestamp};
+use anteroom_core::{
+    AttemptError, ClaimNumber, Fingerprint, Payload, Spec, State, Status, Timestamp,
+};
 use rusqlite::{Connection, Result, Statement, params};
 
 /// The writer's statements.
@@ -25,6 +27,10 @@ pub(super) struct Statements<'c> {
     pub(super) delete_live: Statement<'c>,
     pub(super) delete_done: Statement<'c>,
     pub(super) delete_errors: Statement<'c>,
+    pub(super) delete_settled: Statement<'c>,
+    put_settled: Statement<'c>,
+    /// What ended the latest attempt of a job, by its key.
+    pub(super) settled: Statement<'c>,
     set_start_before: Statement<'c>,
     copy_start_before: Statement<'c>,
     amend_job: Statement<'c>,
@@ -94,6 +100,9 @@ impl<'c> Statements<'c> {
             delete_live: db.prepare("DELETE FROM live WHERE seq = ?1")?,
             delete_done: db.prepare("DELETE FROM done WHERE seq = ?1")?,
             delete_errors: db.prepare("DELETE FROM error WHERE seq = ?1")?,
+            delete_settled: db.prepare("DELETE FROM settled WHERE seq = ?1")?,
+            put_settled: db.prepare("INSERT OR REPLACE INTO settled VALUES (?1, ?2, ?3)")?,
+            settled: db.prepare("SELECT claim, said FROM settled WHERE seq = ?1")?,
             set_start_before: db.prepare("UPDATE job SET start_before = ?2 WHERE seq = ?1")?,
             copy_start_before: db.prepare("UPDATE live SET start_before = ?2 WHERE seq = ?1")?,
             amend_job: db
@@ -267,6 +276,18 @@ impl<'c> Statements<'c> {
             error.failure.kind.as_str(),
             error.failure.message,
         ])?;
+        Ok(())
+    }
+
+    /// Keeps what the holder of a claim ended its attempt with.
+    pub(super) fn put_settled(
+        &mut self,
+        seq: i64,
+        claim: ClaimNumber,
+        said: Fingerprint,
+    ) -> Result<()> {
+        self.put_settled
+            .execute(params![seq, signed(claim.get()), said.0.as_slice()])?;
         Ok(())
     }
 

@@ -9,8 +9,8 @@ use anteroom::core::{
 use anteroom::store::memory::MemoryStore;
 use anteroom::store::{
     Applied, Change, Claimed, Counts, Deleted, Document, DocumentChange, DocumentPut, Filter,
-    Found, History, Inserted, KeptQueue, Listing, NewJob, Overdue, Page, QueueChange, QueueSet,
-    Refused, Store, StoreError, Want,
+    Found, History, Inserted, KeptQueue, Listing, NewJob, Overdue, OverdueReason, Page,
+    QueueChange, QueueSet, Refused, Store, StoreError, Want,
 };
 use async_trait::async_trait;
 use std::collections::BTreeSet;
@@ -60,6 +60,9 @@ pub(super) enum Fault {
     DuplicateForgotten,
     UniqueIgnored,
     UniqueKeptAfterTheEnd,
+    SaidForgotten,
+    SaidConfused,
+    TimeoutUntold,
 }
 
 /// Opens a memory store with a fault.
@@ -100,6 +103,12 @@ impl BrokenStore {
     async fn alter(&self, change: &mut Change) -> Result<(), StoreError> {
         if self.has(Fault::VersionIgnored) {
             change.if_version = None;
+        }
+        if self.has(Fault::SaidForgotten) {
+            change.settle = None;
+        }
+        if self.has(Fault::SaidConfused) {
+            change.settle = change.settle.map(|_| Fingerprint([0; 32]));
         }
         match &mut change.event {
             Event::Succeeded { .. } if self.has(Fault::LastWordsLost) => {
@@ -368,6 +377,13 @@ impl Store for BrokenStore {
         let mut overdue = self.store.overdue(limit).await?;
         if self.has(Fault::OverdueForgotten) {
             overdue.pop();
+        }
+        if self.has(Fault::TimeoutUntold) {
+            for overdue in &mut overdue {
+                if let OverdueReason::Timeout(claim) = overdue.reason {
+                    overdue.reason = OverdueReason::Lease(claim);
+                }
+            }
         }
         Ok(overdue)
     }
