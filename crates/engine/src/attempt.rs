@@ -188,7 +188,7 @@ fn panic_message(panic: &(dyn Any + Send)) -> String {
 }
 
 /// Turns a runner's opinion into what the lifecycle is told.
-fn retry(hint: RetryHint, policy: &RetryPolicy, attempt: u32) -> Retry {
+pub(crate) fn retry(hint: RetryHint, policy: &RetryPolicy, attempt: u32) -> Retry {
     match hint {
         RetryHint::ByPolicy => Retry::In(policy.delay(attempt, jitter())),
         RetryHint::After(delay) => Retry::In(delay),

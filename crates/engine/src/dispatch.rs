@@ -102,10 +102,7 @@ fn begin(
     claimed: Claimed,
     slot: OwnedSemaphorePermit,
 ) {
-    shared.queues.meters.started(&claimed.job);
-    shared.feed.tell(&claimed.job, shared.clock.now());
-    registered.metrics.started(&claimed.job);
-    shared.notices.changed(&claimed.job);
+    shared.began(&claimed.job);
     // Entered before it is spawned, so that whoever stops all attempts stops this one too.
     let stop = Stop::default();
     let (id, claim) = (claimed.job.spec.id, claimed.job.status.claim);

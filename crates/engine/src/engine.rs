@@ -3,6 +3,7 @@
 use crate::bulk::Retries;
 use crate::clock::Clock;
 use crate::feed::Feed;
+use crate::lease::LeaseKey;
 use crate::metrics::{Metrics, TaskMetrics};
 use crate::notify::Notices;
 use crate::queues::Queues;
@@ -117,6 +118,8 @@ pub(crate) struct Shared {
     pub(crate) tasks: BTreeMap<Name, Arc<Registered>>,
     pub(crate) queues: Queues,
     pub(crate) ids: IdSource,
+    /// Where there are tasks that are left to workers.
+    pub(crate) lease_key: Option<LeaseKey>,
     pub(crate) notices: Arc<Notices>,
     pub(crate) feed: Feed,
     pub(crate) outbox: Arc<Outbox>,
@@ -170,6 +173,12 @@ impl Engine {
             return Err(StartError::Lease { lease });
         }
         let tasks = register(tasks)?;
+        let is_pulled = |registered: &Arc<Registered>| registered.task.runner.is_pull();
+        let lease_key = if tasks.values().any(is_pulled) {
+            Some(LeaseKey::of(&*store).await?)
+        } else {
+            None
+        };
         let counted = tasks.iter().map(|(name, task)| (name, &task.metrics));
         let shared = Arc::new(Shared {
             clock: store.clock(),
@@ -178,6 +187,7 @@ impl Engine {
             metrics: Metrics::new(counted, store.metrics()),
             tasks,
             ids: IdSource::after(newest_key(&*store).await?),
+            lease_key,
             notices: Arc::default(),
             feed: Feed::default(),
             outbox: Arc::default(),
@@ -370,6 +380,14 @@ impl Shared {
             self.changed(job);
         }
         Ok(applied)
+    }
+
+    /// Tells of an attempt that has begun by a claim.
+    pub(crate) fn began(&self, job: &Job) {
+        self.queues.meters.started(job);
+        self.feed.tell(job, self.clock.now());
+        self.metrics.of(&job.spec.task).started(job);
+        self.notices.changed(job);
     }
 
     /// Counts an end, and tells who waits for the job: in this order, so that who is told of an end

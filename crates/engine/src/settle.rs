@@ -69,7 +69,7 @@ fn settled(task: &TaskMetrics, change: &Change, applied: &Applied, took: Duratio
 }
 
 /// Tells what an event made of the attempt, by what it made of the job.
-fn end_of(event: &Event, state: State) -> AttemptEnd {
+pub(crate) fn end_of(event: &Event, state: State) -> AttemptEnd {
     match state {
         State::Succeeded => AttemptEnd::Succeeded,
         State::Failed => AttemptEnd::Failed,

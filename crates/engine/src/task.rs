@@ -46,6 +46,11 @@ pub enum TaskRunner {
 }
 
 impl TaskRunner {
+    /// Tells whether workers run them.
+    pub const fn is_pull(&self) -> bool {
+        matches!(self, Self::Pull)
+    }
+
     /// Returns the word for it: `function`, `exec`, `pull`.
     pub fn kind(&self) -> &'static str {
         match self {

@@ -246,7 +246,6 @@ pub(crate) fn load(
     let mut warnings = environment.apply(folder, &mut draft);
     apply_flags(flags, folder, &mut draft);
     let config = draft.finish()?;
-    warnings.extend(nobody_pulls(&config));
     warnings.extend(tokens::of_no_task(&config));
     Ok(Loaded {
         config,
@@ -265,17 +264,6 @@ fn find_file(named: Option<PathBuf>, folder: &Path) -> Result<Option<PathBuf>, C
         Ok(is_there) => Ok(is_there.then_some(path)),
         Err(source) => Err(ConfigError::Unreadable { path, source }),
     }
-}
-
-/// Warns of tasks whose jobs wait for a version that lets workers pull.
-fn nobody_pulls(config: &Config) -> impl Iterator<Item = String> {
-    let pulled = config
-        .tasks
-        .iter()
-        .filter(|(_, task)| task.runner == RunnerConfig::Pull);
-    pulled.map(|(name, _)| {
-        format!("task {name} is left to workers, who cannot pull from this version: its jobs wait")
-    })
 }
 
 fn apply_flags(flags: &Flags, folder: &Path, draft: &mut Draft) {

@@ -27,6 +27,7 @@ mod events;
 mod framing;
 mod health;
 mod idempotency;
+mod leases;
 mod lines;
 mod list;
 mod members;
@@ -128,6 +129,12 @@ fn routes() -> Routes {
         .get("/v1/jobs/{id}/events", Needs::Read, events::of_job)
         .post("/v1/jobs/{id}/cancel", Needs::Cancel, control::cancel)
         .post("/v1/jobs/{id}/retry", Needs::Admin, control::retry)
+        .post("/v1/leases", Needs::Work, leases::lease)
+        .post("/v1/leases/settle", Needs::Work, leases::settle)
+        .post("/v1/leases/{lease}/complete", Needs::Work, leases::complete)
+        .post("/v1/leases/{lease}/fail", Needs::Work, leases::fail)
+        .post("/v1/leases/{lease}/extend", Needs::Work, leases::extend)
+        .post("/v1/leases/{lease}/release", Needs::Work, leases::release)
         .get("/v1/events", Needs::Read, events::of_all)
         .get("/v1/queues", Needs::ReadAll, queues::all)
         .get("/v1/queues/{queue}", Needs::ReadAll, queues::one)

@@ -139,7 +139,7 @@ pub async fn a_pulled_lease_is_no_longer_than_its_attempt_may_run(trial: &mut Tr
     trial.advance(timeout);
     expect_overdue(trial, &[(&short, OverdueReason::Timeout(short.claim))]).await;
     trial.happen(node.id, node.succeeded()).await;
-    trial.advance(LEASE_FOR - timeout - TICK);
+    trial.advance(LEASE_FOR.saturating_sub(timeout + TICK));
     // As long as its attempt may run, and no longer.
     let most: Timestamp = trial.now().after(LEASE_FOR + TICK);
     trial.happen(long.id, long.extended(most)).await;

@@ -434,13 +434,6 @@ fn a_variable_that_nothing_reads_is_warned_of() {
 }
 
 #[test]
-fn a_task_that_nobody_can_run_yet_is_warned_of() {
-    let loaded = load_text("[tasks.far]\npull = true").unwrap();
-    let expected = "task far is left to workers, who cannot pull from this version: its jobs wait";
-    assert_eq!(loaded.warnings, [expected]);
-}
-
-#[test]
 fn listening_for_strangers_needs_tokens_or_insecure() {
     let open = "listen = \"0.0.0.0:8080\"";
     let error = load_text(open).unwrap_err().to_string();

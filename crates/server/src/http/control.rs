@@ -114,6 +114,8 @@ pub(crate) fn refusal(app: &App, id: JobId, refused: Refused) -> Problem {
             return Problem::new(Kind::UniqueKeyTaken, detail).with_job(holder, None);
         }
         Refused::Rejected(rejected, job) => (rejected, job),
+        // Said of leases alone.
+        Refused::Repeated(job) => (Rejected::LeaseLost, job),
     };
     let state = job.status.shown(app.engine.clock().now());
     let (kind, detail) = match rejected {

@@ -2,6 +2,7 @@
 //! panic as an answer, and problems written out.
 
 use super::call::Mount;
+use super::leases;
 use super::limits::URI_BYTES_MAX;
 use super::metrics::{HttpMetrics, Route};
 use super::outage::Outage;
@@ -85,8 +86,8 @@ where
         let number = self.requests.fetch_add(1, Ordering::Relaxed);
         let outage = self.outage.clone();
         let method = request.method();
-        let path = mount.path();
-        let span = debug_span!("request", request.id = number, %method, path);
+        let path = leases::without_token(mount.path());
+        let span = debug_span!("request", request.id = number, %method, %path);
         let answer = AssertUnwindSafe(self.inner.call(request)).catch_unwind();
         async move {
             let response = match answer.await {

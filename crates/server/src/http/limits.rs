@@ -33,6 +33,10 @@ pub const HEAD_FIELDS_MAX: usize = 100;
 pub const CHUNK_LINE_BYTES_MAX: usize = 1024;
 /// Bytes of a change to a job: room for all its tags, each character escaped.
 pub const AMENDMENT_BYTES_MAX: usize = 64 * 1024;
+/// Bytes of what the holder of a lease says beside a result: a few kilobytes and lines of a log.
+pub const EXTENSION_BYTES_MAX: usize = 1024 * 1024;
+/// Settles in one call: as many as there are leases in one.
+pub const SETTLES_MAX: usize = 1_000;
 /// Bytes of all bodies together that are being received or that the store does not have yet.
 pub const BUFFERED_BYTES_MAX_DEFAULT: usize = 256 * 1024 * 1024;
 /// Bytes of a body of envelopes.

@@ -10,6 +10,7 @@ mod control;
 mod events;
 mod examples;
 mod jobs;
+mod leases;
 mod operation;
 mod parts;
 mod queues;
@@ -115,6 +116,7 @@ fn calls() -> Vec<Call> {
     calls.extend(jobs::calls());
     calls.extend(events::calls());
     calls.extend(control::calls());
+    calls.extend(leases::calls());
     calls.extend(queues::calls());
     calls.extend(server::calls());
     calls
@@ -186,6 +188,10 @@ fn tags() -> Vec<Tag> {
         ("Jobs", "Reading jobs, their inputs and their results."),
         ("Events", "Following jobs as they go on."),
         ("Control", "Changing jobs from outside."),
+        (
+            "Workers",
+            "Leases of jobs for workers that pull, and what their holders say.",
+        ),
         ("Queues", "What waits where, and what holds it."),
         ("Tasks", "What there is to submit to."),
         ("Server", "The server itself."),
@@ -216,7 +222,7 @@ fn components(shared: Shared) -> Components {
     token.description = Some(
         "`Authorization: Bearer …`, where the server has tokens. What a token covers is its \
          scopes: `submit` (handing jobs in, and cancelling one), `read` (everything that is read \
-         under `/v1`, and `/metrics`), `work` (leases), `admin` (everything). A token that is for \
+         under `/v1`, and `/metrics`), `work` (leases, and settling them), `admin` (everything). A token that is for \
          some tasks sees and touches their jobs only: others are refused on submit, and otherwise \
          as if they were not there."
             .to_owned(),
@@ -244,6 +250,13 @@ fn all_schemas() -> BTreeMap<String, RefOr<Schema>> {
     with::<schemas::Envelope>(&mut schemas);
     with::<schemas::SubmittedJobs>(&mut schemas);
     with::<schemas::JobPatch>(&mut schemas);
+    with::<schemas::LeaseRequest>(&mut schemas);
+    with::<schemas::LeaseList>(&mut schemas);
+    with::<schemas::LeaseFailure>(&mut schemas);
+    with::<schemas::Extension>(&mut schemas);
+    with::<schemas::HeldLease>(&mut schemas);
+    with::<schemas::Settle>(&mut schemas);
+    with::<schemas::SettleResults>(&mut schemas);
     with::<schemas::QueueList>(&mut schemas);
     with::<schemas::QueuePatch>(&mut schemas);
     let mut schemas: BTreeMap<_, _> = schemas.into_iter().collect();
@@ -252,6 +265,11 @@ fn all_schemas() -> BTreeMap<String, RefOr<Schema>> {
         schemas::Envelope::name(),
         schemas::JobPatch::name(),
         schemas::QueuePatch::name(),
+        schemas::LeaseRequest::name(),
+        schemas::LeaseFailure::name(),
+        schemas::Extension::name(),
+        schemas::LeaseProgress::name(),
+        schemas::Settle::name(),
     ] {
         if let Some(RefOr::T(Schema::Object(object))) = schemas.get_mut(&*name) {
             object.additional_properties = Some(Box::new(AdditionalProperties::FreeForm(false)));

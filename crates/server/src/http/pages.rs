@@ -146,6 +146,8 @@ const fn text_of(kind: Kind) -> &'static str {
         Kind::CrossSite => include_str!("../../../../docs/problems/cross-site.md"),
         Kind::NotSupported => include_str!("../../../../docs/problems/not-supported.md"),
         Kind::RequestTimeout => include_str!("../../../../docs/problems/request-timeout.md"),
+        Kind::NotAPullTask => include_str!("../../../../docs/problems/not-a-pull-task.md"),
+        Kind::LeaseLost => include_str!("../../../../docs/problems/lease-lost.md"),
         Kind::InternalError => include_str!("../../../../docs/problems/internal-error.md"),
     }
 }

@@ -8,7 +8,7 @@ use super::body;
 use super::call::Call;
 use super::control::{expected_version, refusal};
 use super::limits::AMENDMENT_BYTES_MAX;
-use super::members::Members;
+use super::members::{Members, no, read_object};
 use super::prefer::Prefer;
 use super::problem::{FieldError, Kind, Problem};
 use super::read::{Answer, here};
@@ -26,8 +26,6 @@ const ACCEPT_PATCH: HeaderName = HeaderName::from_static("accept-patch");
 const PATCH_TYPES: &str = "application/merge-patch+json, application/json";
 /// The members that a job takes.
 const MEMBERS: &str = "run_at, priority, queue and tags";
-/// Characters of a wrong value that are shown.
-const SHOWN_MAX: usize = 64;
 
 /// `PATCH /v1/jobs/{id}`: 200 + job; it waits by what it is told from then on.
 pub(crate) async fn patch(Shared(app): Shared<App>, call: Call) -> Result<Response, Problem> {
@@ -108,32 +106,23 @@ struct Asked {
 
 /// Reads a patch, and says everything that is wrong with it.
 fn read(bytes: &[u8], now: Timestamp) -> Result<Asked, Problem> {
-    let Ok(members) = serde_json::from_slice::<Members>(bytes) else {
-        let detail = format!("is no object; it may have the members {MEMBERS}");
-        return Err(Problem::members(vec![FieldError::of(&[], detail)]));
-    };
     let mut asked = Asked::default();
-    let mut errors = Vec::new();
-    for (name, value) in members.each() {
-        let read = value.and_then(|value| match name {
+    let wrong = read_object(bytes, &[], MEMBERS, |name, value, _at, wrong| {
+        Some(match name {
             "run_at" => run_at(value, now).map(|it| asked.amendment.run_at = Some(it)),
             "priority" => priority(value).map(|it| asked.amendment.priority = Some(it)),
             "queue" => queue(value).map(|it| {
                 asked.queue_of_task = it.is_none();
                 asked.amendment.queue = it;
             }),
-            "tags" => {
-                let tags = tags(value, &mut errors);
-                tags.map(|it| asked.amendment.tags = Some(it))
-            }
-            _ => Err(format!("is unknown; a job takes {MEMBERS}")),
-        });
-        errors.extend(read.err().map(|detail| FieldError::of(&[name], detail)));
-    }
-    if errors.is_empty() {
+            "tags" => tags(value, wrong).map(|it| asked.amendment.tags = Some(it)),
+            _ => return None,
+        })
+    });
+    if wrong.is_empty() {
         Ok(asked)
     } else {
-        Err(Problem::members(errors))
+        Err(Problem::members(wrong))
     }
 }
 
@@ -203,12 +192,6 @@ fn tag(name: &str, value: &str) -> Result<(Name, String), String> {
         }
         Err(_) => Err(no("string", value)),
     }
-}
-
-fn no(what: &str, value: &str) -> String {
-    let shown: String = value.chars().take(SHOWN_MAX).collect();
-    let rest = if shown.len() < value.len() { "…" } else { "" };
-    format!("is {shown}{rest}, which is no {what}")
 }
 
 #[cfg(test)]

@@ -77,6 +77,10 @@ pub enum Kind {
     IdempotencyKeyReused,
     /// The job has not ended.
     NotFinal,
+    /// The task is not left to workers.
+    NotAPullTask,
+    /// The lease is none to speak for.
+    LeaseLost,
     /// The job, or what holds for the queue, changed since it was read.
     VersionDiffers,
     /// The server is shutting down.
@@ -103,7 +107,7 @@ pub enum Kind {
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 39] = [
+    pub const ALL: [Self; 41] = [
         Self::UnknownTask,
         Self::UnknownQueue,
         Self::TooManyQueues,
@@ -132,6 +136,8 @@ impl Kind {
         Self::UniqueKeyTaken,
         Self::IdempotencyKeyReused,
         Self::NotFinal,
+        Self::NotAPullTask,
+        Self::LeaseLost,
         Self::VersionDiffers,
         Self::Draining,
         Self::StoreUnavailable,
@@ -198,6 +204,8 @@ impl Kind {
                 "The idempotency key was used for something else",
             ),
             Self::NotFinal => ("not-final", 409, "The job has not ended"),
+            Self::NotAPullTask => ("not-a-pull-task", 422, "The task is not left to workers"),
+            Self::LeaseLost => ("lease-lost", 409, "The lease is lost"),
             Self::VersionDiffers => ("version-differs", 412, "It has changed"),
             Self::Draining => ("draining", 503, "The server is shutting down"),
             Self::StoreUnavailable => ("store-unavailable", 503, "The store is unavailable"),
@@ -542,6 +550,13 @@ impl Problem {
             let value = HeaderValue::try_from(text).unwrap_or(HeaderValue::from_static(""));
             problem.with_header(HeaderName::from_static(name), value)
         })
+    }
+
+    /// Returns the problem that the server gives no more leases.
+    pub(crate) fn draining_leases() -> Self {
+        let detail = "the server is shutting down and gives no more leases; those that are held can \
+                      still be settled";
+        Self::new(Kind::Draining, detail).with_retry_after(RETRY_AFTER_DRAINING)
     }
 
     /// Returns the problem that the server takes no more jobs.

@@ -200,11 +200,22 @@ impl Server {
 
     /// Makes a request and returns the answer as it comes, head and body.
     pub(crate) fn get(&self, path: &str, headers: &str) -> String {
+        self.ask("GET", path, headers, "")
+    }
+
+    /// Posts JSON and returns the answer as it comes.
+    pub(crate) fn post(&self, path: &str, body: &str) -> String {
+        self.ask("POST", path, "content-type: application/json\r\n", body)
+    }
+
+    fn ask(&self, method: &str, path: &str, headers: &str, body: &str) -> String {
         let mut connection = TcpStream::connect(&self.address).unwrap();
         connection.set_read_timeout(Some(PATIENCE)).unwrap();
         let request = format!(
-            "GET {path} HTTP/1.1\r\nhost: {}\r\nconnection: close\r\n{headers}\r\n",
-            self.address
+            "{method} {path} HTTP/1.1\r\nhost: {}\r\nconnection: close\r\n\
+             content-length: {}\r\n{headers}\r\n{body}",
+            self.address,
+            body.len(),
         );
         connection.write_all(request.as_bytes()).unwrap();
         let mut answer = String::new();

@@ -4,6 +4,7 @@
 mod clients;
 mod configuration;
 mod harness;
+mod leases;
 mod lists;
 mod queues;
 mod scripted;

@@ -13,7 +13,8 @@ async fn a_path_with_nothing_at_it_is_404() {
         ("POST", "/v1"),
         ("GET", "/v1/jobs/"),
         ("GET", "/v1/schedules"),
-        ("POST", "/v1/leases"),
+        ("POST", "/v1/leases/x"),
+        ("POST", "/v1/leases/x/nothing"),
         (
             "GET",
             "/v1/jobs/019aabbc-0000-7000-8000-000000000000/nothing",

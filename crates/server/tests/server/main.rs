@@ -15,6 +15,7 @@ mod http_envelopes;
 mod http_errors;
 mod http_events;
 mod http_keys;
+mod http_leases;
 mod http_ndjson;
 mod http_patch;
 mod http_queues;

@@ -298,6 +298,35 @@ const ASKED: &str = r#"
 501 PATCH /v1/queues/{queue} other content-type:application/json {"max_concurrency":1}
 202 POST /v1/tasks/{task}/jobs echo?queue=other - a
 429 POST /v1/tasks/{task}/jobs echo?queue=other - a
+200 POST /v1/leases - content-type:application/json,prefer:respond-async {"tasks":["pulled"]}
+204 POST /v1/leases - prefer:wait=0 -
+400 POST /v1/leases ?max=1 - -
+400 POST /v1/leases - content-type:application/json {
+404 POST /v1/leases - content-type:application/json {"tasks":["anteroom.callback"]}
+415 POST /v1/leases - - x
+422 POST /v1/leases - content-type:application/json {"tasks":["echo"]}
+422 POST /v1/leases - content-type:application/json {"max":0}
+200 POST /v1/leases/{lease}/extend LEASE1 content-type:application/json {"progress":{"fraction":0.5}}
+400 POST /v1/leases/{lease}/extend LEASE1 content-type:application/json {
+409 POST /v1/leases/{lease}/extend nonsense content-type:application/json {}
+415 POST /v1/leases/{lease}/extend LEASE1 - x
+422 POST /v1/leases/{lease}/extend LEASE1 content-type:application/json {"lease":"1ms"}
+200 POST /v1/leases/{lease}/complete LEASE1 content-type:text/plain done
+400 POST /v1/leases/{lease}/complete LEASE1?x=1 - -
+409 POST /v1/leases/{lease}/complete LEASE1 - other
+415 POST /v1/leases/{lease}/complete LEASE1 content-type:nonsense other
+200 POST /v1/leases/{lease}/fail LEASE2 content-type:application/json {"error":"broken"}
+400 POST /v1/leases/{lease}/fail LEASE2 content-type:application/json {
+409 POST /v1/leases/{lease}/fail nonsense content-type:application/json {"error":"broken"}
+415 POST /v1/leases/{lease}/fail LEASE2 - x
+422 POST /v1/leases/{lease}/fail LEASE2 content-type:application/json {}
+204 POST /v1/leases/{lease}/release LEASE3 - -
+400 POST /v1/leases/{lease}/release LEASE3?x=1 - -
+409 POST /v1/leases/{lease}/release nonsense - -
+200 POST /v1/leases/settle - content-type:application/json [{"lease":"LEASE4","action":"extend"},{"lease":"LEASE4","action":"complete","result":1},{"lease":"x","action":"release"},7]
+400 POST /v1/leases/settle - content-type:application/json [
+415 POST /v1/leases/settle - - x
+422 POST /v1/leases/settle - content-type:application/json {}
 200 GET / - - -
 200 GET / - accept:text/html -
 400 GET / ?x=1 - -
@@ -332,6 +361,15 @@ async fn whatever_is_answered_is_as_described() {
     let last = server.submit("echo", last).await;
     let held = server.submit("hold", "").await;
     server.gate.arrived().await;
+    for _ in 0..5 {
+        server.submit("pulled", "").await;
+    }
+    let asked = [("content-type", "application/json")];
+    let leased = server
+        .send("POST", "/v1/leases", &asked, b"{\"max\":4}")
+        .await;
+    let leased = leased.json();
+    let lease = |n: usize| leased["leases"][n]["lease"].as_str().unwrap();
     let gone = server.done("echo", "").await;
     let path = format!("/v1/jobs/{gone}");
     let deleted = server.send("DELETE", &path, &[], b"").await;
@@ -347,6 +385,10 @@ async fn whatever_is_answered_is_as_described() {
         ("LAST", &last),
         ("HELD", &held),
         ("GONE", &gone),
+        ("LEASE1", lease(0)),
+        ("LEASE2", lease(1)),
+        ("LEASE3", lease(2)),
+        ("LEASE4", lease(3)),
         ("NOBODY", "019aaa2e-7c00-7000-8000-3f0c5a1b2c3d"),
         ("TAG", tag),
     ];

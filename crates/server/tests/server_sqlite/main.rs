@@ -26,6 +26,8 @@ mod http_errors;
 mod http_events;
 #[path = "../server/http_keys.rs"]
 mod http_keys;
+#[path = "../server/http_leases.rs"]
+mod http_leases;
 #[path = "../server/http_ndjson.rs"]
 mod http_ndjson;
 #[path = "../server/http_patch.rs"]

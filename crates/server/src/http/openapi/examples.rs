@@ -107,6 +107,27 @@ pub(super) fn queue() -> Value {
     })
 }
 
+const LEASE: &str = "AZqqLnwAcACAAD8MWhssPQAAAQAAAAABAAABmqouiAi3h0p2v1kYdXoNlhkKqPyE";
+
+pub(super) fn lease() -> Value {
+    json!({
+        "lease": LEASE, "claim": 1_099_511_627_777_u64, "expires_at": "2026-11-22T12:00:30.012Z",
+        "job": job_running(), "input_base64": "YSBiIGM=", "content_type": "text/plain",
+    })
+}
+
+pub(super) fn held_lease() -> Value {
+    json!({"expires_at": "2026-11-22T12:00:40.000Z", "cancel_requested": false})
+}
+
+pub(super) fn settle() -> Value {
+    json!({"lease": LEASE, "action": "complete", "result": {"words": 3}})
+}
+
+pub(super) fn settle_result() -> Value {
+    json!({"lease": LEASE, "status": 200})
+}
+
 pub(super) fn envelope() -> Value {
     json!({
         "task": "wordcount", "input_base64": "YSBiIGM=", "content_type": "text/plain",
@@ -186,6 +207,11 @@ pub(super) fn detail_of(kind: Kind) -> String {
         Kind::CrossSite => "the server listens on loopback, and Host is no loopback name",
         Kind::NotSupported => "this version does not know include",
         Kind::RequestTimeout => "the body did not come in time",
+        Kind::NotAPullTask => "wordcount is no task that is left to workers",
+        Kind::LeaseLost => {
+            "the lease ran out, was settled otherwise, belongs to an earlier attempt or another \
+             token, or is none of this server's"
+        }
         Kind::InternalError => "the server made a mistake, and has logged it",
     };
     detail.to_owned()

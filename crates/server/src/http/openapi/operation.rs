@@ -468,6 +468,23 @@ pub(super) fn merge_patch<T: ToSchema>(description: &str, example: &Value) -> Re
         .build()
 }
 
+/// Describes a JSON body of this form, with an example.
+pub(super) fn json_body<T: ToSchema>(
+    description: &str,
+    example: &Value,
+    required: Required,
+) -> RequestBody {
+    let content = ContentBuilder::new()
+        .schema(Some(schema_of::<T>()))
+        .example(Some(example.clone()))
+        .build();
+    RequestBodyBuilder::new()
+        .description(Some(description))
+        .content("application/json", content)
+        .required(Some(required))
+        .build()
+}
+
 /// Returns a content that may be anything.
 pub(super) fn anything() -> Content {
     Content::new::<RefOr<Schema>>(None)

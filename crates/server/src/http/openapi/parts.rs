@@ -223,6 +223,12 @@ pub(super) fn path_queue() -> Parameter {
     parameter
 }
 
+pub(super) fn path_lease() -> Parameter {
+    let description = "The token of the lease. A secret: no log of the server shows it.";
+    let text = ObjectBuilder::new().schema_type(Type::String);
+    parameter(ParameterIn::Path, "lease", description, text)
+}
+
 pub(super) fn last_event_id() -> Parameter {
     request_field(
         "Last-Event-ID",

@@ -493,6 +493,157 @@ pub(crate) struct QueuePatch {
     max_depth: Option<u64>,
 }
 
+/// What a worker asks for.
+#[derive(ToSchema)]
+pub(crate) struct LeaseRequest {
+    /// Of these tasks, all of which are left to workers; none: of all that are and that the token
+    /// is for.
+    #[schema(min_items = 1)]
+    tasks: Option<Vec<Name>>,
+    /// In these queues; none: in any.
+    #[schema(min_items = 1)]
+    queues: Option<Vec<Name>>,
+    /// At most so many. 1 where it is left out.
+    #[schema(minimum = 1, maximum = 1_000, nullable = false)]
+    max: Option<u32>,
+    /// For how long, from 1 s to 1 h, and no longer than the attempt may run. 30 s where it is left
+    /// out.
+    #[schema(nullable = false)]
+    lease: Option<Duration>,
+    /// Who asks: for the server's log. 1 to 255 bytes.
+    #[schema(min_length = 1, max_length = 255)]
+    worker: Option<String>,
+}
+
+/// What was leased.
+#[derive(ToSchema)]
+pub(crate) struct LeaseList {
+    leases: Vec<Lease>,
+}
+
+/// The right to run one attempt of a job for a while.
+#[derive(ToSchema)]
+#[expect(clippy::struct_field_names, reason = "the names are those of the wire")]
+pub(crate) struct Lease {
+    /// Its token: a secret of the worker's.
+    lease: String,
+    /// Rises with every start of the job, on every node and after every restart: what a worker
+    /// fences its own writes with. Up to 63 bits.
+    #[schema(minimum = 1)]
+    claim: u64,
+    /// When it ends unless it is extended.
+    expires_at: Instant,
+    job: Job,
+    /// The input, if it is JSON, as the bytes that it was.
+    input: Option<serde_json::Value>,
+    /// The input in base64, if it is not.
+    input_base64: Option<String>,
+    /// Of the input.
+    content_type: String,
+}
+
+/// Why an attempt failed.
+#[derive(ToSchema)]
+pub(crate) struct LeaseFailure {
+    /// What went wrong. Kept up to 8 KiB.
+    error: String,
+    /// Whether another attempt may help. True where it is left out.
+    retry: Option<bool>,
+    /// When to try again, instead of by the task's policy. Not with `retry` false.
+    retry_after: Option<Duration>,
+}
+
+/// What an attempt says that goes on.
+#[derive(ToSchema)]
+pub(crate) struct Extension {
+    /// For how long from now on, from 1 s to 1 h.
+    #[schema(nullable = false)]
+    lease: Option<Duration>,
+    progress: Option<LeaseProgress>,
+    /// Lines of a log, each kept up to 8 KiB.
+    #[schema(max_items = 1_000)]
+    log: Option<Vec<String>>,
+}
+
+/// How far an attempt has come.
+#[derive(ToSchema)]
+pub(crate) struct LeaseProgress {
+    #[schema(minimum = 0, maximum = 1)]
+    fraction: Option<f64>,
+    message: Option<String>,
+}
+
+/// How a lease stands that was extended.
+#[derive(ToSchema)]
+pub(crate) struct HeldLease {
+    expires_at: Instant,
+    /// Whether the job was cancelled: the attempt should stop.
+    cancel_requested: bool,
+}
+
+/// What the holder of a lease says: one of many.
+#[derive(ToSchema)]
+pub(crate) struct Settle {
+    /// The token of the lease.
+    lease: String,
+    action: SettleAction,
+    /// With `complete`: the result, kept as `application/json` and as the bytes that it was.
+    result: Option<serde_json::Value>,
+    /// With `complete`, instead: the result in base64.
+    #[schema(nullable = false)]
+    result_base64: Option<String>,
+    /// With `complete`: of the result. `application/octet-stream` where it is left out.
+    #[schema(nullable = false)]
+    content_type: Option<String>,
+    /// With `fail`: what went wrong.
+    #[schema(nullable = false)]
+    error: Option<String>,
+    /// With `fail`: whether another attempt may help.
+    retry: Option<bool>,
+    /// With `fail`: when to try again.
+    retry_after: Option<Duration>,
+    /// With `extend`: for how long from now on. 30 s where it is left out.
+    #[schema(nullable = false)]
+    extend_by: Option<Duration>,
+    /// With `extend`.
+    progress: Option<LeaseProgress>,
+    /// With `extend`: lines of a log.
+    #[schema(max_items = 1_000)]
+    log: Option<Vec<String>>,
+}
+
+/// What is done with a lease.
+#[derive(ToSchema)]
+#[schema(rename_all = "snake_case")]
+pub(crate) enum SettleAction {
+    Complete,
+    Fail,
+    Extend,
+    Release,
+}
+
+/// What became of many settles, in their order.
+#[derive(ToSchema)]
+pub(crate) struct SettleResults {
+    results: Vec<SettleResult>,
+}
+
+/// What became of one settle.
+#[derive(ToSchema)]
+pub(crate) struct SettleResult {
+    /// The token of the lease. Null if none could be read.
+    #[schema(required)]
+    lease: Option<String>,
+    /// 200: it is done. Else the status of its problem.
+    #[schema(minimum = 200, maximum = 599)]
+    status: u16,
+    /// Of one that was extended.
+    expires_at: Option<Instant>,
+    /// Of one that was extended.
+    cancel_requested: Option<bool>,
+    problem: Option<Problem>,
+}
+
 /// What the server is.
 #[derive(ToSchema)]
 pub(crate) struct Root {
