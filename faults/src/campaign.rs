@@ -10,6 +10,7 @@ pub mod fsync_error;
 pub mod kill;
 pub mod naps;
 pub mod power;
+pub mod pull;
 pub mod slow;
 
 use crate::client::{Client, Whereabouts};
@@ -173,8 +174,7 @@ impl Ground {
         if let Some(binary) = &self.common.digest_binary {
             return Ok(binary.clone());
         }
-        let own = std::env::current_exe().context("find this program")?;
-        Ok(own.with_file_name("digest_server"))
+        beside("digest_server")
     }
 
     /// Tells the clients that the server is up.
@@ -279,6 +279,12 @@ impl Ground {
         files.sort();
         Ok(files)
     }
+}
+
+/// Returns the program of this name beside this one.
+fn beside(name: &str) -> anyhow::Result<PathBuf> {
+    let own = std::env::current_exe().context("find this program")?;
+    Ok(own.with_file_name(name))
 }
 
 /// Names the node that a server process is.

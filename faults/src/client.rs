@@ -136,6 +136,15 @@ impl Client {
         }
     }
 
+    /// Writes down what the party does besides asking.
+    ///
+    /// # Errors
+    ///
+    /// When the history cannot be written.
+    pub fn write(&self, event: Event) -> anyhow::Result<()> {
+        self.recorder.write(event)
+    }
+
     /// Waits until the server is up and returns its base URL.
     ///
     /// # Errors

@@ -11,6 +11,7 @@ pub mod load;
 pub mod server;
 mod storage;
 pub mod verify;
+pub mod worker;
 
 use std::time::Duration;
 

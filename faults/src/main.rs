@@ -1,6 +1,8 @@
 //! The command line of the fault campaigns.
 
-use anteroom_faults::campaign::{damage, disk_full, drain, fsync_error, kill, naps, power, slow};
+use anteroom_faults::campaign::{
+    damage, disk_full, drain, fsync_error, kill, naps, power, pull, slow,
+};
 use anteroom_faults::history::{Bounds, check};
 use anyhow::bail;
 use clap::{Parser, Subcommand};
@@ -35,6 +37,8 @@ enum Command {
     Naps(naps::Arguments),
     /// Stops the server with jobs running.
     Drain(drain::Arguments),
+    /// Kills and pauses workers that pull, and the server under them.
+    Pull(pull::Arguments),
     /// Damages the database.
     Damage(damage::Arguments),
     /// Opens thousands of slow sockets.
@@ -81,6 +85,7 @@ async fn run() -> anyhow::Result<()> {
         Command::FsyncError(arguments) => fsync_error::run(&arguments).await,
         Command::Naps(arguments) => naps::run(&arguments).await,
         Command::Drain(arguments) => drain::run(&arguments).await,
+        Command::Pull(arguments) => pull::run(&arguments).await,
         Command::Damage(arguments) => damage::run(&arguments).await,
         Command::Slow(arguments) => slow::run(&arguments).await,
     }

@@ -72,14 +72,19 @@ struct Overload {
 pub(super) struct Faults {
     any_us: Option<u64>,
     /// Of those that leave attempts behind: by node; none: all nodes.
-    left_behind_us: HashMap<Option<String>, u64>,
+    left_behind: HashMap<Option<String>, u64>,
+    /// Of pauses: by node; none: all nodes.
+    paused: HashMap<Option<String>, u64>,
 }
 
 impl Faults {
     fn add(&mut self, kind: FaultKind, node: Option<&str>, now_us: u64) {
         self.any_us = Some(now_us);
         if kind.explains_overlap() {
-            self.left_behind_us.insert(node.map(str::to_owned), now_us);
+            self.left_behind.insert(node.map(str::to_owned), now_us);
+        }
+        if kind == FaultKind::Pause {
+            self.paused.insert(node.map(str::to_owned), now_us);
         }
     }
 
@@ -91,11 +96,26 @@ impl Faults {
     /// Tells whether what ran on `node` since `since_us` may have been left behind, by a fault
     /// then or later, or up to `grace_us` before.
     pub(super) fn left_behind(&self, node: &str, since_us: u64, grace_us: u64) -> bool {
-        [None, Some(node.to_owned())]
-            .iter()
-            .filter_map(|key| self.left_behind_us.get(key))
-            .any(|at| at + grace_us >= since_us)
+        is_hurt(&self.left_behind, node, since_us, grace_us)
     }
+
+    /// Tells whether `node` may have stood still since `since_us`, or up to `grace_us` before, so
+    /// that it does not know what became of what it was told.
+    pub(super) fn paused(&self, node: &str, since_us: u64, grace_us: u64) -> bool {
+        is_hurt(&self.paused, node, since_us, grace_us)
+    }
+}
+
+fn is_hurt(
+    hurt_us: &HashMap<Option<String>, u64>,
+    node: &str,
+    since_us: u64,
+    grace_us: u64,
+) -> bool {
+    [None, Some(node.to_owned())]
+        .iter()
+        .filter_map(|key| hurt_us.get(key))
+        .any(|at| at + grace_us >= since_us)
 }
 
 impl Checker {

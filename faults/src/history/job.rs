@@ -3,6 +3,9 @@
 use super::check::{Faults, read_of_cancel};
 use super::{Bounds, Ended, Event, Read, Report, Rule, Seen, Submit};
 
+/// How long before the start of another attempt one may have been paused that begins after it.
+const LATE_US_MAX: u64 = 10_000_000;
+
 /// A submit with its times.
 #[derive(Clone, Debug)]
 pub(super) struct Asked {
@@ -38,6 +41,8 @@ pub(super) struct Job {
     bodies: Vec<Given>,
     first_start: Option<FirstStart>,
     last_claim: u64,
+    /// When the attempt under it began.
+    last_start_us: u64,
     open: Vec<Open>,
     ended: Vec<EndedAttempt>,
     /// The claim whose success a server accepted.
@@ -197,7 +202,9 @@ impl Job {
         if self.first_start.is_some() {
             context.report.restarts += 1;
         }
-        if claim <= self.last_claim {
+        // One that was paused between its claim and its start does not know that it is late.
+        let is_late = context.faults.paused(node, self.last_start_us, LATE_US_MAX);
+        if claim <= self.last_claim && !is_late {
             let what = format!("starts under claim {claim} after {}", self.last_claim);
             context.broken(Rule::Fenced, &what);
         }
@@ -217,7 +224,10 @@ impl Job {
             node: node.to_owned(),
             since_us: context.now_us,
         });
-        self.last_claim = self.last_claim.max(claim);
+        if claim > self.last_claim {
+            self.last_claim = claim;
+            self.last_start_us = context.now_us;
+        }
         self.open.push(Open {
             attempt,
             claim,

@@ -1,6 +1,6 @@
 //! Each rule broken by a changed event, and files that are no history.
 
-use crate::world::{History, WALL_AHEAD_US, check, history, numbered};
+use crate::world::{Entry, History, WALL_AHEAD_US, check, history, numbered};
 use anteroom_faults::history::merge::Merged;
 use anteroom_faults::history::{Bounds, Event, FaultKind, Recorder, Rule, Seen, check as checker};
 use std::io::{BufReader, Cursor, Write};
@@ -119,6 +119,41 @@ fn a_start_under_an_earlier_claim_is_caught() {
     let (claim, first) = second.unwrap();
     *claim = first - 1;
     assert!(check(&wrong, &Bounds::default()).count(Rule::Fenced) > 0);
+}
+
+#[test]
+fn only_who_was_paused_just_then_may_begin_after_a_later_claim() {
+    let of_its_own = Some("n1".to_owned());
+    let cases = [
+        (FaultKind::Pause, of_its_own.clone(), 1_000_000, false),
+        (FaultKind::Pause, of_its_own.clone(), 60_000_000, true),
+        (FaultKind::Pause, Some("n2".to_owned()), 1_000_000, true),
+        (FaultKind::Kill, of_its_own, 1_000_000, true),
+    ];
+    for (kind, node, before_us, caught) in cases {
+        let start = |claim, node: &str| Event::Start {
+            id: "job".to_owned(),
+            attempt: 1,
+            claim,
+            node: node.to_owned(),
+            body: "body".to_owned(),
+        };
+        let events = [
+            (100_000_000 - before_us, Event::Fault { kind, node }),
+            (100_000_000, start(2, "n3")),
+            (100_000_001, start(1, "n1")),
+        ];
+        let history: History = events
+            .into_iter()
+            .map(|(at_us, event)| Entry {
+                party: format!("at {at_us}"),
+                at_us,
+                event,
+            })
+            .collect();
+        let report = check(&history, &Bounds::default());
+        assert_eq!(report.count(Rule::Fenced) > 0, caught, "{kind:?}: {report}");
+    }
 }
 
 #[test]
