@@ -34,6 +34,9 @@ def before_call(context, case, kwargs):
         # Either will do; both are refused, which the tests of the server look at.
         if is_instant(options.get("run_at")) and "delay" in options:
             del options["run_at"]
+        # When to try again, and never: both are refused, which the tests of the server look at.
+        if options.get("retry") is False:
+            options.pop("retry_after", None)
     # One key for two different requests is refused, which the tests of the server look at.
     headers = case.headers
     if headers is not None and KEY.fullmatch(str(headers.get("Idempotency-Key", ""))):
