@@ -121,6 +121,7 @@ macro_rules! store_contract {
             insert::an_insert_is_seen_whole_or_not_at_all,
             insert::a_dropped_insert_stores_all_or_none,
             insert::an_insert_with_a_taken_id_stores_nothing,
+            insert::a_job_that_is_too_late_already_is_not_stored,
             insert::an_unknown_id_is_unknown,
             insert::jobs_with_one_order_key_are_told_apart,
 

@@ -51,7 +51,8 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     /// unfinished job of its task has is a duplicate; neither is stored. Jobs before it in the same
     /// call count. What a key remembers is as durable as the job: it is the same commit.
     ///
-    /// None is stored where more would wait in a queue than its `max_depth` lets, however many
+    /// None is stored where one of the new ones is [too late](Status::is_too_late) already, nor where
+    /// more would wait in a queue than its `max_depth` lets, however many
     /// inserts are under way.
     ///
     /// # Errors
@@ -621,6 +622,13 @@ pub enum StoreError {
         waiting: u64,
         /// How many may.
         limit: u64,
+    },
+    /// A job to be inserted can no longer begin in time: its `start_before` went by while the insert
+    /// waited for its turn. Not worth a retry, unless with another deadline.
+    #[error("start_before went by before job {id} was stored")]
+    TooLate {
+        /// The job.
+        id: JobId,
     },
     /// An idempotency key of jobs to be inserted remembers another submit. Not worth a retry.
     #[error("the idempotency key of job number {index} was used for another submit")]

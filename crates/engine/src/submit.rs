@@ -175,6 +175,9 @@ pub enum SubmitError {
         /// The job.
         id: JobId,
     },
+    /// Its `start_before` went by while it waited for the store. Worth a retry, with a later one.
+    #[error("start_before went by before the job was stored")]
+    TooLate,
     /// The engine is shutting down. Worth a retry, elsewhere or later.
     #[error("the server is shutting down")]
     Draining,
@@ -217,6 +220,7 @@ impl From<StoreError> for SubmitError {
                 waiting,
                 limit,
             },
+            StoreError::TooLate { .. } => Self::TooLate,
             error => Self::Store(error),
         }
     }

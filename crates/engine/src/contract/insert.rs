@@ -1,8 +1,8 @@
 //! What is inserted can be read, as it was, whole or not at all.
 
 use super::Trial;
-use super::trial::{done, ids, name, odd_payloads, payload, poll_once, priority, soon, want};
-use crate::store::{Change, Deleted, Filter, Found, NewJob, Page, Refused, StoreError};
+use super::trial::{TICK, done, ids, name, odd_payloads, payload, poll_once, priority, soon, want};
+use crate::store::{Change, Deleted, Filter, Found, Inserted, NewJob, Page, Refused, StoreError};
 use anteroom_core::limits::{TAG_VALUE_BYTES_MAX, TAGS_MAX};
 use anteroom_core::{Event, Job, JobId, Label, State, Timestamp};
 use std::pin::pin;
@@ -199,4 +199,37 @@ pub async fn jobs_with_one_order_key_are_told_apart(trial: &mut Trial) {
     let listed: Vec<JobId> = listing.jobs.iter().rev().map(|job| job.spec.id).collect();
     assert_eq!(listed, in_order, "listed, oldest first");
     assert_eq!(ids(&trial.claim(want(10)).await), in_order, "claimed");
+}
+
+/// A job whose deadline for the start has passed when it is stored is refused, and with it all of its
+/// insert. What is none the less known already is answered as ever.
+pub async fn a_job_that_is_too_late_already_is_not_stored(trial: &mut Trial) {
+    let deadline = trial.now().after(TICK);
+    let late = || {
+        let mut job = trial.new_job();
+        job.status.start_before = Some(deadline);
+        job
+    };
+    let (in_time, mut known) = (late(), late());
+    known.spec.unique_key = Some(super::keys::label("k"));
+    trial.advance(TICK);
+    trial.insert(vec![in_time, known.clone()]).await;
+    trial.advance(TICK);
+    let (other, late_one) = (trial.new_job(), late());
+    let ids = [other.spec.id, late_one.spec.id];
+    let refused = trial.store().insert(vec![other, late_one]).await;
+    assert!(
+        matches!(&refused, Err(StoreError::TooLate { id }) if *id == ids[1]),
+        "{refused:?}"
+    );
+    for id in ids {
+        assert_eq!(trial.found(id).await, Found::Unknown);
+    }
+    let mut again = late();
+    again.spec.unique_key = known.spec.unique_key;
+    let inserted = done("insert", trial.store().insert(vec![again]).await);
+    assert!(
+        matches!(&inserted[..], [Inserted::Duplicate(_)]),
+        "{inserted:?}"
+    );
 }

@@ -18,7 +18,7 @@ fn idempotency(scope: &str, key: &str) -> Idempotency {
     Idempotency { scope, key }
 }
 
-fn label(text: &str) -> Label {
+pub(super) fn label(text: &str) -> Label {
     Label::new(text).unwrap_or_else(|error| panic!("{text:?} {error}"))
 }
 

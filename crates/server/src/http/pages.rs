@@ -138,6 +138,7 @@ const fn text_of(kind: Kind) -> &'static str {
         Kind::NotFinal => include_str!("../../../../docs/problems/not-final.md"),
         Kind::VersionDiffers => include_str!("../../../../docs/problems/version-differs.md"),
         Kind::Draining => include_str!("../../../../docs/problems/draining.md"),
+        Kind::TooLate => include_str!("../../../../docs/problems/too-late.md"),
         Kind::StoreUnavailable => include_str!("../../../../docs/problems/store-unavailable.md"),
         Kind::Overloaded => include_str!("../../../../docs/problems/overloaded.md"),
         Kind::Unauthorized => include_str!("../../../../docs/problems/unauthorized.md"),

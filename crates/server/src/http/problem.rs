@@ -85,6 +85,8 @@ pub enum Kind {
     VersionDiffers,
     /// The server is shutting down.
     Draining,
+    /// The job's `start_before` went by before it was stored.
+    TooLate,
     /// The store cannot be used.
     StoreUnavailable,
     /// Too much is on its way to the store.
@@ -107,7 +109,7 @@ pub enum Kind {
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 41] = [
+    pub const ALL: [Self; 42] = [
         Self::UnknownTask,
         Self::UnknownQueue,
         Self::TooManyQueues,
@@ -140,6 +142,7 @@ impl Kind {
         Self::LeaseLost,
         Self::VersionDiffers,
         Self::Draining,
+        Self::TooLate,
         Self::StoreUnavailable,
         Self::Overloaded,
         Self::Unauthorized,
@@ -208,6 +211,7 @@ impl Kind {
             Self::LeaseLost => ("lease-lost", 409, "The lease is lost"),
             Self::VersionDiffers => ("version-differs", 412, "It has changed"),
             Self::Draining => ("draining", 503, "The server is shutting down"),
+            Self::TooLate => ("too-late", 503, "The job can no longer begin in time"),
             Self::StoreUnavailable => ("store-unavailable", 503, "The store is unavailable"),
             Self::Overloaded => ("overloaded", 503, "The server is overloaded"),
             Self::Unauthorized => ("unauthorized", 401, "A token is needed"),
@@ -530,6 +534,10 @@ impl From<SubmitError> for Problem {
             SubmitError::TooManyQueues { .. } => Self::new(Kind::TooManyQueues, detail),
             SubmitError::QueueFull { waiting, limit, .. } => {
                 Self::queue_full(detail, waiting, limit)
+            }
+            SubmitError::TooLate => {
+                let problem = Self::new(Kind::TooLate, format!("{detail}; nothing was stored"));
+                problem.with_retry_after(RETRY_AFTER_OVERLOAD)
             }
             SubmitError::Draining => Self::draining(),
             SubmitError::Store(error) => error.into(),

@@ -659,3 +659,27 @@ async fn a_job_that_is_there_is_told_of_though_its_result_cannot_be_read() {
     let read = server.get(&format!("/v1/jobs/{id}/input")).await;
     assert_eq!(read.text(), "[1]");
 }
+
+#[tokio::test]
+async fn a_job_whose_time_goes_by_before_it_is_stored_is_refused() {
+    let trouble = crate::trouble::Trouble::default();
+    let server = Server::wanted(Wanted {
+        trouble: trouble.clone(),
+        by_hand: true,
+        ..Wanted::default()
+    })
+    .await;
+    trouble.stall();
+    let mut client = server.connect().await;
+    let deadline = "2025-11-22T12:00:01.000Z";
+    let path = format!("/v1/tasks/echo/jobs?start_before={deadline}");
+    client.request("POST", &path, &[], b"x").await;
+    trouble.stalls_one().await;
+    let hand = server.hand.as_ref().unwrap();
+    hand.advance(Duration::from_secs(2));
+    trouble.go_on();
+    let answer = client.answer(false).await;
+    answer.is_problem(503, "too-late");
+    answer.says_retry_after();
+    assert_eq!(server.count().await, 0);
+}

@@ -83,7 +83,11 @@ impl Jobs {
         }
         let new = jobs.iter().zip(&plans);
         let new = new.filter(|(_, plan)| matches!(plan, Plan::Store));
-        self.check_depths(new.map(|(job, _)| job))?;
+        let new: Vec<&NewJob> = new.map(|(job, _)| job).collect();
+        if let Some(late) = new.iter().find(|job| job.status.is_too_late(now)) {
+            return Err(StoreError::TooLate { id: late.spec.id });
+        }
+        self.check_depths(new.into_iter())?;
         let each = jobs.into_iter().zip(plans);
         Ok(each
             .map(|(job, plan)| self.carry_out(job, plan, now))

@@ -68,6 +68,9 @@ impl Writer<'_> {
             input,
             idempotency: _,
         } = job;
+        if status.is_too_late(self.now) {
+            return Ok(Err(StoreError::TooLate { id: spec.id }));
+        }
         let mut seq = spec.id.order_key();
         let first_try = self.sql.insert_job(seq, &spec, &status, &input.bytes);
         match first_try {

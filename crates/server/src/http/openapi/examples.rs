@@ -197,6 +197,7 @@ pub(super) fn detail_of(kind: Kind) -> String {
             return format!("job {ID} has changed since it was read; read it again");
         }
         Kind::Draining => "the server is shutting down and takes no more jobs; try again later",
+        Kind::TooLate => "start_before went by before the job was stored; nothing was stored",
         Kind::StoreUnavailable => "the store cannot be used just now; try again later",
         Kind::Overloaded => "too many bodies are being received; try again later",
         Kind::Unauthorized => "this needs a token: Authorization: Bearer …",

@@ -17,7 +17,7 @@ use utoipa::openapi::schema::{ArrayBuilder, OneOfBuilder};
 pub(super) const PREFERRED: [Field; 2] = [Field::Vary, Field::PreferenceApplied];
 
 /// What is wrong with a submit.
-const OF_SUBMITS: [Kind; 13] = [
+const OF_SUBMITS: [Kind; 14] = [
     Kind::InvalidInput,
     Kind::MalformedJson,
     Kind::UnknownTask,
@@ -31,6 +31,7 @@ const OF_SUBMITS: [Kind; 13] = [
     Kind::QueueFull,
     Kind::NotSupported,
     Kind::Draining,
+    Kind::TooLate,
     Kind::Overloaded,
 ];
 
@@ -84,6 +85,7 @@ fn submit_many() -> Call {
             Kind::QueueFull,
             Kind::NotSupported,
             Kind::Draining,
+            Kind::TooLate,
             Kind::Overloaded,
         ])
         .problem_at(422, Kind::UnknownTask)
