@@ -7,9 +7,11 @@ use anteroom_server::http::{RouterOptions, router};
 use axum::Router;
 use axum::body::{Body, to_bytes};
 use bytes::Bytes;
+use http::header::CONTENT_TYPE;
 use http::{HeaderMap, Request, StatusCode};
 use serde_json::Value;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::runtime::Runtime;
 use tower::ServiceExt;
 
@@ -82,6 +84,8 @@ impl Target {
         // What the library refuses to put together never reaches a server.
         let request = request.body(Body::from(body)).ok()?;
         if self.requests == REQUESTS_MAX {
+            // Its threads would stay for as long as the fuzzer runs.
+            self.runtime.block_on(self.engine.shutdown(Duration::ZERO));
             (self.router, self.engine) = self.runtime.block_on(start());
             (self.requests, self.jobs) = (0, 0);
         }
@@ -90,11 +94,19 @@ impl Target {
         let (status, headers, body) = self.runtime.block_on(async {
             let response = router.oneshot(request).await.unwrap();
             let (parts, body) = response.into_parts();
-            let body = to_bytes(body, usize::MAX).await.unwrap();
+            let content_type = parts.headers.get(CONTENT_TYPE);
+            let body = if content_type.is_some_and(|it| it == "text/event-stream") {
+                // It does not end.
+                Bytes::new()
+            } else {
+                to_bytes(body, usize::MAX).await.unwrap()
+            };
             (parts.status, parts.headers, body)
         });
         let counts = self.runtime.block_on(self.engine.store().counts()).unwrap();
-        let jobs = counts.iter().map(|counts| counts.scheduled + counts.ready);
+        let jobs = counts
+            .iter()
+            .map(|counts| counts.scheduled + counts.ready + counts.running);
         let jobs: u64 = jobs.sum();
         let jobs = usize::try_from(jobs).unwrap();
         let answer = Answer {

@@ -180,8 +180,11 @@ fn paths() {
     });
 }
 
-const PATHS: [&str; 20] = [
+const PATHS: [&str; 23] = [
     "v1",
+    "leases",
+    "complete",
+    "settle",
     "/",
     "/",
     "/",
@@ -391,3 +394,70 @@ fn every_corpus_has_its_target() {
         assert!(source.contains(&format!("fn {target}()")), "{name}");
     }
 }
+
+/// What workers say: JSON is taken or refused with a reason, anything else is malformed.
+#[test]
+fn leases() {
+    let target = std::panic::AssertUnwindSafe(std::cell::RefCell::new(Target::new()));
+    check!().with_iterations(INPUTS).for_each(|input: &[u8]| {
+        let mut target = target.borrow_mut();
+        let body = written(input, &LEASES);
+        let is_json = body.is_empty() || is_json(&body);
+        target.job();
+        for path in [
+            "/v1/leases",
+            "/v1/leases/x/extend",
+            "/v1/leases/x/fail",
+            "/v1/leases/settle",
+        ] {
+            let request = Request::post(path).header("content-type", "application/json");
+            let answer = target.send(request, body.clone()).unwrap();
+            let is_none = body.is_empty() && path == "/v1/leases/settle";
+            assert_eq!(answer.status == 400, !is_json || is_none, "{answer:?}");
+        }
+    });
+}
+
+/// Words of what workers say.
+const LEASES: [&str; 40] = [
+    "{",
+    "}",
+    "[",
+    "]",
+    ",",
+    ":",
+    "null",
+    "true",
+    "false",
+    "1",
+    "0.5",
+    "\"pulled\"",
+    "\"anteroom.callback\"",
+    "\"30s\"",
+    "\"x\"",
+    "\"text/plain\"",
+    "\"eA==\"",
+    "\"complete\"",
+    "\"fail\"",
+    "\"extend\"",
+    "\"release\"",
+    "\"tasks\"",
+    "\"queues\"",
+    "\"max\"",
+    "\"lease\"",
+    "\"worker\"",
+    "\"action\"",
+    "\"result\"",
+    "\"result_base64\"",
+    "\"content_type\"",
+    "\"error\"",
+    "\"retry\"",
+    "\"retry_after\"",
+    "\"extend_by\"",
+    "\"progress\"",
+    "\"fraction\"",
+    "\"message\"",
+    "\"log\"",
+    " ",
+    "\u{e9}",
+];
