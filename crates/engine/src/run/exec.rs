@@ -19,6 +19,7 @@ pub use launcher::Launcher;
 
 use crate::clock::Clock;
 use crate::run::{Attempt, Outcome, Runner};
+use crate::run::trace::traceparent;
 use anteroom_core::Payload;
 use anteroom_core::limits::{KILL_GRACE_DEFAULT, RESULT_BYTES_MAX_DEFAULT};
 use async_trait::async_trait;
@@ -153,6 +154,7 @@ impl ExecRunner {
             ("ANTEROOM_EVENTS_FD", EVENTS_DESCRIPTOR.to_string()),
         ];
         // The later one wins where a name comes twice.
+            ("TRACEPARENT", traceparent(attempt.job.id)),
         [("PATH".to_owned(), PATH_DEFAULT.to_owned())]
             .into_iter()
             .chain(inherited)

@@ -14,16 +14,34 @@ fn variable(name: &str, value: &str) -> (String, String) {
 #[tokio::test]
 async fn the_environment_is_what_is_listed_and_nothing_else() {
     let exec = Exec {
-        env: [variable("LANG", "C.UTF-8"), variable("BOTH", "set")].into(),
+        env: [
+            variable("LANG", "C.UTF-8"),
+            variable("BOTH", "set"),
+            variable("ANTEROOM_ATTEMPT", "7"),
+        ]
+        .into(),
         env_inherit: vec![
             variable("HOME", "/home/somebody"),
             variable("BOTH", "inherited"),
+            // Kept for what is said of the attempt itself.
+            variable("ANTEROOM_CLAIM", "1"),
+            variable("TRACEPARENT", "inherited"),
             variable("PATH", "/usr/bin:/bin"),
         ],
         ..exec(&["env"])
     };
     let found = text(run(exec, "").await);
-    let found: BTreeSet<&str> = found.lines().collect();
+    let (traces, found): (Vec<&str>, Vec<&str>) = found
+        .lines()
+        .partition(|line| line.starts_with("TRACEPARENT="));
+    let [trace] = traces[..] else {
+        panic!("{traces:?}");
+    };
+    let of_the_job = "TRACEPARENT=00-018bcfe568007007800000000000002a-";
+    assert!(
+        trace.starts_with(of_the_job) && trace.ends_with("-01"),
+        "{trace}"
+    );
     let expected = [
         "ANTEROOM_JOB_ID=018bcfe5-6800-7007-8000-00000000002a",
         "ANTEROOM_TASK=wordcount",
@@ -37,6 +55,7 @@ async fn the_environment_is_what_is_listed_and_nothing_else() {
         "BOTH=set",
         "HOME=/home/somebody",
     ];
+    let found: BTreeSet<&str> = found.into_iter().collect();
     assert_eq!(found, expected.into());
 }
 
