@@ -11,6 +11,7 @@
 pub mod launcher;
 mod output;
 mod report;
+mod said;
 mod session;
 mod spawner;
 mod supervisor;
@@ -18,8 +19,8 @@ mod supervisor;
 pub use launcher::Launcher;
 
 use crate::clock::Clock;
-use crate::run::{Attempt, Outcome, Runner};
 use crate::run::trace::traceparent;
+use crate::run::{Attempt, Outcome, Runner};
 use anteroom_core::Payload;
 use anteroom_core::limits::{KILL_GRACE_DEFAULT, RESULT_BYTES_MAX_DEFAULT};
 use async_trait::async_trait;
@@ -40,7 +41,8 @@ const SHORTAGE_DELAY: Duration = Duration::from_secs(1);
 /// The exit status that says that the input is bad and always will be (`EX_DATAERR`).
 pub const EXIT_DATA_ERROR: i32 = 65;
 
-/// The descriptor on which a program may tell of its progress.
+/// The descriptor on which a program may tell of its progress, in lines such as
+/// `{"fraction": 0.5, "message": "page 4 of 8"}`. What is no such line is ignored.
 pub const EVENTS_DESCRIPTOR: i32 = 3;
 
 /// The `PATH` of a program where the configuration gives it none.
@@ -152,9 +154,9 @@ impl ExecRunner {
             ("ANTEROOM_CLAIM", attempt.claim.to_string()),
             ("ANTEROOM_DEADLINE", rfc3339(attempt.deadline)),
             ("ANTEROOM_EVENTS_FD", EVENTS_DESCRIPTOR.to_string()),
+            ("TRACEPARENT", traceparent(attempt.job.id)),
         ];
         // The later one wins where a name comes twice.
-            ("TRACEPARENT", traceparent(attempt.job.id)),
         [("PATH".to_owned(), PATH_DEFAULT.to_owned())]
             .into_iter()
             .chain(inherited)

@@ -6,5 +6,6 @@ mod harness;
 
 mod ending;
 mod leftovers;
+mod saying;
 mod start;
 mod streams;
