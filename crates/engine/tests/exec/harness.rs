@@ -7,6 +7,7 @@ use anteroom::store::memory::MemoryStore;
 use anteroom::{Engine, Options, Submission, Task, TaskRunner};
 use anteroom::{clock::Clock, core::PayloadInfo};
 use bytes::Bytes;
+use nix::unistd::geteuid;
 use std::collections::BTreeMap;
 use std::fs;
 use std::sync::Arc;
@@ -191,4 +192,13 @@ pub(crate) async fn submit(engine: &Engine) -> JobId {
     };
     let submission = Submission::new(Name::new("wordcount").unwrap(), input);
     engine.submit(submission).await.unwrap().job.spec.id
+}
+
+/// Tells whether programs may be run as other users, and if not, that a test is left out.
+pub(crate) fn may_become_others() -> bool {
+    let is_root = geteuid().is_root();
+    if !is_root {
+        eprintln!("left out: only root can run programs as another user");
+    }
+    is_root
 }

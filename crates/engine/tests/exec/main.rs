@@ -4,6 +4,7 @@
 
 mod harness;
 
+mod confined;
 mod ending;
 mod leftovers;
 mod saying;

@@ -101,7 +101,7 @@ async fn complaints_without_an_end_are_told_while_they_go_on() {
     let mut follow = follow(&engine, id).await;
     let line = complaint(&"x".repeat(REPORT_BYTES_MAX));
     assert_eq!(said(&mut follow).await, Some(Ok(line)));
-    engine.cancel(id, None).await.unwrap();
+    engine.cancel(id, None).await.unwrap().unwrap();
     assert_eq!(said(&mut follow).await, None);
 }
 
@@ -112,8 +112,8 @@ async fn of_a_flood_the_latest_is_kept_and_the_rest_is_counted() {
     assert_eq!(reports.len(), REPORTS_KEPT_MAX);
     assert_eq!(reports[REPORTS_KEPT_MAX - 1], complaint(&flood.to_string()));
     assert_eq!(missing, flood - REPORTS_KEPT_MAX as u64);
-    let long = format!("yes $(printf %08000d 7) | head -n 1000 >&2; echo last >&2");
-    let (reports, missing) = all_said(shell(&long)).await;
+    let long = "yes $(printf %08000d 7) | head -n 1000 >&2; echo last >&2";
+    let (reports, missing) = all_said(shell(long)).await;
     assert!(reports.iter().map(Report::bytes).sum::<usize>() <= REPORTS_KEPT_BYTES_MAX);
     assert_eq!(reports.last(), Some(&complaint("last")));
     assert_eq!(missing + reports.len() as u64, 1_001);
@@ -182,7 +182,7 @@ async fn last_words_are_told_however_the_attempt_ends() {
     let id = submit(&engine).await;
     mark.wait_for("sleep", 1).await;
     let mut follow = follow(&engine, id).await;
-    engine.cancel(id, None).await.unwrap();
+    engine.cancel(id, None).await.unwrap().unwrap();
     let mut reports = Vec::new();
     while let Some(Ok(report)) = said(&mut follow).await {
         reports.push(report);

@@ -1,11 +1,12 @@
 //! What a program finds when it begins, and what becomes of one that cannot.
 
-use crate::harness::{exec, failure, run, shell, text};
+use crate::harness::{exec, failure, patiently, run, shell, text};
 use anteroom::run::exec::{Exec, Launcher};
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use std::collections::BTreeSet;
 use std::os::unix::fs::symlink;
 use std::process::{Command, Stdio};
+use tokio::task::JoinSet;
 
 fn variable(name: &str, value: &str) -> (String, String) {
     (name.to_owned(), value.to_owned())
@@ -77,6 +78,31 @@ async fn only_descriptors_0_to_3_are_open() {
     assert_eq!(pipes, 4, "{listing}");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn attempts_that_start_together_do_not_get_pipes_of_each_other() {
+    let mut attempts = JoinSet::new();
+    for _ in 0..50 {
+        attempts.spawn(run(
+            shell("readlink /proc/self/fd/*; readlink /proc/$$/fd/3"),
+            "",
+        ));
+    }
+    let mut pipes = BTreeSet::new();
+    for listing in patiently(attempts.join_all()).await {
+        let listing = text(listing);
+        let open: Vec<&str> = listing.lines().collect();
+        // What a shell opens for itself it does not pass on: what `readlink` finds is all there is.
+        let [input, output, complaints, events, same] = open[..] else {
+            panic!("{listing}");
+        };
+        assert_eq!(events, same);
+        for pipe in [input, output, complaints, events] {
+            assert!(pipe.starts_with("pipe:"), "{listing}");
+            assert!(pipes.insert(pipe.to_owned()), "two have {pipe}");
+        }
+    }
+}
+
 #[tokio::test]
 async fn signals_are_as_a_program_expects_them() {
     let status = text(run(exec(&["cat", "/proc/self/status"]), "").await);
@@ -139,6 +165,30 @@ async fn a_program_that_cannot_be_started_fails_for_good_and_is_named() {
 }
 
 #[tokio::test]
+async fn more_arguments_and_variables_than_the_system_takes_are_told_of() {
+    let big = "x".repeat(120_000);
+    let well = Exec {
+        env: [variable("BIG", &big)].into(),
+        ..exec(&["printf", "%s", &big])
+    };
+    assert_eq!(text(run(well, "").await), big);
+    // More than any limit of the stack lets through.
+    let names = (0..60).map(|number| format!("BIG_{number}"));
+    let exec = Exec {
+        env: names.map(|name| (name, big.clone())).collect(),
+        ..exec(&["true"])
+    };
+    let (message, is_for_good) = failure(run(exec, "").await);
+    let expected = "cannot start \"true\": its arguments and environment are 72";
+    assert!(message.starts_with(expected), "{message}");
+    assert!(
+        message.ends_with(" bytes, more than the system takes"),
+        "{message}"
+    );
+    assert!(is_for_good);
+}
+
+#[tokio::test]
 async fn a_directory_that_is_missing_is_named() {
     let exec = Exec {
         current_dir: Some("/no/such/directory".into()),
@@ -178,13 +228,18 @@ async fn a_launcher_that_is_none_is_told_of_and_another_attempt_may_help() {
 
 #[test]
 fn the_launcher_is_not_for_people() {
+    const WELL: &str = r#"{"bounds":[],"user":null,"new_privileges":false}"#;
     for (arguments, status) in [
         (&[][..], 2),
         (&["--help"], 2),
         (&["__anteroom-exec"], 125),
         (&["__anteroom-exec", "supervise", ""], 125),
-        (&["__anteroom-exec", "supervise", "", "true"], 125),
-        (&["__anteroom-exec", "begin", "1", "0", "", "true"], 125),
+        (&["__anteroom-exec", "supervise", "", "", "true"], 125),
+        (&["__anteroom-exec", "supervise", WELL, "", "true"], 125),
+        (
+            &["__anteroom-exec", "begin", "1", "0", WELL, "", "true"],
+            125,
+        ),
     ] {
         let output = Command::new(env!("CARGO_BIN_EXE_anteroom-launcher"))
             .args(arguments)

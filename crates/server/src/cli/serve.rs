@@ -194,6 +194,7 @@ fn build_task(
                 result_content_type: result_content_type.clone(),
                 result_bytes_max: config.max_result,
                 launcher: Some(Launcher::this_binary()),
+                ..Exec::default()
             };
             let runner = ExecRunner::new(exec).map_err(failure(&format!("task {name}")))?;
             TaskRunner::Here(Arc::new(runner))

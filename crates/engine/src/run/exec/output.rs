@@ -63,7 +63,12 @@ pub(super) fn message(what: &str, stderr: &[u8]) -> String {
 
 /// Returns a signal's name in brackets, after a space; nothing for one without a name.
 pub(super) fn signal_name(number: i32) -> String {
-    Signal::try_from(number).map_or_else(|_| String::new(), |signal| format!(" ({signal})"))
+    match Signal::try_from(number) {
+        Ok(Signal::SIGXCPU) => " (SIGXCPU: its limit of processor time)".to_owned(),
+        Ok(Signal::SIGXFSZ) => " (SIGXFSZ: its limit of the size of a file)".to_owned(),
+        Ok(signal) => format!(" ({signal})"),
+        Err(_) => String::new(),
+    }
 }
 
 #[cfg(test)]
@@ -96,6 +101,7 @@ mod tests {
     #[test]
     fn signals_have_names_where_there_are_any() {
         assert_eq!(signal_name(9), " (SIGKILL)");
+        assert_eq!(signal_name(24), " (SIGXCPU: its limit of processor time)");
         assert_eq!(signal_name(40), "");
     }
 }

@@ -13,6 +13,7 @@
 //! keeps its number, and so does a group while its leader was not.
 
 use super::EVENTS_DESCRIPTOR;
+use super::confine::Confinement;
 use super::launcher::{self, SELF};
 use super::report::{Report, Step};
 use super::session::{ORDER_INPUT_IS_WHOLE, ORDER_TERMINATE};
@@ -37,18 +38,22 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 /// of each wakes it.
 const LOOK_AGAIN_MS: u16 = 100;
 
-/// Runs `argv`'s program in `directory` and returns when nothing of it is left.
-pub(super) fn supervise(directory: &OsStr, argv: &[OsString]) -> io::Result<()> {
+/// Runs `argv`'s program in `directory`, confined, and returns when nothing of it is left.
+pub(super) fn supervise(
+    confinement: &Confinement,
+    directory: &OsStr,
+    argv: &[OsString],
+) -> io::Result<()> {
     close_inherited()?;
     prctl::set_name(c"anteroom-exec")?;
     prctl::set_child_subreaper(true)?;
     SigSet::all().thread_block()?;
-    let (stdin, stdin_end) = receive_pipes()?;
+    let (stdin, stdin_end) = receive_pipes(confinement)?;
     let signals = SignalFd::with_flags(
         &SigSet::from(Signal::SIGCHLD),
         SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK,
     )?;
-    let (refusal, child) = match start(stdin, directory, argv) {
+    let (refusal, child) = match start(stdin, confinement, directory, argv) {
         Ok(started) => started,
         Err(error) => {
             let errno = error.raw_os_error().unwrap_or(0);
@@ -72,7 +77,7 @@ pub(super) fn supervise(directory: &OsStr, argv: &[OsString]) -> io::Result<()> 
 
 /// Takes the program's pipes out of the control socket. Returns both ends of its input, and leaves
 /// its events at the descriptor where it looks for them.
-fn receive_pipes() -> io::Result<(File, File)> {
+fn receive_pipes(confinement: &Confinement) -> io::Result<(File, File)> {
     let mut byte = [0];
     let mut space = nix::cmsg_space!([RawFd; 2]);
     let mut slices = [IoSliceMut::new(&mut byte)];
@@ -86,14 +91,14 @@ fn receive_pipes() -> io::Result<(File, File)> {
         if let ControlMessageOwned::ScmRights(descriptors) = control
             && let [stdin, events] = descriptors[..]
         {
-            return take_over(stdin, events);
+            return take_over(stdin, events, confinement);
         }
     }
     Err(io::Error::other("the control socket brought no pipes"))
 }
 
 /// Opens both anew, since a bare number cannot be owned safely, and the input for writing, too.
-fn take_over(stdin: RawFd, events: RawFd) -> io::Result<(File, File)> {
+fn take_over(stdin: RawFd, events: RawFd, confinement: &Confinement) -> io::Result<(File, File)> {
     // Without waiting for the other end: should the server be gone, so is that.
     let mut options = OpenOptions::new();
     options.custom_flags(OFlag::O_NONBLOCK.bits());
@@ -103,7 +108,10 @@ fn take_over(stdin: RawFd, events: RawFd) -> io::Result<(File, File)> {
     let events_file = options.write(true).open(path(events))?;
     for file in [&stdin_file, &events_file] {
         fcntl(file, FcntlArg::F_SETFL(OFlag::empty()))?;
+        confinement.give(file)?;
     }
+    confinement.give(io::stdout())?;
+    confinement.give(io::stderr())?;
     close(stdin)?;
     close(events)?;
     // Unlike the others this one outlives an exec, and this process starts only one child.
@@ -115,11 +123,22 @@ fn take_over(stdin: RawFd, events: RawFd) -> io::Result<(File, File)> {
 }
 
 /// Starts the second stage, and returns the pipe in which it says why it could not go on.
-fn start(stdin: File, directory: &OsStr, argv: &[OsString]) -> io::Result<(PipeReader, Child)> {
+fn start(
+    stdin: File,
+    confinement: &Confinement,
+    directory: &OsStr,
+    argv: &[OsString],
+) -> io::Result<(PipeReader, Child)> {
     let (refusal, refusal_of_child) = io::pipe()?;
     let inherited = fcntl(&refusal_of_child, FcntlArg::F_DUPFD(EVENTS_DESCRIPTOR + 1))?;
     let child = Command::new(SELF)
-        .args(launcher::begin(getpid(), inherited, directory, argv))
+        .args(launcher::begin(
+            getpid(),
+            inherited,
+            confinement,
+            directory,
+            argv,
+        ))
         .stdin(Stdio::from(stdin))
         .process_group(0)
         .spawn()?;
