@@ -5,6 +5,7 @@ mod clients;
 mod configuration;
 mod harness;
 mod lists;
+mod programs;
 mod queues;
 mod scripted;
 mod serving;

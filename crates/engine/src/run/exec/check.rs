@@ -33,6 +33,12 @@ pub enum ExecError {
         /// The name.
         name: String,
     },
+    /// A number of a user or group that stands for none: it would change nothing.
+    #[error("exec is to run as user {} of group {}, one of which is none", user.uid, user.gid)]
+    NoUser {
+        /// The user.
+        user: User,
+    },
     /// It is to run as another user, and only root can do that.
     #[error("exec is to run as user {}, and only root can become another user", user.uid)]
     NotRoot {
@@ -83,6 +89,7 @@ fn check_text(text: &str, bytes: usize, what: impl Fn() -> String) -> Result<(),
 fn check_user(exec: &Exec, is_root: bool) -> Result<(), ExecError> {
     let runs_as_root = exec.user.map_or(is_root, |user| user.uid == 0);
     match exec.user {
+        Some(user) if user.uid.max(user.gid) == u32::MAX => Err(ExecError::NoUser { user }),
         Some(user) if !is_root => Err(ExecError::NotRoot { user }),
         _ if runs_as_root && exec.limits.processes.is_some() => Err(ExecError::ProcessesOfRoot),
         _ => Ok(()),
@@ -145,11 +152,21 @@ mod tests {
     fn only_root_becomes_another_user_and_only_others_have_a_limit_of_processes() {
         let root = Some(User { uid: 0, gid: 0 });
         let other = User { uid: 7, gid: 7 };
+        let none = User {
+            uid: 7,
+            gid: u32::MAX,
+        };
         let another = Some(other);
         for (is_root, user, processes, expected) in [
             (true, None, None, Ok(())),
             (true, another, Some(8), Ok(())),
             (true, root, None, Ok(())),
+            (
+                true,
+                Some(none),
+                None,
+                Err(ExecError::NoUser { user: none }),
+            ),
             (true, root, Some(8), Err(ExecError::ProcessesOfRoot)),
             (true, None, Some(8), Err(ExecError::ProcessesOfRoot)),
             (false, None, Some(8), Ok(())),
