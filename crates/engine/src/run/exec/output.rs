@@ -42,10 +42,13 @@ pub(super) async fn collect(
 }
 
 /// Reads to the end, and hands over each piece as it comes.
+///
+/// Others have their turn after each: a piece may be thousands of lines, and they never stop coming.
 pub(super) async fn listen(mut pipe: impl AsyncRead + Unpin, mut take: impl FnMut(&[u8])) {
     let mut piece = vec![0; PIECE_BYTES];
     while let Ok(length @ 1..) = pipe.read(&mut piece).await {
         take(&piece[..length]);
+        tokio::task::yield_now().await;
     }
 }
 
