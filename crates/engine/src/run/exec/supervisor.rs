@@ -38,6 +38,10 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 /// of each wakes it.
 const LOOK_AGAIN_MS: u16 = 100;
 
+/// How many of the dead are left unwaited for: more than a limit of processes lets be, and few enough
+/// that the machine does not run out of numbers for others.
+const DEAD_MAX: usize = 4_096;
+
 /// Runs `argv`'s program in `directory`, confined, and returns when nothing of it is left.
 pub(super) fn supervise(
     confinement: &Confinement,
@@ -168,64 +172,106 @@ impl Processes {
     fn watch(&mut self, signals: &SignalFd) -> io::Result<()> {
         while self.reap()? {
             if self.is_killing {
-                kill_children()?;
+                return self.clear_away(signals);
             }
             let control = io::stdin();
             let mut ready = [
                 PollFd::new(signals.as_fd(), PollFlags::POLLIN),
                 PollFd::new(control.as_fd(), PollFlags::POLLIN),
             ];
-            // The end of the control socket would be ready for ever: it is read once.
-            let (watched, timeout) = if self.is_killing {
-                (1, PollTimeout::from(LOOK_AGAIN_MS))
-            } else {
-                (2, PollTimeout::NONE)
-            };
-            match poll(&mut ready[..watched], timeout) {
+            match poll(&mut ready, PollTimeout::NONE) {
                 Ok(_) => {}
                 Err(Errno::EINTR) => continue, // stopped and continued
                 Err(error) => return Err(error.into()),
             }
-            let is_ordered = watched == 2 && ready[1].any() == Some(true);
+            let is_ordered = ready[1].any() == Some(true);
             while signals.read_signal()?.is_some() {}
             if is_ordered {
                 self.obey();
+            }
+            if self.is_killing {
+                return self.clear_away(signals);
             }
         }
         Ok(())
     }
 
-    /// Waits for those that have ended, and returns whether there are others.
-    fn reap(&mut self) -> io::Result<bool> {
-        let look = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
+    /// Kills all that is left.
+    ///
+    /// Nobody who died is waited for before all have: the dead count among the processes that their
+    /// user may have, so those who start others faster than they are killed run out of them.
+    fn clear_away(&mut self, signals: &SignalFd) -> io::Result<()> {
         loop {
-            match waitid(Id::All, look) {
-                Ok(WaitStatus::StillAlive) => break,
-                Err(Errno::ECHILD) => return Ok(false),
-                Ok(status) if status.pid() == Some(self.group) => {
-                    if !self.is_stopping {
-                        self.kill_all();
-                    }
-                    self.ended = self.child.try_wait()?;
-                }
-                Ok(status) => drop(waitpid(status.pid(), None)),
-                // It was killed by a real-time signal, for which there is no word: who was it?
-                Err(Errno::EINVAL) => {
-                    self.ended = self.child.try_wait()?;
-                    if self.ended.is_none() {
-                        let _has_no_word = waitpid(None, Some(WaitPidFlag::WNOHANG));
-                    } else {
-                        self.is_killing |= !self.is_stopping;
-                    }
-                }
+            let Children { living, dead } = kill_children()?;
+            if (living == 0 || dead > DEAD_MAX) && !self.reap_all()? {
+                return Ok(());
+            }
+            let mut ready = [PollFd::new(signals.as_fd(), PollFlags::POLLIN)];
+            match poll(&mut ready, PollTimeout::from(LOOK_AGAIN_MS)) {
+                Ok(_) | Err(Errno::EINTR) => {}
                 Err(error) => return Err(error.into()),
+            }
+            while signals.read_signal()?.is_some() {}
+        }
+    }
+
+    /// Waits for those that have ended until everything is to be killed, and returns whether there
+    /// are others.
+    fn reap(&mut self) -> io::Result<bool> {
+        while !self.is_killing {
+            match self.reap_one()? {
+                Reaped::One => {}
+                Reaped::NoneYet => break,
+                Reaped::NoneLeft => return Ok(false),
             }
         }
         // Told to end, the group has its time after the program too; others have not.
         if self.ended.is_some() && killpg(self.group, None) == Err(Errno::ESRCH) {
             self.is_killing = true;
         }
-        Ok(true)
+        // Most programs leave nothing behind: this spares a look at all processes there are.
+        let look = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
+        Ok(waitid(Id::All, look) != Err(Errno::ECHILD))
+    }
+
+    /// Waits for all that have ended, and returns whether there are others.
+    fn reap_all(&mut self) -> io::Result<bool> {
+        loop {
+            match self.reap_one()? {
+                Reaped::One => {}
+                Reaped::NoneYet => return Ok(true),
+                Reaped::NoneLeft => return Ok(false),
+            }
+        }
+    }
+
+    fn reap_one(&mut self) -> io::Result<Reaped> {
+        let look = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
+        match waitid(Id::All, look) {
+            Ok(WaitStatus::StillAlive) => return Ok(Reaped::NoneYet),
+            Err(Errno::ECHILD) => return Ok(Reaped::NoneLeft),
+            // Once it was waited for, its number may be another's: those who start many processes
+            // come round to it.
+            Ok(status) if status.pid() == Some(self.group) && self.ended.is_none() => {
+                if !self.is_stopping {
+                    self.kill_all();
+                }
+                self.ended = self.child.try_wait()?;
+            }
+            Ok(status) => drop(waitpid(status.pid(), None)),
+            // It was killed by a real-time signal, for which there is no word: who was it?
+            Err(Errno::EINVAL) => {
+                let had_ended = self.ended.is_some();
+                self.ended = self.child.try_wait()?;
+                if had_ended || self.ended.is_none() {
+                    let _has_no_word = waitpid(None, Some(WaitPidFlag::WNOHANG));
+                } else {
+                    self.is_killing |= !self.is_stopping;
+                }
+            }
+            Err(error) => return Err(error.into()),
+        }
+        Ok(Reaped::One)
     }
 
     /// Follows one order; the next poll finds those that came with it.
@@ -255,9 +301,27 @@ impl Processes {
     }
 }
 
+/// Whether one was waited for.
+enum Reaped {
+    One,
+    /// None has ended yet.
+    NoneYet,
+    /// There is none.
+    NoneLeft,
+}
+
+/// How many there are.
+#[derive(Default)]
+struct Children {
+    living: usize,
+    /// Not waited for.
+    dead: usize,
+}
+
 /// Kills the children of this process. Theirs become its own then: the next look finds them.
-fn kill_children() -> io::Result<()> {
+fn kill_children() -> io::Result<Children> {
     let parent = getpid().as_raw();
+    let mut children = Children::default();
     for entry in fs::read_dir("/proc")? {
         let name = entry?.file_name();
         let Some(pid) = name.to_str().and_then(|name| name.parse().ok()) else {
@@ -265,18 +329,27 @@ fn kill_children() -> io::Result<()> {
         };
         // One that has gone meanwhile needs no killing.
         let stat = fs::read(format!("/proc/{pid}/stat")).unwrap_or_default();
-        if parent_in(&stat) == Some(parent) {
-            let _not_allowed = kill(Pid::from_raw(pid), Signal::SIGKILL);
+        match state_and_parent(&stat) {
+            Some((state, of)) if of == parent => {
+                let _not_allowed = kill(Pid::from_raw(pid), Signal::SIGKILL);
+                if matches!(state, "Z" | "X") {
+                    children.dead += 1;
+                } else {
+                    children.living += 1;
+                }
+            }
+            _ => {}
         }
     }
-    Ok(())
+    Ok(children)
 }
 
-/// Returns the parent's number: the second word after the name, which may hold any bytes.
-fn parent_in(stat: &[u8]) -> Option<i32> {
+/// Returns the two words after the name, which may hold any bytes.
+fn state_and_parent(stat: &[u8]) -> Option<(&str, i32)> {
     let name_end = stat.iter().rposition(|byte| *byte == b')')?;
     let rest = str::from_utf8(&stat[name_end + 1..]).ok()?;
-    rest.split_ascii_whitespace().nth(1)?.parse().ok()
+    let mut words = rest.split_ascii_whitespace();
+    Some((words.next()?, words.next()?.parse().ok()?))
 }
 
 fn last_word(mut refusal: PipeReader, ended: Option<ExitStatus>) -> Report {
@@ -331,15 +404,15 @@ mod tests {
 
     #[test]
     fn a_name_cannot_hide_a_parent() {
-        for (stat, parent) in [
-            (&b"12 (cat) S 7 12 12 0"[..], Some(7)),
-            (b"12 (a) R 1 (b)) S 7 12 12 0", Some(7)),
-            (b"12 (new\nline ) S 3) Z 70 1", Some(70)),
-            (b"12 (\xff\xfe) S 7 12", Some(7)),
+        for (stat, found) in [
+            (&b"12 (cat) S 7 12 12 0"[..], Some(("S", 7))),
+            (b"12 (a) R 1 (b)) S 7 12 12 0", Some(("S", 7))),
+            (b"12 (new\nline ) S 3) Z 70 1", Some(("Z", 70))),
+            (b"12 (\xff\xfe) S 7 12", Some(("S", 7))),
             (b"", None),
             (b"12 (cat)", None),
         ] {
-            assert_eq!(parent_in(stat), parent, "{stat:?}");
+            assert_eq!(state_and_parent(stat), found, "{stat:?}");
         }
     }
 }
