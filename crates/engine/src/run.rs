@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 #[cfg(target_os = "linux")]
 pub mod exec;
 pub mod function;
+mod trace;
 
 /// Runs jobs of one task.
 #[async_trait]

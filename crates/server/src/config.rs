@@ -21,6 +21,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 mod environment;
+mod exec;
 mod file;
 mod queues;
 mod reader;
@@ -28,6 +29,7 @@ mod tokens;
 mod value;
 
 pub(crate) use environment::Environment;
+pub(crate) use exec::ExecConfig;
 pub(crate) use value::duration;
 
 /// The file that is read from the current folder where none is named.
@@ -186,18 +188,7 @@ impl TaskConfig {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum RunnerConfig {
     /// A program that this machine starts for each attempt.
-    Exec {
-        /// The program and its arguments.
-        command: Vec<String>,
-        /// The media type of what it writes.
-        result_content_type: String,
-        /// What its environment has besides the job's own variables.
-        env: BTreeMap<String, String>,
-        /// Which of the server's own variables it gets too, besides `PATH`.
-        env_inherit: Vec<String>,
-        /// Where it starts: the folder of the file.
-        folder: PathBuf,
-    },
+    Exec(Box<ExecConfig>),
     /// Workers that pull.
     Pull,
 }

@@ -1,10 +1,13 @@
 //! Attempts to run, and a look at the processes that they leave.
 
-use anteroom::core::{ClaimNumber, JobId, Name, Payload, Priority, Spec, Timestamp};
+use anteroom::core::{ClaimNumber, JobId, Name, Payload, Priority, RetryPolicy, Spec, Timestamp};
 use anteroom::run::exec::{Exec, ExecRunner, Launcher};
 use anteroom::run::{Attempt, Outcome, RetryHint, Runner as _, Stop};
+use anteroom::store::memory::MemoryStore;
+use anteroom::{Engine, Options, Submission, Task, TaskRunner};
 use anteroom::{clock::Clock, core::PayloadInfo};
 use bytes::Bytes;
+use nix::unistd::geteuid;
 use std::collections::BTreeMap;
 use std::fs;
 use std::sync::Arc;
@@ -167,4 +170,35 @@ pub(crate) async fn until<T>(limit: Duration, look: impl Fn() -> Option<T>) -> T
     };
     let found = tokio::time::timeout(limit, looking).await;
     found.unwrap_or_else(|_| panic!("not within {limit:?}"))
+}
+
+/// An engine whose one task runs `exec`, and tries again at once.
+pub(crate) async fn engine(exec: Exec) -> Engine {
+    let runner = TaskRunner::Here(Arc::new(runner(exec)));
+    let mut task = Task::new("wordcount", runner).unwrap();
+    task.retry = RetryPolicy {
+        initial: Duration::ZERO,
+        ..RetryPolicy::default()
+    };
+    let store = Arc::new(MemoryStore::new(Clock::system()));
+    let started = Engine::start(store, vec![task], Options::default()).await;
+    started.unwrap()
+}
+
+pub(crate) async fn submit(engine: &Engine) -> JobId {
+    let input = Payload {
+        content_type: "text/plain".into(),
+        bytes: Bytes::new(),
+    };
+    let submission = Submission::new(Name::new("wordcount").unwrap(), input);
+    engine.submit(submission).await.unwrap().job.spec.id
+}
+
+/// Tells whether programs may be run as other users, and if not, that a test is left out.
+pub(crate) fn may_become_others() -> bool {
+    let is_root = geteuid().is_root();
+    if !is_root {
+        eprintln!("left out: only root can run programs as another user");
+    }
+    is_root
 }

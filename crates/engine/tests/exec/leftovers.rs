@@ -1,8 +1,10 @@
 //! Nothing of an attempt outlives it, however it ends.
 
 use crate::harness::{
-    Mark, PATIENCE, attempt, failure, output, patiently, run, runner, shell, until,
+    Mark, PATIENCE, attempt, failure, may_become_others, output, patiently, run, runner, shell,
+    until,
 };
+use anteroom::run::exec::{Exec, User};
 use anteroom::run::{Outcome, Runner as _, Stop};
 use futures_util::future::{FutureExt as _, join_all};
 use nix::sys::signal::{Signal, kill};
@@ -173,6 +175,27 @@ async fn a_program_dies_with_its_supervisor_when_the_server_cannot_help() {
     mark.wait_for_none(LIMIT).await;
 }
 
+/// What makes a program die with its supervisor is cleared when it becomes another user.
+#[tokio::test]
+async fn nothing_is_left_of_a_program_of_another_user_either() {
+    if !may_become_others() {
+        return;
+    }
+    for is_supervisor_killed in [false, true] {
+        let mark = Mark::new();
+        let mut server = Server::start_as(&mark, "exec sleep 1000", "65534");
+        mark.wait_for("sleep", ATTEMPTS).await;
+        let supervisors = mark.wait_for("anteroom-exec", ATTEMPTS).await;
+        if is_supervisor_killed {
+            server.halt();
+            signal(&supervisors, Signal::SIGKILL);
+        } else {
+            server.0.kill().unwrap();
+        }
+        mark.wait_for_none(LIMIT).await;
+    }
+}
+
 /// A program that waits, reads its input, and leaves a file in `directory`.
 fn begin_once_all_is_read(directory: &Path) -> String {
     let directory = directory.display();
@@ -190,19 +213,26 @@ const ATTEMPTS: usize = 3;
 /// Bytes of the input of each: many times what a pipe holds.
 const INPUT_BYTES: usize = 1024 * 1024;
 
-/// Tell the test below that it is the server, how its processes are marked, and what it runs.
+/// Tell the test below that it is the server, how its processes are marked, what it runs, and as whom.
 const SERVE_MARK: &str = "ANTEROOM_TEST_SERVE_MARK";
 const SERVE_SCRIPT: &str = "ANTEROOM_TEST_SERVE_SCRIPT";
+const SERVE_UID: &str = "ANTEROOM_TEST_SERVE_UID";
 
 /// A process that runs attempts, killed when it is dropped.
 struct Server(Child);
 
 impl Server {
     fn start(mark: &Mark, script: &str) -> Self {
+        Self::start_as(mark, script, "")
+    }
+
+    /// Starts one whose programs run as this user; empty: as itself.
+    fn start_as(mark: &Mark, script: &str, uid: &str) -> Self {
         let server = Command::new(std::env::current_exe().unwrap())
             .args(["--exact", "leftovers::the_server_of_other_tests"])
             .env(SERVE_MARK, mark.name())
             .env(SERVE_SCRIPT, script)
+            .env(SERVE_UID, uid)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
@@ -234,7 +264,12 @@ async fn the_server_of_other_tests() {
     let (Some(mark), Some(script)) = (variable(SERVE_MARK), variable(SERVE_SCRIPT)) else {
         return;
     };
-    let runner = runner(Mark::named(mark).on(shell(&script)));
+    let user = variable(SERVE_UID).and_then(|uid| uid.parse().ok());
+    let exec = Exec {
+        user: user.map(|uid| User { uid, gid: uid }),
+        ..shell(&script)
+    };
+    let runner = runner(Mark::named(mark).on(exec));
     let stop = Stop::default();
     let running = (0..ATTEMPTS).map(|_| runner.run(attempt(vec![b'x'; INPUT_BYTES], &stop)));
     // Should the other test fail, this does not stay.

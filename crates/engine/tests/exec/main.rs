@@ -4,7 +4,9 @@
 
 mod harness;
 
+mod confined;
 mod ending;
 mod leftovers;
+mod saying;
 mod start;
 mod streams;

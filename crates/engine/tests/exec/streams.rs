@@ -110,15 +110,6 @@ async fn the_end_of_the_complaints_is_in_the_message() {
 }
 
 #[tokio::test]
-async fn events_are_taken_on_descriptor_3_and_never_hold_the_program_up() {
-    let script = r#"
-        echo '{"fraction": 0.5, "message": "half"}' >&"$ANTEROOM_EVENTS_FD"
-        head -c 1000000 /dev/zero >&3
-        echo done"#;
-    assert_eq!(text(run(shell(script), "").await), "done\n");
-}
-
-#[tokio::test]
 async fn a_background_process_that_keeps_the_output_open_holds_nothing_up() {
     let mark = Mark::new();
     let outcome = run(mark.on(shell("sleep 1000 & echo done")), "").await;

@@ -175,23 +175,18 @@ fn build_task(
 ) -> Result<Task, Stopped> {
     let runner = match &task.runner {
         RunnerConfig::Pull => TaskRunner::Pull,
-        RunnerConfig::Exec {
-            command,
-            result_content_type,
-            env,
-            env_inherit,
-            folder,
-        } => {
-            let inherited = ["PATH"]
-                .into_iter()
-                .chain(env_inherit.iter().map(|it| &**it));
+        RunnerConfig::Exec(exec) => {
+            let inherited = exec.env_inherit.iter().map(|name| &**name);
             let exec = Exec {
-                argv: command.clone(),
-                env: env.clone(),
-                env_inherit: environment.inherited(inherited),
-                current_dir: Some(folder.clone()),
+                argv: exec.command.clone(),
+                env: exec.env.clone(),
+                env_inherit: environment.inherited(["PATH"].into_iter().chain(inherited)),
+                current_dir: Some(exec.current_dir.clone()),
+                limits: exec.limits.clone(),
+                user: exec.user,
+                new_privileges: exec.new_privileges,
                 kill_grace: task.kill_grace,
-                result_content_type: result_content_type.clone(),
+                result_content_type: exec.result_content_type.clone(),
                 result_bytes_max: config.max_result,
                 launcher: Some(Launcher::this_binary()),
             };

@@ -3,12 +3,12 @@
 //! Goes through the parsed document by hand: derived code stops at the first mistake, and knows
 //! no word for a key of the contract that this version does not have yet.
 
+use super::exec::EXEC_KEYS;
 use super::reader::{A_DURATION, A_STRING, Reader, Value};
 use super::value;
 use super::{ConfigError, Draft, RunnerConfig, SHUTDOWN_GRACE_MAX, SchemaFile, TaskConfig};
 use anteroom::core::RetryPolicy;
 use anteroom::core::limits::{CONCURRENCY_MAX, MAX_ATTEMPTS_MAX, TIMEOUT_MAX, TIMEOUT_MIN};
-use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::Path;
 #[cfg(feature = "schema")]
@@ -23,11 +23,10 @@ const KEYS: &str = "listen, store, insecure, shutdown_grace, max_input, max_resu
 pub(super) const TOKEN_KEYS: &str = "name, sha256, scopes, tasks, rate_limit";
 /// The keys of a task.
 const TASK_KEYS: &str = "exec, pull, queue, timeout, kill_grace, max_attempts, backoff, \
-                         concurrency, content_type, schema, result_content_type, env, env_inherit";
+                         concurrency, content_type, schema, result_content_type, env, env_inherit, \
+                         current_dir, limits, user, new_privileges";
 /// The keys of a task's `backoff`.
 const BACKOFF_KEYS: &str = "initial, factor, max, jitter";
-/// What the variables begin with that the server gives a program itself.
-const OWN_VARIABLES: &str = "ANTEROOM_";
 /// The longest wait between two attempts.
 const BACKOFF_MAX: Duration = Duration::from_hours(168);
 
@@ -154,7 +153,8 @@ impl Reader<'_> {
         let mut task = TaskConfig::new(runner).ok()?;
         for (key, value) in table {
             match key.get_ref().as_ref() {
-                "exec" | "pull" | "result_content_type" | "env" | "env_inherit" => {}
+                "exec" | "pull" => {}
+                key if EXEC_KEYS.contains(&key) => {}
                 "queue" => self.put(&mut task.queue, "queue", value, value::name),
                 "timeout" => {
                     let range = TIMEOUT_MIN..=TIMEOUT_MAX;
@@ -264,9 +264,9 @@ impl Reader<'_> {
             pull
         });
         match (table.get("exec"), pull) {
-            (Some(exec), None) => Some(self.exec(exec, table)),
+            (Some(exec), None) => Some(RunnerConfig::Exec(Box::new(self.exec(exec, table)))),
             (None, Some(_)) => {
-                for key in ["result_content_type", "env", "env_inherit"] {
+                for key in EXEC_KEYS {
                     if let Some(value) = table.get(key) {
                         let message = format!("{key} is for exec, but workers pull task {name}");
                         self.wrong(&value.span(), message);
@@ -299,58 +299,6 @@ impl Reader<'_> {
         }
     }
 
-    fn exec(&mut self, exec: &Value<'_>, table: &DeTable<'_>) -> RunnerConfig {
-        let command = self.texts("exec", exec, no_nul);
-        let is_empty_list = exec
-            .get_ref()
-            .as_array()
-            .is_some_and(|list| list.is_empty());
-        if is_empty_list || command.first().is_some_and(String::is_empty) {
-            self.wrong(
-                &exec.span(),
-                "exec names no program; expected [\"program\", \"argument\", …]",
-            );
-        }
-        let mut result_content_type = "application/octet-stream".to_owned();
-        if let Some(value) = table.get("result_content_type") {
-            let key = "result_content_type";
-            self.put(&mut result_content_type, key, value, value::media_type);
-        }
-        let env_inherit = match table.get("env_inherit") {
-            Some(value) => self.texts("env_inherit", value, variable_name),
-            None => Vec::new(),
-        };
-        let env = match table.get("env") {
-            Some(value) => self.env(value),
-            None => BTreeMap::new(),
-        };
-        RunnerConfig::Exec {
-            command,
-            result_content_type,
-            env,
-            env_inherit,
-            folder: self.folder.into(),
-        }
-    }
-
-    fn env(&mut self, value: &Value<'_>) -> BTreeMap<String, String> {
-        let mut env = BTreeMap::new();
-        let Some(table) = self.table("env", value) else {
-            return env;
-        };
-        for (key, value) in table {
-            let name = key.get_ref().as_ref();
-            if let Err(refusal) = variable_name(name) {
-                self.wrong(&key.span(), format!("env {refusal}"));
-            } else {
-                let mut content = String::new();
-                self.put(&mut content, &format!("env.{name}"), value, no_nul);
-                env.insert(name.to_owned(), content);
-            }
-        }
-        env
-    }
-
     fn backoff(&mut self, value: &Value<'_>) -> RetryPolicy {
         let mut policy = RetryPolicy::default();
         let Some(table) = self.table("backoff", value) else {
@@ -378,26 +326,4 @@ impl Reader<'_> {
         }
         policy
     }
-}
-
-/// Refuses what cannot be handed to a program.
-fn no_nul(text: &str) -> Result<String, String> {
-    match text.find('\0') {
-        Some(at) => Err(format!(
-            "has a NUL at byte {at}; a program cannot be given one"
-        )),
-        None => Ok(text.into()),
-    }
-}
-
-fn variable_name(text: &str) -> Result<String, String> {
-    if text.is_empty() || text.contains(['=', '\0']) {
-        return Err(format!("{text:?} is not the name of a variable"));
-    }
-    if text.starts_with(OWN_VARIABLES) {
-        return Err(format!(
-            "{text:?} begins with {OWN_VARIABLES:?}, which is kept for what the server says itself"
-        ));
-    }
-    Ok(text.into())
 }

@@ -1,4 +1,5 @@
 use super::*;
+use anteroom::run::exec::Limits;
 use std::path::Path;
 
 /// Reads `text` as the file `anteroom.toml` of a folder of its own.
@@ -58,6 +59,9 @@ fn every_key_is_read() {
         result_content_type = "text/plain; charset=utf-8"
         env = { LANG = "C.UTF-8" }
         env_inherit = ["HOME"]
+        current_dir = "work"
+        limits = { open_files = 64 }
+        new_privileges = true
 
         [tasks.far]
         pull = true
@@ -67,13 +71,19 @@ fn every_key_is_read() {
     let loaded = load(&Flags::default(), &Environment::default(), folder.path()).unwrap();
     let name = |text| Name::new(text).unwrap();
     let count = TaskConfig {
-        runner: RunnerConfig::Exec {
+        runner: RunnerConfig::Exec(Box::new(ExecConfig {
             command: vec!["wc".into(), "-w".into()],
             result_content_type: "text/plain; charset=utf-8".into(),
             env: [("LANG".into(), "C.UTF-8".into())].into(),
             env_inherit: vec!["HOME".into()],
-            folder: folder.path().into(),
-        },
+            current_dir: folder.path().join("work"),
+            limits: Limits {
+                open_files: Some(64),
+                ..Limits::default()
+            },
+            user: None,
+            new_privileges: true,
+        })),
         queue: name("texts"),
         timeout: Duration::from_secs(30),
         kill_grace: Duration::from_secs(1),
@@ -296,6 +306,50 @@ const MISTAKES: &[(&str, &str)] = &[
         "[tasks.a]\nexec = [\"a\"]\nenv_inherit = [\"HOME\", \"ANTEROOM_STORE\"]",
         "anteroom.toml:3:24: env_inherit[1] \"ANTEROOM_STORE\" begins with \"ANTEROOM_\", which",
     ),
+    (
+        "[tasks.a]\nexec = [\"a\"]\nenv = { TRACEPARENT = \"x\" }",
+        "anteroom.toml:3:9: env \"TRACEPARENT\" is kept for what the server says itself",
+    ),
+    (
+        "[tasks.a]\nexec = [\"a\"]\ncurrent_dir = 1",
+        "anteroom.toml:3:15: current_dir is an integer; expected a string",
+    ),
+    (
+        "[tasks.a]\nexec = [\"a\"]\nlimits = { cpu = \"500ms\" }",
+        "anteroom.toml:3:18: limits.cpu is 500ms; the least is 1s",
+    ),
+    (
+        "[tasks.a]\nexec = [\"a\"]\nlimits = { memory = 1024 }",
+        "anteroom.toml:3:21: limits.memory is 1024; the least is 16MiB",
+    ),
+    (
+        "[tasks.a]\nexec = [\"a\"]\nlimits = { open_files = 3 }",
+        "anteroom.toml:3:25: limits.open_files is 3; the least is 16",
+    ),
+    (
+        "[tasks.a]\nexec = [\"a\"]\nlimits = { processes = 0 }",
+        "anteroom.toml:3:24: limits.processes is 0; the least is 1",
+    ),
+    (
+        "[tasks.a]\nexec = [\"a\"]\nlimits = { file_size = true }",
+        "anteroom.toml:3:24: limits.file_size is a boolean; expected a size ",
+    ),
+    (
+        "[tasks.a]\nexec = [\"a\"]\nlimits = { stack = 1 }",
+        "anteroom.toml:3:12: unknown key \"stack\"; expected one of cpu, memory, ",
+    ),
+    (
+        "[tasks.a]\nexec = [\"a\"]\nuser = \"no-such-user\"",
+        "anteroom.toml:3:8: user is \"no-such-user\", a user whom this machine does not know; ",
+    ),
+    (
+        "[tasks.a]\nexec = [\"a\"]\nnew_privileges = 1",
+        "anteroom.toml:3:18: new_privileges is an integer; expected true or false",
+    ),
+    (
+        "[tasks.a]\npull = true\nuser = \"root\"",
+        "anteroom.toml:3:8: user is for exec, but workers",
+    ),
     ("a = \"\u{e4}\" b", "anteroom.toml:1:9: "),
 ];
 
@@ -357,6 +411,23 @@ fn a_mistake_is_told_with_its_line_and_column() {
             "{text}\ngave     {error}\nexpected {expected}"
         );
         assert_eq!(error.lines().count(), 1, "{text}\ngave {error}");
+    }
+}
+
+#[test]
+fn what_is_too_long_for_a_program_is_told() {
+    let long = "x".repeat(131_072);
+    for (text, expected) in [
+        (
+            format!("[tasks.a]\nexec = [\"a\", \"{long}\"]"),
+            "anteroom.toml:2:14: exec[1] is 131072 bytes; a program can be given 131071",
+        ),
+        (
+            format!("[tasks.a]\nexec = [\"a\"]\nenv = {{ BIG = \"{long}\" }}"),
+            "anteroom.toml:3:15: env.BIG is 131072 bytes; a program can be given 131067",
+        ),
+    ] {
+        assert_eq!(load_text(&text).unwrap_err().to_string(), expected);
     }
 }
 

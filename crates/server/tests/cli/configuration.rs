@@ -52,7 +52,7 @@ fn the_configuration_of_the_repository_is_well() {
     let root = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
     let finished = run(root.as_ref(), &["check"]);
     assert_eq!(finished.code, Some(0), "{finished:?}");
-    let tasks = "5 tasks (checksum, compress, nap, shout, wordcount)";
+    let tasks = "6 tasks (checksum, compress, nap, shout, steps, wordcount)";
     assert!(finished.stdout.contains(tasks), "{finished:?}");
 }
 

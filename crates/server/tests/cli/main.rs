@@ -6,6 +6,7 @@ mod configuration;
 mod harness;
 mod leases;
 mod lists;
+mod programs;
 mod queues;
 mod scripted;
 mod serving;

@@ -26,6 +26,11 @@ fn the_examples_of_the_http_api_do_what_it_says() {
 }
 
 #[test]
+fn the_examples_of_programs_do_what_it_says() {
+    run("docs/exec.md");
+}
+
+#[test]
 fn the_tour_of_the_readme_does_what_it_says() {
     run("README.md");
 }

@@ -9,12 +9,15 @@
 //!   only the server has: when that closes, be it that the attempt was dropped or that the server
 //!   was killed, it kills everything of the attempt. It is the subreaper of all that the program
 //!   starts, so that nothing gets away by a session of its own.
-//! - `begin` makes the program die with its supervisor, and executes it.
+//! - `begin` sets what the program may use and as whom it runs, makes it die with its supervisor, and
+//!   executes it.
 //!
 //! A binary offers this by calling [`run_if_asked`] first thing in its `main`.
 
+use super::confine::Confinement;
 use super::report::{Report, Step};
 use super::{Exec, supervisor};
+use nix::errno::Errno;
 use nix::sys::prctl;
 use nix::sys::signal::{SigSet, Signal};
 use nix::unistd::{Pid, close, getppid};
@@ -70,7 +73,12 @@ impl Launcher {
 /// Returns the arguments that make a launcher supervise a run of `exec`'s program.
 pub(super) fn supervise(exec: &Exec) -> Vec<OsString> {
     let directory = exec.current_dir.clone().unwrap_or_default();
-    let head = [WORD.into(), SUPERVISE.into(), directory.into_os_string()];
+    let head = [
+        WORD.into(),
+        SUPERVISE.into(),
+        Confinement::of(exec).to_argument(),
+        directory.into_os_string(),
+    ];
     let argv = exec.argv.iter().map(OsString::from);
     head.into_iter().chain(argv).collect()
 }
@@ -82,6 +90,7 @@ pub(super) fn supervise(exec: &Exec) -> Vec<OsString> {
 pub(super) fn begin(
     supervisor: Pid,
     refusal: RawFd,
+    confinement: &Confinement,
     directory: &OsStr,
     argv: &[OsString],
 ) -> Vec<OsString> {
@@ -90,6 +99,7 @@ pub(super) fn begin(
         BEGIN.into(),
         supervisor.to_string().into(),
         refusal.to_string().into(),
+        confinement.to_argument(),
         directory.to_owned(),
     ];
     head.into_iter().chain(argv.iter().cloned()).collect()
@@ -106,14 +116,19 @@ pub fn run_if_asked() {
     }
     let arguments: Vec<OsString> = arguments.collect();
     let done = match arguments.as_slice() {
-        [stage, directory, argv @ ..] if stage == SUPERVISE && !argv.is_empty() => {
-            supervisor::supervise(directory, argv)
+        [stage, confinement, directory, argv @ ..] if stage == SUPERVISE && !argv.is_empty() => {
+            Confinement::of_argument(confinement)
+                .and_then(|confinement| supervisor::supervise(&confinement, directory, argv))
         }
-        [stage, supervisor, refusal, directory, argv @ ..]
-            if stage == BEGIN && !argv.is_empty() =>
-        {
-            become_program(supervisor, refusal, directory, argv)
-        }
+        [
+            stage,
+            supervisor,
+            refusal,
+            confinement,
+            directory,
+            argv @ ..,
+        ] if stage == BEGIN && !argv.is_empty() => Confinement::of_argument(confinement)
+            .and_then(|it| become_program(supervisor, refusal, &it, directory, argv)),
         _ => Err(io::Error::from(io::ErrorKind::InvalidInput)),
     };
     if let Err(error) = done {
@@ -127,36 +142,59 @@ pub fn run_if_asked() {
 fn become_program(
     supervisor: &OsStr,
     refusal: &OsStr,
+    confinement: &Confinement,
     directory: &OsStr,
     argv: &[OsString],
 ) -> io::Result<()> {
     let supervisor = Pid::from_raw(number(supervisor)?);
     let mut refusal = reopen(number(refusal)?)?;
-    // Follows the thread that started this process: the supervisor's only one.
-    prctl::set_pdeathsig(Signal::SIGKILL)?;
-    if getppid() != supervisor {
-        // It died before that was set, and nobody would tell.
-        process::exit(EXIT_UNFIT);
-    }
-    SigSet::empty().thread_set_mask()?;
-    let (step, error) = execute(directory, argv);
+    let (step, error) = execute(supervisor, confinement, directory, argv);
     let errno = error.raw_os_error().unwrap_or(0);
     writeln!(refusal, "{}", Report::Refused { step, errno })?;
     process::exit(EXIT_UNFIT);
 }
 
-/// Returns only if it fails. The standard library gives SIGPIPE its default back; signals that the
-/// server was started to ignore stay ignored.
-fn execute(directory: &OsStr, argv: &[OsString]) -> (Step, io::Error) {
-    if !directory.is_empty()
-        && let Err(error) = std::env::set_current_dir(directory)
-    {
-        return (Step::Directory, error);
+/// Returns only if it fails, with the step at which it did.
+fn execute(
+    supervisor: Pid,
+    confinement: &Confinement,
+    directory: &OsStr,
+    argv: &[OsString],
+) -> (Step, io::Error) {
+    if let Err(refused) = prepare(supervisor, confinement, directory) {
+        return refused;
     }
-    (
-        Step::Program,
-        Command::new(&argv[0]).args(&argv[1..]).exec(),
-    )
+    let mut program = Command::new(&argv[0]);
+    program.args(&argv[1..]);
+    // From here on there may be no memory to be had.
+    if let Err(error) = confinement.bound_memory() {
+        return (Step::Limits, error);
+    }
+    // The standard library gives SIGPIPE its default back; signals that the server was started to
+    // ignore stay ignored.
+    (Step::Program, program.exec())
+}
+
+fn prepare(
+    supervisor: Pid,
+    confinement: &Confinement,
+    directory: &OsStr,
+) -> Result<(), (Step, io::Error)> {
+    let unfit = |error: Errno| (Step::Launcher, error.into());
+    confinement.enter()?;
+    // Follows the thread that started this process: the supervisor's only one. Not before: a change
+    // of the user clears it.
+    prctl::set_pdeathsig(Signal::SIGKILL).map_err(unfit)?;
+    if getppid() != supervisor {
+        // It died before that was set, and nobody would tell.
+        process::exit(EXIT_UNFIT);
+    }
+    SigSet::empty().thread_set_mask().map_err(unfit)?;
+    if directory.is_empty() {
+        return Ok(());
+    }
+    // As the program's user: a directory that he may not enter is not entered for him.
+    std::env::set_current_dir(directory).map_err(|error| (Step::Directory, error))
 }
 
 /// Takes an inherited pipe end over, for writing: the file that is returned closes on exec.

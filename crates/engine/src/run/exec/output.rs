@@ -1,4 +1,4 @@
-//! A program's pipes: its input is fed, its output collected, its complaints kept by their end.
+//! A program's pipes: its input is fed, its output collected, what else it says listened to.
 
 use anteroom_core::limits::ERROR_MESSAGE_BYTES_MAX;
 use bytes::{Bytes, BytesMut};
@@ -9,6 +9,9 @@ use tokio_util::sync::CancellationToken;
 
 /// Bytes of one read: what a pipe holds.
 const READ_BYTES: usize = 64 * 1024;
+
+/// Bytes of one read of what is told while the program runs.
+const PIECE_BYTES: usize = 8 * 1024;
 
 /// Writes `input`, says in `is_whole` that it did, and closes the pipe.
 ///
@@ -38,20 +41,15 @@ pub(super) async fn collect(
     Ok(())
 }
 
-/// Reads to the end and keeps the last [`ERROR_MESSAGE_BYTES_MAX`] bytes in `tail`.
-pub(super) async fn keep_tail(mut stderr: impl AsyncRead + Unpin, tail: &mut Vec<u8>) {
-    let mut piece = vec![0; ERROR_MESSAGE_BYTES_MAX];
-    while let Ok(length @ 1..) = stderr.read(&mut piece).await {
-        tail.extend_from_slice(&piece[..length]);
-        let excess = tail.len().saturating_sub(ERROR_MESSAGE_BYTES_MAX);
-        tail.drain(..excess);
+/// Reads to the end, and hands over each piece as it comes.
+///
+/// Others have their turn after each: a piece may be thousands of lines, and they never stop coming.
+pub(super) async fn listen(mut pipe: impl AsyncRead + Unpin, mut take: impl FnMut(&[u8])) {
+    let mut piece = vec![0; PIECE_BYTES];
+    while let Ok(length @ 1..) = pipe.read(&mut piece).await {
+        take(&piece[..length]);
+        tokio::task::yield_now().await;
     }
-}
-
-/// Reads to the end and keeps nothing, so that who writes is never held up.
-pub(super) async fn discard(mut events: impl AsyncRead + Unpin) {
-    let mut piece = vec![0; 4 * 1024];
-    while let Ok(1..) = events.read(&mut piece).await {}
 }
 
 /// Returns `what`, and after it as much of the end of `stderr` as a message can hold.
@@ -68,7 +66,12 @@ pub(super) fn message(what: &str, stderr: &[u8]) -> String {
 
 /// Returns a signal's name in brackets, after a space; nothing for one without a name.
 pub(super) fn signal_name(number: i32) -> String {
-    Signal::try_from(number).map_or_else(|_| String::new(), |signal| format!(" ({signal})"))
+    match Signal::try_from(number) {
+        Ok(Signal::SIGXCPU) => " (SIGXCPU: its limit of processor time)".to_owned(),
+        Ok(Signal::SIGXFSZ) => " (SIGXFSZ: its limit of the size of a file)".to_owned(),
+        Ok(signal) => format!(" ({signal})"),
+        Err(_) => String::new(),
+    }
 }
 
 #[cfg(test)]
@@ -98,19 +101,10 @@ mod tests {
         }
     }
 
-    #[tokio::test]
-    async fn the_tail_is_the_last_bytes() {
-        let said: Vec<u8> = (0..100_000_u32)
-            .map(|number| number.to_le_bytes()[0])
-            .collect();
-        let mut tail = Vec::new();
-        keep_tail(said.as_slice(), &mut tail).await;
-        assert_eq!(tail, said[said.len() - ERROR_MESSAGE_BYTES_MAX..]);
-    }
-
     #[test]
     fn signals_have_names_where_there_are_any() {
         assert_eq!(signal_name(9), " (SIGKILL)");
+        assert_eq!(signal_name(24), " (SIGXCPU: its limit of processor time)");
         assert_eq!(signal_name(40), "");
     }
 }

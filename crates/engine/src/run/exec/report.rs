@@ -20,6 +20,12 @@ pub(super) enum Report {
 pub(super) enum Step {
     /// Preparing: nothing that the program could help.
     Launcher,
+    /// Keeping it from gaining privileges.
+    Privileges,
+    /// Setting its limits.
+    Limits,
+    /// Becoming its user.
+    User,
     /// Entering its directory.
     Directory,
     /// Executing it.
@@ -27,9 +33,21 @@ pub(super) enum Step {
 }
 
 impl Step {
+    const ALL: [Self; 6] = [
+        Self::Launcher,
+        Self::Privileges,
+        Self::Limits,
+        Self::User,
+        Self::Directory,
+        Self::Program,
+    ];
+
     const fn word(self) -> &'static str {
         match self {
             Self::Launcher => "launcher",
+            Self::Privileges => "privileges",
+            Self::Limits => "limits",
+            Self::User => "user",
             Self::Directory => "directory",
             Self::Program => "program",
         }
@@ -52,18 +70,18 @@ impl Report {
     pub(super) fn parse(line: &str) -> Option<Self> {
         let (word, number) = line.trim_end().split_once(' ')?;
         let number = number.parse().ok()?;
-        let refused = |step| Self::Refused {
-            step,
-            errno: number,
-        };
         match word {
             "started" => Some(Self::Started(number)),
             "exited" => Some(Self::Exited(number)),
             "killed" => Some(Self::Killed(number)),
-            "refused-launcher" => Some(refused(Step::Launcher)),
-            "refused-directory" => Some(refused(Step::Directory)),
-            "refused-program" => Some(refused(Step::Program)),
-            _ => None,
+            _ => {
+                let word = word.strip_prefix("refused-")?;
+                let step = Step::ALL.into_iter().find(|step| step.word() == word)?;
+                Some(Self::Refused {
+                    step,
+                    errno: number,
+                })
+            }
         }
     }
 }
@@ -74,18 +92,19 @@ mod tests {
 
     #[test]
     fn a_report_reads_back_and_nothing_else_does() {
-        let refused = |step| Report::Refused { step, errno: 13 };
-        for report in [
-            Report::Started(7),
-            Report::Exited(255),
-            Report::Killed(9),
-            refused(Step::Launcher),
-            refused(Step::Directory),
-            refused(Step::Program),
-        ] {
+        let refused = Step::ALL.map(|step| Report::Refused { step, errno: 13 });
+        let ended = [Report::Started(7), Report::Exited(255), Report::Killed(9)];
+        for report in ended.into_iter().chain(refused) {
             assert_eq!(Report::parse(&format!("{report}\n")), Some(report));
         }
-        for line in ["", "started", "exited x", "refused 13", "exited 1 2"] {
+        for line in [
+            "",
+            "started",
+            "exited x",
+            "refused 13",
+            "refused- 13",
+            "exited 1 2",
+        ] {
             assert_eq!(Report::parse(line), None, "{line}");
         }
     }

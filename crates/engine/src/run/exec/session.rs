@@ -1,6 +1,7 @@
 //! The server's side of one attempt: feeds and reads the program, passes on that it should stop.
 
 use super::report::Report;
+use super::said::{Complaints, Events};
 use super::{Exec, output};
 use crate::clock::Clock;
 use crate::run::{Attempt, Stop};
@@ -58,7 +59,7 @@ impl Session {
     /// Dropping the future closes the control socket: the supervisor kills everything.
     pub(super) async fn attend(self, attempt: &Attempt, exec: &Exec, clock: &Clock) -> Ended {
         let mut stdout = BytesMut::new();
-        let mut stderr_tail = Vec::new();
+        let (mut complaints, mut events) = (Complaints::of(attempt), Events::of(attempt));
         let mut read = Ok(());
         let kill = CancellationToken::new();
         let is_whole = CancellationToken::new();
@@ -73,8 +74,8 @@ impl Session {
                 tokio::join!(
                     output::feed(self.stdin, attempt.input.bytes.clone(), &is_whole),
                     collect,
-                    output::keep_tail(self.stderr, &mut stderr_tail),
-                    output::discard(self.events),
+                    output::listen(self.stderr, |piece| complaints.take(piece)),
+                    output::listen(self.events, |piece| events.take(piece)),
                 )
             });
             let watch = pin!(watch(
@@ -95,11 +96,12 @@ impl Session {
                 Either::Right((_ended, watch)) => watch.await,
             }
         };
+        events.end();
         Ended {
             report,
             is_too_long: stdout.len() > exec.result_bytes_max,
             stdout: read.map(|()| stdout.freeze()),
-            stderr_tail,
+            stderr_tail: complaints.end(),
         }
     }
 }

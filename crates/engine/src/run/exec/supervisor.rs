@@ -13,6 +13,7 @@
 //! keeps its number, and so does a group while its leader was not.
 
 use super::EVENTS_DESCRIPTOR;
+use super::confine::Confinement;
 use super::launcher::{self, SELF};
 use super::report::{Report, Step};
 use super::session::{ORDER_INPUT_IS_WHOLE, ORDER_TERMINATE};
@@ -37,18 +38,26 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 /// of each wakes it.
 const LOOK_AGAIN_MS: u16 = 100;
 
-/// Runs `argv`'s program in `directory` and returns when nothing of it is left.
-pub(super) fn supervise(directory: &OsStr, argv: &[OsString]) -> io::Result<()> {
+/// How many of the dead are left unwaited for: more than a limit of processes lets be, and few enough
+/// that the machine does not run out of numbers for others.
+const DEAD_MAX: usize = 4_096;
+
+/// Runs `argv`'s program in `directory`, confined, and returns when nothing of it is left.
+pub(super) fn supervise(
+    confinement: &Confinement,
+    directory: &OsStr,
+    argv: &[OsString],
+) -> io::Result<()> {
     close_inherited()?;
     prctl::set_name(c"anteroom-exec")?;
     prctl::set_child_subreaper(true)?;
     SigSet::all().thread_block()?;
-    let (stdin, stdin_end) = receive_pipes()?;
+    let (stdin, stdin_end) = receive_pipes(confinement)?;
     let signals = SignalFd::with_flags(
         &SigSet::from(Signal::SIGCHLD),
         SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK,
     )?;
-    let (refusal, child) = match start(stdin, directory, argv) {
+    let (refusal, child) = match start(stdin, confinement, directory, argv) {
         Ok(started) => started,
         Err(error) => {
             let errno = error.raw_os_error().unwrap_or(0);
@@ -72,7 +81,7 @@ pub(super) fn supervise(directory: &OsStr, argv: &[OsString]) -> io::Result<()> 
 
 /// Takes the program's pipes out of the control socket. Returns both ends of its input, and leaves
 /// its events at the descriptor where it looks for them.
-fn receive_pipes() -> io::Result<(File, File)> {
+fn receive_pipes(confinement: &Confinement) -> io::Result<(File, File)> {
     let mut byte = [0];
     let mut space = nix::cmsg_space!([RawFd; 2]);
     let mut slices = [IoSliceMut::new(&mut byte)];
@@ -86,14 +95,14 @@ fn receive_pipes() -> io::Result<(File, File)> {
         if let ControlMessageOwned::ScmRights(descriptors) = control
             && let [stdin, events] = descriptors[..]
         {
-            return take_over(stdin, events);
+            return take_over(stdin, events, confinement);
         }
     }
     Err(io::Error::other("the control socket brought no pipes"))
 }
 
 /// Opens both anew, since a bare number cannot be owned safely, and the input for writing, too.
-fn take_over(stdin: RawFd, events: RawFd) -> io::Result<(File, File)> {
+fn take_over(stdin: RawFd, events: RawFd, confinement: &Confinement) -> io::Result<(File, File)> {
     // Without waiting for the other end: should the server be gone, so is that.
     let mut options = OpenOptions::new();
     options.custom_flags(OFlag::O_NONBLOCK.bits());
@@ -103,7 +112,10 @@ fn take_over(stdin: RawFd, events: RawFd) -> io::Result<(File, File)> {
     let events_file = options.write(true).open(path(events))?;
     for file in [&stdin_file, &events_file] {
         fcntl(file, FcntlArg::F_SETFL(OFlag::empty()))?;
+        confinement.give(file)?;
     }
+    confinement.give(io::stdout())?;
+    confinement.give(io::stderr())?;
     close(stdin)?;
     close(events)?;
     // Unlike the others this one outlives an exec, and this process starts only one child.
@@ -115,11 +127,22 @@ fn take_over(stdin: RawFd, events: RawFd) -> io::Result<(File, File)> {
 }
 
 /// Starts the second stage, and returns the pipe in which it says why it could not go on.
-fn start(stdin: File, directory: &OsStr, argv: &[OsString]) -> io::Result<(PipeReader, Child)> {
+fn start(
+    stdin: File,
+    confinement: &Confinement,
+    directory: &OsStr,
+    argv: &[OsString],
+) -> io::Result<(PipeReader, Child)> {
     let (refusal, refusal_of_child) = io::pipe()?;
     let inherited = fcntl(&refusal_of_child, FcntlArg::F_DUPFD(EVENTS_DESCRIPTOR + 1))?;
     let child = Command::new(SELF)
-        .args(launcher::begin(getpid(), inherited, directory, argv))
+        .args(launcher::begin(
+            getpid(),
+            inherited,
+            confinement,
+            directory,
+            argv,
+        ))
         .stdin(Stdio::from(stdin))
         .process_group(0)
         .spawn()?;
@@ -149,64 +172,106 @@ impl Processes {
     fn watch(&mut self, signals: &SignalFd) -> io::Result<()> {
         while self.reap()? {
             if self.is_killing {
-                kill_children()?;
+                return self.clear_away(signals);
             }
             let control = io::stdin();
             let mut ready = [
                 PollFd::new(signals.as_fd(), PollFlags::POLLIN),
                 PollFd::new(control.as_fd(), PollFlags::POLLIN),
             ];
-            // The end of the control socket would be ready for ever: it is read once.
-            let (watched, timeout) = if self.is_killing {
-                (1, PollTimeout::from(LOOK_AGAIN_MS))
-            } else {
-                (2, PollTimeout::NONE)
-            };
-            match poll(&mut ready[..watched], timeout) {
+            match poll(&mut ready, PollTimeout::NONE) {
                 Ok(_) => {}
                 Err(Errno::EINTR) => continue, // stopped and continued
                 Err(error) => return Err(error.into()),
             }
-            let is_ordered = watched == 2 && ready[1].any() == Some(true);
+            let is_ordered = ready[1].any() == Some(true);
             while signals.read_signal()?.is_some() {}
             if is_ordered {
                 self.obey();
+            }
+            if self.is_killing {
+                return self.clear_away(signals);
             }
         }
         Ok(())
     }
 
-    /// Waits for those that have ended, and returns whether there are others.
-    fn reap(&mut self) -> io::Result<bool> {
-        let look = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
+    /// Kills all that is left.
+    ///
+    /// Nobody who died is waited for before all have: the dead count among the processes that their
+    /// user may have, so those who start others faster than they are killed run out of them.
+    fn clear_away(&mut self, signals: &SignalFd) -> io::Result<()> {
         loop {
-            match waitid(Id::All, look) {
-                Ok(WaitStatus::StillAlive) => break,
-                Err(Errno::ECHILD) => return Ok(false),
-                Ok(status) if status.pid() == Some(self.group) => {
-                    if !self.is_stopping {
-                        self.kill_all();
-                    }
-                    self.ended = self.child.try_wait()?;
-                }
-                Ok(status) => drop(waitpid(status.pid(), None)),
-                // It was killed by a real-time signal, for which there is no word: who was it?
-                Err(Errno::EINVAL) => {
-                    self.ended = self.child.try_wait()?;
-                    if self.ended.is_none() {
-                        let _has_no_word = waitpid(None, Some(WaitPidFlag::WNOHANG));
-                    } else {
-                        self.is_killing |= !self.is_stopping;
-                    }
-                }
+            let Children { living, dead } = kill_children()?;
+            if (living == 0 || dead > DEAD_MAX) && !self.reap_all()? {
+                return Ok(());
+            }
+            let mut ready = [PollFd::new(signals.as_fd(), PollFlags::POLLIN)];
+            match poll(&mut ready, PollTimeout::from(LOOK_AGAIN_MS)) {
+                Ok(_) | Err(Errno::EINTR) => {}
                 Err(error) => return Err(error.into()),
+            }
+            while signals.read_signal()?.is_some() {}
+        }
+    }
+
+    /// Waits for those that have ended until everything is to be killed, and returns whether there
+    /// are others.
+    fn reap(&mut self) -> io::Result<bool> {
+        while !self.is_killing {
+            match self.reap_one()? {
+                Reaped::One => {}
+                Reaped::NoneYet => break,
+                Reaped::NoneLeft => return Ok(false),
             }
         }
         // Told to end, the group has its time after the program too; others have not.
         if self.ended.is_some() && killpg(self.group, None) == Err(Errno::ESRCH) {
             self.is_killing = true;
         }
-        Ok(true)
+        // Most programs leave nothing behind: this spares a look at all processes there are.
+        let look = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
+        Ok(waitid(Id::All, look) != Err(Errno::ECHILD))
+    }
+
+    /// Waits for all that have ended, and returns whether there are others.
+    fn reap_all(&mut self) -> io::Result<bool> {
+        loop {
+            match self.reap_one()? {
+                Reaped::One => {}
+                Reaped::NoneYet => return Ok(true),
+                Reaped::NoneLeft => return Ok(false),
+            }
+        }
+    }
+
+    fn reap_one(&mut self) -> io::Result<Reaped> {
+        let look = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
+        match waitid(Id::All, look) {
+            Ok(WaitStatus::StillAlive) => return Ok(Reaped::NoneYet),
+            Err(Errno::ECHILD) => return Ok(Reaped::NoneLeft),
+            // Once it was waited for, its number may be another's: those who start many processes
+            // come round to it.
+            Ok(status) if status.pid() == Some(self.group) && self.ended.is_none() => {
+                if !self.is_stopping {
+                    self.kill_all();
+                }
+                self.ended = self.child.try_wait()?;
+            }
+            Ok(status) => drop(waitpid(status.pid(), None)),
+            // It was killed by a real-time signal, for which there is no word: who was it?
+            Err(Errno::EINVAL) => {
+                let had_ended = self.ended.is_some();
+                self.ended = self.child.try_wait()?;
+                if had_ended || self.ended.is_none() {
+                    let _has_no_word = waitpid(None, Some(WaitPidFlag::WNOHANG));
+                } else {
+                    self.is_killing |= !self.is_stopping;
+                }
+            }
+            Err(error) => return Err(error.into()),
+        }
+        Ok(Reaped::One)
     }
 
     /// Follows one order; the next poll finds those that came with it.
@@ -236,9 +301,27 @@ impl Processes {
     }
 }
 
+/// Whether one was waited for.
+enum Reaped {
+    One,
+    /// None has ended yet.
+    NoneYet,
+    /// There is none.
+    NoneLeft,
+}
+
+/// How many there are.
+#[derive(Default)]
+struct Children {
+    living: usize,
+    /// Not waited for.
+    dead: usize,
+}
+
 /// Kills the children of this process. Theirs become its own then: the next look finds them.
-fn kill_children() -> io::Result<()> {
+fn kill_children() -> io::Result<Children> {
     let parent = getpid().as_raw();
+    let mut children = Children::default();
     for entry in fs::read_dir("/proc")? {
         let name = entry?.file_name();
         let Some(pid) = name.to_str().and_then(|name| name.parse().ok()) else {
@@ -246,18 +329,27 @@ fn kill_children() -> io::Result<()> {
         };
         // One that has gone meanwhile needs no killing.
         let stat = fs::read(format!("/proc/{pid}/stat")).unwrap_or_default();
-        if parent_in(&stat) == Some(parent) {
-            let _not_allowed = kill(Pid::from_raw(pid), Signal::SIGKILL);
+        match state_and_parent(&stat) {
+            Some((state, of)) if of == parent => {
+                let _not_allowed = kill(Pid::from_raw(pid), Signal::SIGKILL);
+                if matches!(state, "Z" | "X") {
+                    children.dead += 1;
+                } else {
+                    children.living += 1;
+                }
+            }
+            _ => {}
         }
     }
-    Ok(())
+    Ok(children)
 }
 
-/// Returns the parent's number: the second word after the name, which may hold any bytes.
-fn parent_in(stat: &[u8]) -> Option<i32> {
+/// Returns the two words after the name, which may hold any bytes.
+fn state_and_parent(stat: &[u8]) -> Option<(&str, i32)> {
     let name_end = stat.iter().rposition(|byte| *byte == b')')?;
     let rest = str::from_utf8(&stat[name_end + 1..]).ok()?;
-    rest.split_ascii_whitespace().nth(1)?.parse().ok()
+    let mut words = rest.split_ascii_whitespace();
+    Some((words.next()?, words.next()?.parse().ok()?))
 }
 
 fn last_word(mut refusal: PipeReader, ended: Option<ExitStatus>) -> Report {
@@ -312,15 +404,15 @@ mod tests {
 
     #[test]
     fn a_name_cannot_hide_a_parent() {
-        for (stat, parent) in [
-            (&b"12 (cat) S 7 12 12 0"[..], Some(7)),
-            (b"12 (a) R 1 (b)) S 7 12 12 0", Some(7)),
-            (b"12 (new\nline ) S 3) Z 70 1", Some(70)),
-            (b"12 (\xff\xfe) S 7 12", Some(7)),
+        for (stat, found) in [
+            (&b"12 (cat) S 7 12 12 0"[..], Some(("S", 7))),
+            (b"12 (a) R 1 (b)) S 7 12 12 0", Some(("S", 7))),
+            (b"12 (new\nline ) S 3) Z 70 1", Some(("Z", 70))),
+            (b"12 (\xff\xfe) S 7 12", Some(("S", 7))),
             (b"", None),
             (b"12 (cat)", None),
         ] {
-            assert_eq!(parent_in(stat), parent, "{stat:?}");
+            assert_eq!(state_and_parent(stat), found, "{stat:?}");
         }
     }
 }
