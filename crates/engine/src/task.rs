@@ -46,7 +46,7 @@ pub enum TaskRunner {
 }
 
 impl TaskRunner {
-    /// Returns the word for it: `function`, `exec`, `pull`.
+    /// Returns the word for it: `function`, `exec`, `push`, `pull`.
     pub fn kind(&self) -> &'static str {
         match self {
             Self::Here(runner) => runner.kind(),
