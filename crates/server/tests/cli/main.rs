@@ -5,6 +5,7 @@ mod clients;
 mod configuration;
 mod harness;
 mod lists;
+mod pushing;
 mod queues;
 mod scripted;
 mod serving;
