@@ -157,6 +157,10 @@ pub const CONCURRENCY_EXEC_DEFAULT: usize = 16;
 /// How long the output of a program is read on once all of its processes are gone: it lies in the
 /// pipe already, and only a stranger who was given the pipe can keep it open.
 pub const EXEC_DRAIN_MAX: Duration = Duration::from_secs(1);
+/// Attempts at once of a task that is pushed to a service, on a node: each waits more than it works.
+pub const CONCURRENCY_PUSH_DEFAULT: usize = 64;
+/// Bytes of the URL of a push or a callback: longer ones are refused by many servers.
+pub const TARGET_URL_BYTES_MAX: usize = 2_048;
 /// Attempts at once of a Rust function on a node.
 pub const CONCURRENCY_FUNCTION_DEFAULT: usize = 256;
 /// Attempts at once of any task on a node.

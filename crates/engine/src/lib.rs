@@ -31,6 +31,8 @@ pub mod store;
 mod submit;
 mod task;
 mod validate;
+#[cfg(feature = "push")]
+pub mod webhook;
 
 pub use admit::Admitted;
 pub use amend::AmendError;

@@ -14,15 +14,27 @@ use std::time::Duration;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::sync::CancellationToken;
 
+#[cfg(feature = "push")]
+mod answer;
+#[cfg(feature = "push")]
+pub mod callback;
+#[cfg(feature = "push")]
+pub mod client;
+#[cfg(feature = "push")]
+mod delivery;
 #[cfg(target_os = "linux")]
 pub mod exec;
 pub mod function;
+#[cfg(feature = "push")]
+pub mod push;
+#[cfg(feature = "push")]
+pub mod targets;
 mod trace;
 
 /// Runs jobs of one task.
 #[async_trait]
 pub trait Runner: fmt::Debug + Send + Sync + 'static {
-    /// Returns the word for this way of running: `function`, `exec`.
+    /// Returns the word for this way of running: `function`, `exec`, `push`.
     fn kind(&self) -> &'static str;
 
     /// Runs one attempt to its end.

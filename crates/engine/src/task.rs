@@ -51,7 +51,7 @@ impl TaskRunner {
         matches!(self, Self::Pull)
     }
 
-    /// Returns the word for it: `function`, `exec`, `pull`.
+    /// Returns the word for it: `function`, `exec`, `push`, `pull`.
     pub fn kind(&self) -> &'static str {
         match self {
             Self::Here(runner) => runner.kind(),

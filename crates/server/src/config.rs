@@ -6,11 +6,13 @@
 
 use anteroom::Validate;
 use anteroom::core::limits::{
-    CONCURRENCY_EXEC_DEFAULT, DEFAULT_QUEUE, INPUT_BYTES_MAX_DEFAULT, KILL_GRACE_DEFAULT,
-    MAX_ATTEMPTS_DEFAULT, RESULT_BYTES_MAX_DEFAULT, RETAIN_DEFAULT, RETAIN_MAX,
+    CONCURRENCY_EXEC_DEFAULT, CONCURRENCY_PUSH_DEFAULT, DEFAULT_QUEUE, INPUT_BYTES_MAX_DEFAULT,
+    KILL_GRACE_DEFAULT, MAX_ATTEMPTS_DEFAULT, RESULT_BYTES_MAX_DEFAULT, RETAIN_DEFAULT, RETAIN_MAX,
     SHUTDOWN_GRACE_DEFAULT, TIMEOUT_DEFAULT,
 };
 use anteroom::core::{Name, NameError, QueueSettings, RetryPolicy};
+use anteroom::run::targets::Network;
+use anteroom::webhook::Secret;
 use anteroom_server::http::Token;
 use anteroom_server::http::limits::{BUFFERED_BYTES_MAX_DEFAULT, BULK_BYTES_MAX_DEFAULT};
 use std::collections::BTreeMap;
@@ -27,6 +29,7 @@ mod queues;
 mod reader;
 mod tokens;
 mod value;
+mod webhooks;
 
 pub(crate) use environment::Environment;
 pub(crate) use exec::ExecConfig;
@@ -67,6 +70,10 @@ pub(crate) struct Config {
     pub(crate) allowed_origins: Vec<String>,
     /// Who may call the server; none: everybody who reaches it.
     pub(crate) tokens: Vec<Token>,
+    /// What signs pushes and callbacks; none: nothing does.
+    pub(crate) webhook_secrets: Vec<Secret>,
+    /// Networks that callbacks may go to besides the public internet.
+    pub(crate) callback_networks: Vec<Network>,
     /// Whether queues that nothing names are refused instead of made. Default false.
     pub(crate) strict_queues: bool,
     /// What holds for queues until something else is set, by name.
@@ -93,6 +100,8 @@ impl Default for Config {
             retain: RETAIN_DEFAULT,
             allowed_origins: Vec::new(),
             tokens: Vec::new(),
+            webhook_secrets: Vec::new(),
+            callback_networks: Vec::new(),
             strict_queues: false,
             queues: BTreeMap::new(),
             tasks: BTreeMap::new(),
@@ -144,7 +153,7 @@ pub(crate) struct TaskConfig {
     pub(crate) max_attempts: u32,
     /// How long a failed job waits for its next attempt.
     pub(crate) backoff: RetryPolicy,
-    /// Attempts at once on this node. Default 16.
+    /// Attempts at once on this node. Default 16, or 64 where it is pushed.
     pub(crate) concurrency: usize,
     /// The media type of its inputs; none: any, or JSON where there is a schema.
     pub(crate) content_type: Option<String>,
@@ -170,6 +179,10 @@ impl PartialEq for SchemaFile {
 impl TaskConfig {
     /// Returns a task with the defaults.
     pub(crate) fn new(runner: RunnerConfig) -> Result<Self, NameError> {
+        let concurrency = match &runner {
+            RunnerConfig::Push { .. } => CONCURRENCY_PUSH_DEFAULT,
+            RunnerConfig::Exec { .. } | RunnerConfig::Pull => CONCURRENCY_EXEC_DEFAULT,
+        };
         Ok(Self {
             runner,
             queue: Name::new(DEFAULT_QUEUE)?,
@@ -177,7 +190,7 @@ impl TaskConfig {
             kill_grace: KILL_GRACE_DEFAULT,
             max_attempts: MAX_ATTEMPTS_DEFAULT,
             backoff: RetryPolicy::default(),
-            concurrency: CONCURRENCY_EXEC_DEFAULT,
+            concurrency,
             content_type: None,
             schema: None,
         })
@@ -189,6 +202,11 @@ impl TaskConfig {
 pub(crate) enum RunnerConfig {
     /// A program that this machine starts for each attempt.
     Exec(Box<ExecConfig>),
+    /// A service that each attempt is pushed to.
+    Push {
+        /// Where it is.
+        url: String,
+    },
     /// Workers that pull.
     Pull,
 }
@@ -236,6 +254,7 @@ pub(crate) fn load(
     }
     let mut warnings = environment.apply(folder, &mut draft);
     apply_flags(flags, folder, &mut draft);
+    warnings.append(&mut draft.warnings);
     let config = draft.finish()?;
     warnings.extend(tokens::of_no_task(&config));
     Ok(Loaded {
@@ -277,6 +296,8 @@ struct Draft {
     /// Where `listen` stands, for a mistake that shows only in the end.
     listen_at: Place,
     mistakes: Vec<Mistake>,
+    /// What looks like a mistake but does no harm.
+    warnings: Vec<String>,
 }
 
 impl Default for Draft {
@@ -285,6 +306,7 @@ impl Default for Draft {
             config: Config::default(),
             listen_at: Place::Whole,
             mistakes: Vec::new(),
+            warnings: Vec::new(),
         }
     }
 }

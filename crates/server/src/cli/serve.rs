@@ -5,7 +5,10 @@ use crate::config::{Config, Environment, Flags, RunnerConfig, StoreUrl, TaskConf
 use crate::logging;
 use anteroom::clock::Clock;
 use anteroom::core::Name;
+use anteroom::run::client::Client;
 use anteroom::run::exec::{Exec, ExecRunner, Launcher};
+use anteroom::run::push::{Push, PushRunner};
+use anteroom::run::targets::Targets;
 use anteroom::store::Store;
 use anteroom::store::memory::MemoryStore;
 use anteroom::store::sqlite::SqliteStore;
@@ -130,10 +133,12 @@ async fn start_engine(
     hold: bool,
     environment: &Environment,
 ) -> Result<Engine, Stopped> {
+    // One for all tasks, so that those with the same service share its connections.
+    let client = Client::new(Targets::anywhere());
     let tasks = config
         .tasks
         .iter()
-        .map(|(name, task)| build_task(name, task, config, environment))
+        .map(|(name, task)| build_task(name, task, config, environment, &client))
         .collect::<Result<_, _>>()?;
     let options = Options {
         retain: config.retain,
@@ -172,9 +177,20 @@ fn build_task(
     task: &TaskConfig,
     config: &Config,
     environment: &Environment,
+    client: &Client,
 ) -> Result<Task, Stopped> {
     let runner = match &task.runner {
         RunnerConfig::Pull => TaskRunner::Pull,
+        RunnerConfig::Push { url } => {
+            let push = Push {
+                url: url.clone(),
+                secrets: config.webhook_secrets.clone(),
+                result_bytes_max: config.max_result,
+                client: client.clone(),
+            };
+            let runner = PushRunner::new(push).map_err(failure(&format!("task {name}: push")))?;
+            TaskRunner::Here(Arc::new(runner))
+        }
         RunnerConfig::Exec(exec) => {
             let inherited = exec.env_inherit.iter().map(|name| &**name);
             let exec = Exec {

@@ -18,13 +18,16 @@ use toml::de::DeTable;
 
 /// The keys of the file, as a mistake lists them.
 const KEYS: &str = "listen, store, insecure, shutdown_grace, max_input, max_result, max_buffered, \
-                    max_bulk, retain, allowed_origins, strict_queues, tokens, queues, tasks";
+                    max_bulk, retain, allowed_origins, strict_queues, tokens, webhooks, callbacks, \
+                    queues, tasks";
 /// The keys of a token.
 pub(super) const TOKEN_KEYS: &str = "name, sha256, scopes, tasks, rate_limit";
 /// The keys of a task.
-const TASK_KEYS: &str = "exec, pull, queue, timeout, kill_grace, max_attempts, backoff, \
+const TASK_KEYS: &str = "exec, push, pull, queue, timeout, kill_grace, max_attempts, backoff, \
                          concurrency, content_type, schema, result_content_type, env, env_inherit, \
                          current_dir, limits, user, new_privileges";
+/// Those of them that say who runs it.
+const RUNNER_KEYS: [&str; 3] = ["exec", "push", "pull"];
 /// The keys of a task's `backoff`.
 const BACKOFF_KEYS: &str = "initial, factor, max, jitter";
 /// The longest wait between two attempts.
@@ -98,6 +101,8 @@ impl Reader<'_> {
                 }
                 "allowed_origins" => self.allowed_origins(value),
                 "tokens" => self.tokens(value),
+                "webhooks" => self.webhooks(value),
+                "callbacks" => self.callbacks(value),
                 "queues" => self.queues(value),
                 "tasks" => self.tasks(value),
                 key @ ("shutdown_grace" | "retain") => {
@@ -110,9 +115,8 @@ impl Reader<'_> {
                         self.draft.measure(key, &text, &place);
                     }
                 }
-                key @ ("webhooks" | "callbacks" | "schedules") => {
-                    let message = format!("{key} is not supported by this version");
-                    self.wrong(&key_span, message);
+                "schedules" => {
+                    self.wrong(&key_span, "schedules is not supported by this version");
                 }
                 other => self.unknown(other, &key_span, KEYS),
             }
@@ -153,7 +157,7 @@ impl Reader<'_> {
         let mut task = TaskConfig::new(runner).ok()?;
         for (key, value) in table {
             match key.get_ref().as_ref() {
-                "exec" | "pull" => {}
+                "exec" | "push" | "pull" => {}
                 key if EXEC_KEYS.contains(&key) => {}
                 "queue" => self.put(&mut task.queue, "queue", value, value::name),
                 "timeout" => {
@@ -184,7 +188,7 @@ impl Reader<'_> {
                     }
                 }
                 "backoff" => task.backoff = self.backoff(value),
-                other => self.unknown_of_task(other, &key.span()),
+                other => self.unknown(other, &key.span(), TASK_KEYS),
             }
         }
         if let (Some(_), Some(content_type)) = (&task.schema, &task.content_type)
@@ -239,64 +243,75 @@ impl Reader<'_> {
         None
     }
 
-    fn unknown_of_task(&mut self, key: &str, at: &Range<usize>) {
-        if matches!(key, "push") {
-            self.wrong(at, format!("{key} is not supported by this version"));
-        } else {
-            self.unknown(key, at, TASK_KEYS);
-        }
-    }
-
+    /// Reads who runs a task; none if nobody or several do, which is noted.
     fn runner(
         &mut self,
         name: &str,
         at: &Range<usize>,
         table: &DeTable<'_>,
     ) -> Option<RunnerConfig> {
-        let pull = table.get("pull").and_then(|value| {
-            let pull = self.truth("pull", value);
-            if pull == Some(false) {
-                self.wrong(
-                    &value.span(),
-                    "pull is false; set it to true or leave it out",
+        let mut named = RUNNER_KEYS
+            .iter()
+            .filter_map(|key| table.get(*key).map(|value| (*key, value)));
+        let runner = match (named.next(), named.next()) {
+            (Some((key, value)), None) => self.runner_of(key, value, name, table),
+            (Some((first, value)), Some((second, _))) => {
+                let message =
+                    format!("task {name} has both {first} and {second}; expected one of them");
+                self.wrong(&value.span(), message);
+                return None;
+            }
+            (None, _) => {
+                let message = format!(
+                    "task {name} has nobody to run it; expected exec = [\"program\", …], push = \
+                     \"http://…\" or pull = true"
                 );
-            }
-            pull
-        });
-        match (table.get("exec"), pull) {
-            (Some(exec), None) => Some(RunnerConfig::Exec(Box::new(self.exec(exec, table)))),
-            (None, Some(_)) => {
-                for key in EXEC_KEYS {
-                    if let Some(value) = table.get(key) {
-                        let message = format!("{key} is for exec, but workers pull task {name}");
-                        self.wrong(&value.span(), message);
-                    }
-                }
-                Some(RunnerConfig::Pull)
-            }
-            (Some(exec), Some(_)) => {
-                let message = format!("task {name} has both exec and pull; expected one of them");
-                self.wrong(&exec.span(), message);
+                self.wrong(at, message);
                 None
             }
-            (None, None) => {
-                // A runner that is not supported, or a `pull` of the wrong type, is told as such.
-                if !table.contains_key("push") && !table.contains_key("pull") {
-                    let message = format!(
-                        "task {name} has nobody to run it; expected exec = [\"program\", …] or \
-                         pull = true"
-                    );
-                    self.wrong(at, message);
+        };
+        if runner.is_none() {
+            // Nobody reads the rest then.
+            for (key, _) in table {
+                let text = key.get_ref().as_ref();
+                if !TASK_KEYS.split(", ").any(|known| known == text) {
+                    self.unknown(text, &key.span(), TASK_KEYS);
                 }
-                for (key, _) in table {
-                    let text = key.get_ref().as_ref();
-                    if !TASK_KEYS.split(", ").any(|known| known == text) {
-                        self.unknown_of_task(text, &key.span());
-                    }
-                }
-                None
             }
         }
+        runner
+    }
+
+    fn runner_of(
+        &mut self,
+        key: &str,
+        value: &Value<'_>,
+        name: &str,
+        table: &DeTable<'_>,
+    ) -> Option<RunnerConfig> {
+        let (runner, whose) = match key {
+            "exec" => return Some(RunnerConfig::Exec(Box::new(self.exec(value, table)))),
+            "push" => {
+                let mut url = String::new();
+                self.text("push", value, "the URL of a service")?;
+                self.put(&mut url, "push", value, value::push_url);
+                (RunnerConfig::Push { url }, "task {name} is pushed")
+            }
+            _ => {
+                if !self.truth("pull", value)? {
+                    let message = "pull is false; set it to true or leave it out";
+                    self.wrong(&value.span(), message);
+                }
+                (RunnerConfig::Pull, "workers pull task {name}")
+            }
+        };
+        for key in EXEC_KEYS {
+            if let Some(value) = table.get(key) {
+                let whose = whose.replace("{name}", name);
+                self.wrong(&value.span(), format!("{key} is for exec, but {whose}"));
+            }
+        }
+        Some(runner)
     }
 
     fn backoff(&mut self, value: &Value<'_>) -> RetryPolicy {

@@ -65,6 +65,9 @@ fn every_key_is_read() {
 
         [tasks.far]
         pull = true
+
+        [tasks.pushed]
+        push = "http://127.0.0.1:9000/run?x=1"
     "#;
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join(FILE_DEFAULT), text).unwrap();
@@ -99,6 +102,11 @@ fn every_key_is_read() {
         schema: None,
     };
     let far = TaskConfig::new(RunnerConfig::Pull).unwrap();
+    let pushed = TaskConfig::new(RunnerConfig::Push {
+        url: "http://127.0.0.1:9000/run?x=1".into(),
+    });
+    let pushed = pushed.unwrap();
+    assert_eq!(pushed.concurrency, 64);
     let expected = Config {
         listen: "[::1]:9000".parse().unwrap(),
         insecure: true,
@@ -122,7 +130,12 @@ fn every_key_is_read() {
             ),
         ]
         .into(),
-        tasks: [(name("count"), count), (name("far"), far)].into(),
+        tasks: [
+            (name("count"), count),
+            (name("far"), far),
+            (name("pushed"), pushed),
+        ]
+        .into(),
         ..Config::default()
     };
     assert_eq!(loaded.config, expected);
@@ -263,8 +276,28 @@ const MISTAKES: &[(&str, &str)] = &[
         "anteroom.toml:3:7: env is for exec, but workers",
     ),
     (
-        "[tasks.a]\npush = \"http://x\"",
-        "anteroom.toml:2:1: push is not supported by this v",
+        "[tasks.a]\npush = 3",
+        "anteroom.toml:2:8: push is an integer; expected the URL of a service",
+    ),
+    (
+        "[tasks.a]\npush = \"x.example\"",
+        "anteroom.toml:2:8: push does not begin with http:// or https://",
+    ),
+    (
+        "[tasks.a]\npush = \"http://u:p@x/\"",
+        "anteroom.toml:2:8: push has a user name or password before the host",
+    ),
+    (
+        "[tasks.a]\npush = \"http://x/#y\"",
+        "anteroom.toml:2:8: push has a fragment",
+    ),
+    (
+        "[tasks.a]\npush = \"http://x\"\nenv = {}",
+        "anteroom.toml:3:7: env is for exec, but task a is pushed",
+    ),
+    (
+        "[tasks.a]\npush = \"http://x\"\npull = true",
+        "anteroom.toml:2:8: task a has both push and pull; expected one of them",
     ),
     (
         "[tasks.a]\npull = true\nschema = \"none.json\"",

@@ -5,6 +5,7 @@
 use super::{LogFormat, StoreUrl};
 use anteroom::core::Name;
 use anteroom::core::limits::CONTENT_TYPE_BYTES_MAX;
+use anteroom::run::push::{Push, PushRunner};
 use jiff::{SignedDuration, Span, SpanRelativeTo};
 use std::fmt;
 use std::net::SocketAddr;
@@ -124,6 +125,18 @@ pub(super) fn origin(text: &str) -> Result<String, String> {
         Ok(text.into())
     } else {
         Err(wrong())
+    }
+}
+
+/// Returns the URL of a service to push to.
+pub(super) fn push_url(text: &str) -> Result<String, String> {
+    let push = Push {
+        url: text.into(),
+        ..Push::default()
+    };
+    match PushRunner::new(push) {
+        Ok(_) => Ok(text.into()),
+        Err(refused) => Err(refused.to_string()),
     }
 }
 

@@ -7,6 +7,7 @@ mod harness;
 mod leases;
 mod lists;
 mod programs;
+mod pushing;
 mod queues;
 mod scripted;
 mod serving;

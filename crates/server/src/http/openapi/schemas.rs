@@ -334,11 +334,13 @@ pub(crate) struct TaskList {
     tasks: Vec<Task>,
 }
 
-/// Who runs a task's jobs: a program, a function within the server, or workers.
+/// Who runs a task's jobs: a program, a service that they are pushed to, a function within the
+/// server, or workers.
 #[derive(ToSchema)]
 #[schema(rename_all = "snake_case")]
 pub(crate) enum RunnerKind {
     Exec,
+    Push,
     Function,
     Pull,
 }

@@ -1,7 +1,7 @@
-//! What the server is going to send to others, described: pushes and callbacks.
+//! What the server sends to others, described: pushes and callbacks.
 //!
-//! Both come in a later version. They are described so that receivers can be written; their
-//! descriptions say that nothing is sent yet.
+//! Callbacks come in a later version. They are described so that receivers can be written; their
+//! description says that nothing is sent yet.
 
 use super::schema_of;
 use super::schemas::JobEnded;
@@ -49,16 +49,15 @@ pub(super) fn callback() -> Callback {
 }
 
 fn push() -> Operation {
-    let description = format!(
-        "{NOT_YET}An attempt of a task with `push = \"http://…\"`: the input, with its content \
-         type. What is answered with 2xx is the result. 408, 425, 429, 5xx and broken connections \
-         are tried again (`Retry-After` is kept to); other answers fail the job for good."
-    );
+    let description = "An attempt of a task with `push = \"http://…\"`: the input, with its content \
+                       type. What is answered with 2xx is the result. 408, 425, 429, 5xx and broken \
+                       connections are tried again (`Retry-After` is kept to; 429 and 503 with it cost \
+                       no attempt); other answers fail the job for good.";
     let input = RequestBodyBuilder::new()
         .description(Some("The input."))
         .content("*/*", Content::new::<RefOr<Schema>>(None))
         .build();
-    let mut operation = operation("pushJob", "An attempt of a job", &description)
+    let mut operation = operation("pushJob", "An attempt of a job", description)
         .request_body(Some(input))
         .response("2XX", ResponseBuilder::new().description("The result."))
         .response(
