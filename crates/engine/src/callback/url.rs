@@ -94,16 +94,13 @@ fn check_authority(authority: &str) -> Result<(), CallbackUrlError> {
     if authority.contains('@') {
         return Err(CallbackUrlError::UserInfo);
     }
-    let (is_host, rest) = match authority.strip_prefix('[') {
-        Some(literal) => {
-            let (address, rest) = literal.split_once(']').ok_or(CallbackUrlError::Host)?;
-            (address.parse::<Ipv6Addr>().is_ok(), rest)
-        }
-        None => {
-            let (host, rest) = authority.split_at(authority.find(':').unwrap_or(authority.len()));
-            let is_of_hosts = |byte: u8| byte.is_ascii_alphanumeric() || b"-._".contains(&byte);
-            (!host.is_empty() && host.bytes().all(is_of_hosts), rest)
-        }
+    let (is_host, rest) = if let Some(literal) = authority.strip_prefix('[') {
+        let (address, rest) = literal.split_once(']').ok_or(CallbackUrlError::Host)?;
+        (address.parse::<Ipv6Addr>().is_ok(), rest)
+    } else {
+        let (host, rest) = authority.split_at(authority.find(':').unwrap_or(authority.len()));
+        let is_of_hosts = |byte: u8| byte.is_ascii_alphanumeric() || b"-._".contains(&byte);
+        (!host.is_empty() && host.bytes().all(is_of_hosts), rest)
     };
     if !is_host {
         return Err(CallbackUrlError::Host);

@@ -1,7 +1,9 @@
 //! Who asked to be told of a job's end is told by a job that comes with that end, once.
 
 use super::Trial;
-use super::trial::{Held, LEASE_FOR, TICK, done, ids, name, payload, soon, want, want_and_wait};
+use super::trial::{
+    Held, LEASE_FOR, TICK, done, ids, name, payload, poll_once, soon, want, want_and_wait,
+};
 use crate::callback_of;
 use crate::store::{Change, Claimed, Cursor, Filter, Inserted, Page, Refused, Want};
 use anteroom_core::limits::CALLBACK_TASK;
@@ -253,19 +255,15 @@ pub async fn each_end_makes_a_callback_of_its_own(trial: &mut Trial) {
 /// A claim that waits for callbacks gets one as soon as there is one, as if it were inserted.
 pub async fn a_waiting_claim_gets_a_callback_at_once(trial: &mut Trial) {
     let held = running(trial).await;
-    let waiting = tokio::spawn({
-        let store = trial.store().clone();
-        let want = Want {
-            tasks: vec![name(CALLBACK_TASK)],
-            ..want_and_wait(5)
-        };
-        async move { store.claim(want).await }
-    });
+    let want = Want {
+        tasks: vec![name(CALLBACK_TASK)],
+        ..want_and_wait(5)
+    };
+    let mut waiting = trial.store().claim(want);
+    assert!(poll_once(waiting.as_mut()).await.is_pending());
     trial.round_trip().await;
     trial.applied(held.success(payload("text/plain", ""))).await;
-    let claimed = soon("the waiting claim", waiting).await;
-    let claimed = claimed.unwrap_or_else(|error| panic!("{error}"));
-    let claimed = done("claim", claimed);
+    let claimed = done("claim", soon("the waiting claim", waiting).await);
     assert_eq!(claimed.len(), 1);
     assert_eq!(claimed[0].job.status.state, State::Running);
 }

@@ -43,11 +43,11 @@ fn callbacks(runner: Arc<dyn Runner>) -> Options {
 
 /// Tells of what is sent, instead of sending it.
 fn recorder() -> (Arc<dyn Runner>, UnboundedReceiver<String>) {
-    let (send, sent) = unbounded_channel();
+    let (record, sent) = unbounded_channel();
     let runner = function::bytes(move |attempt: Attempt| {
         let event: serde_json::Value = serde_json::from_slice(&attempt.input.bytes).unwrap();
         let what = format!("{} {}", event["type"], event["data"]["id"]);
-        send.send(what.replace('"', "")).unwrap();
+        record.send(what.replace('"', "")).unwrap();
         async { done("") }
     });
     (runner, sent)

@@ -46,11 +46,11 @@ struct Recorded {
 
 impl Recorded {
     async fn start(tokens: Vec<Token>) -> Self {
-        let (send, sent) = unbounded_channel();
+        let (record, sent) = unbounded_channel();
         let runner = function::bytes(move |attempt: Attempt| {
             let event = serde_json::from_slice(&attempt.input.bytes).unwrap();
             let url = attempt.job.callback_url.as_deref().unwrap_or_default();
-            send.send((url.to_owned(), event)).unwrap();
+            record.send((url.to_owned(), event)).unwrap();
             async {
                 Outcome::Succeeded(Payload {
                     content_type: "text/plain".into(),
