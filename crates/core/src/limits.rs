@@ -93,6 +93,19 @@ pub const FEED_EVENTS_MAX: usize = 4_096;
 /// Bytes of the texts in them.
 pub const FEED_BYTES_MAX: usize = 4 * 1024 * 1024;
 
+/// The task of the jobs that tell of the end of others, and the queue that they wait in.
+pub const CALLBACK_TASK: &str = "anteroom.callback";
+/// Attempts to deliver a callback: the waits between them make three days.
+pub const CALLBACK_ATTEMPTS_MAX: u32 = 10;
+/// How long an attempt to deliver a callback may take: whoever takes it has only to note it.
+pub const CALLBACK_TIMEOUT: Duration = Duration::from_secs(30);
+/// Callbacks that a node delivers at once.
+pub const CALLBACKS_AT_ONCE_MAX: usize = 64;
+/// Targets of callbacks that a submit has looked at at once.
+pub const CALLBACK_CHECKS_AT_ONCE_MAX: usize = 16;
+/// How long a look at a target may take: its name may have to be asked for.
+pub const CALLBACK_CHECK_TIMEOUT: Duration = Duration::from_secs(10);
+
 /// Bytes of an input.
 pub const INPUT_BYTES_MAX_DEFAULT: usize = 1024 * 1024;
 /// Bytes of a result.

@@ -79,10 +79,14 @@ pub struct QueueDefaults {
 }
 
 impl QueueDefaults {
-    /// Returns what holds for a queue for which `own` was set.
+    /// Returns what holds for a queue for which `own` was set. Nothing ever holds for those that the
+    /// server keeps for itself.
     pub fn rule(&self, name: &Name, own: QueueSettings) -> QueueRule {
+        if name.is_reserved() {
+            return QueueRule::default();
+        }
         let configured = self.of.get(name).copied().unwrap_or_default();
-        let is_held = self.hold && !self.released.contains(name) && !name.is_reserved();
+        let is_held = self.hold && !self.released.contains(name);
         QueueRule {
             paused: is_held || own.paused.or(configured.paused).unwrap_or(false),
             max_depth: own.max_depth.or(configured.max_depth),
@@ -134,6 +138,7 @@ mod tests {
             ("free", Some(false), false),
             ("again", Some(true), true),
             ("anteroom.callback", None, false),
+            ("anteroom.callback", Some(true), false),
         ] {
             let own = QueueSettings {
                 paused,

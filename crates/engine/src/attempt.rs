@@ -69,7 +69,7 @@ pub(crate) async fn run(
         Settled::Failed(failure, hint) => {
             info!(job.id = %id, %task, attempt = number, kind = %failure.kind,
                 "attempt {number} of job {id} ended: {}", failure.kind);
-            let retry = retry(hint, &registered.task.retry, number);
+            let retry = retry(hint, &registered.retry(number), number);
             (
                 Event::Failed {
                     claim,

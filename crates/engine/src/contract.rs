@@ -44,6 +44,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub mod amend;
+pub mod callbacks;
 pub mod claim;
 pub mod documents;
 pub mod fence;
@@ -183,6 +184,16 @@ macro_rules! store_contract {
             amend::lists_and_counts_follow_an_amendment,
             amend::an_amendment_survives_a_reopen,
 
+            callbacks::every_end_makes_one_callback,
+            callbacks::what_is_no_end_makes_no_callback,
+            callbacks::a_refused_change_makes_no_callback,
+            callbacks::each_end_makes_a_callback_of_its_own,
+            callbacks::a_waiting_claim_gets_a_callback_at_once,
+            callbacks::nothing_holds_callbacks_back,
+            callbacks::many_ends_at_once_make_as_many_callbacks,
+            callbacks::callbacks_are_listed_by_name_only,
+            callbacks::a_callback_survives_a_reopen,
+
             overdue::leases_that_ran_out_are_overdue,
             overdue::deadlines_that_passed_are_overdue,
             overdue::a_deadline_is_met_by_beginning,
@@ -277,6 +288,7 @@ mod tests {
     fn the_macro_names_every_case() {
         let themes = [
             ("amend", include_str!("contract/amend.rs")),
+            ("callbacks", include_str!("contract/callbacks.rs")),
             ("claim", include_str!("contract/claim.rs")),
             ("documents", include_str!("contract/documents.rs")),
             ("fence", include_str!("contract/fence.rs")),

@@ -1,6 +1,7 @@
 //! The engine: what an embedder starts, calls and stops; and the list of the loops it runs.
 
 use crate::bulk::Retries;
+use crate::callback::{self, Callbacks};
 use crate::clock::Clock;
 use crate::feed::Feed;
 use crate::lease::LeaseKey;
@@ -46,6 +47,8 @@ pub struct Options {
     /// Whether to begin with every queue paused, those that come later too, each until it is
     /// resumed. Default false.
     pub hold: bool,
+    /// Who sends callbacks. Default: nobody, and submits with a `callback_url` are refused.
+    pub callbacks: Option<Callbacks>,
 }
 
 impl Default for Options {
@@ -58,6 +61,7 @@ impl Default for Options {
             queues: BTreeMap::new(),
             strict_queues: false,
             hold: false,
+            callbacks: None,
         }
     }
 }
@@ -116,6 +120,9 @@ pub(crate) struct Shared {
     pub(crate) clock: Clock,
     pub(crate) options: Options,
     pub(crate) tasks: BTreeMap<Name, Arc<Registered>>,
+    /// The task of callbacks, if this node sends them: it is none of `tasks`, so that nobody
+    /// submits to it.
+    pub(crate) callbacks: Option<Arc<Registered>>,
     pub(crate) queues: Queues,
     pub(crate) ids: IdSource,
     /// Where there are tasks that are left to workers.
@@ -141,6 +148,16 @@ pub(crate) struct Registered {
     pub(crate) task: Task,
     pub(crate) slots: Arc<Semaphore>,
     pub(crate) metrics: Arc<TaskMetrics>,
+}
+
+impl Registered {
+    fn new(task: Task) -> Self {
+        Self {
+            slots: Arc::new(Semaphore::new(task.concurrency)),
+            metrics: Arc::default(),
+            task,
+        }
+    }
 }
 
 /// What a client waits for.
@@ -179,6 +196,8 @@ impl Engine {
         } else {
             None
         };
+        let callbacks = options.callbacks.as_ref().map(callback::task);
+        let callbacks = callbacks.map(|task| Arc::new(Registered::new(task)));
         let counted = tasks.iter().map(|(name, task)| (name, &task.metrics));
         let shared = Arc::new(Shared {
             clock: store.clock(),
@@ -186,6 +205,7 @@ impl Engine {
             options,
             metrics: Metrics::new(counted, store.metrics()),
             tasks,
+            callbacks,
             ids: IdSource::after(newest_key(&*store).await?),
             lease_key,
             notices: Arc::default(),
@@ -201,7 +221,7 @@ impl Engine {
         });
         shared.queues.begin(&*shared.store).await?;
         maintain::rescue(&shared).await?;
-        for registered in shared.tasks.values() {
+        for registered in shared.tasks.values().chain(&shared.callbacks) {
             if let TaskRunner::Here(runner) = &registered.task.runner {
                 let dispatcher =
                     dispatch::dispatch(shared.clone(), registered.clone(), runner.clone());
@@ -415,29 +435,32 @@ fn register(tasks: Vec<Task>) -> Result<BTreeMap<Name, Arc<Registered>>, StartEr
                 limit: CONCURRENCY_MAX,
             });
         }
-        let new = Registered {
-            task,
-            slots: Arc::new(Semaphore::new(concurrency)),
-            metrics: Arc::default(),
-        };
-        if registered.insert(name.clone(), Arc::new(new)).is_some() {
+        let new = Arc::new(Registered::new(task));
+        if registered.insert(name.clone(), new).is_some() {
             return Err(StartError::TaskTwice { name });
         }
     }
     Ok(registered)
 }
 
-/// The order key of the newest job, above which new ids begin.
+/// The order key of the newest job, those that a list does not show by itself included, above which
+/// new ids begin.
 async fn newest_key(store: &dyn Store) -> Result<i64, StoreError> {
     use crate::store::{Filter, Page};
 
-    let page = Page {
-        size: 1,
-        after: None,
+    let callbacks = Filter {
+        task: Some(callback::task_name()),
+        ..Filter::default()
     };
-    let listing = store.list(&Filter::default(), page).await?;
-    Ok(listing
-        .jobs
-        .first()
-        .map_or(0, |job| job.spec.id.order_key()))
+    let mut newest = 0;
+    for filter in [Filter::default(), callbacks] {
+        let page = Page {
+            size: 1,
+            after: None,
+        };
+        let listing = store.list(&filter, page).await?;
+        let keys = listing.jobs.iter().map(|job| job.spec.id.order_key());
+        newest = keys.fold(newest, i64::max);
+    }
+    Ok(newest)
 }

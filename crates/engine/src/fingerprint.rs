@@ -6,6 +6,7 @@
 //! option that is not given adds nothing, so that one that a later version knows changes no digest
 //! of a submit without it.
 
+use crate::callback::CallbackUrl;
 use crate::submit::{StartAt, Submission};
 use anteroom_core::{Fingerprint, Payload};
 use sha2::{Digest, Sha256};
@@ -32,6 +33,7 @@ impl Submission {
             start_before,
             retain,
             unique_key,
+            callback_url,
             tags,
             idempotency: _,
         } = self;
@@ -55,6 +57,10 @@ impl Submission {
         );
         fields.add_some("retain", retain.map(|span| span.as_nanos().to_be_bytes()));
         fields.add_some("unique_key", unique_key.as_deref());
+        fields.add_some(
+            "callback_url",
+            callback_url.as_ref().map(CallbackUrl::as_str),
+        );
         for (name, value) in tags {
             // No option has a full stop in its name.
             fields.add(&format!("tag.{name}"), value.as_bytes());
@@ -131,6 +137,8 @@ mod tests {
             altered(|it| it.queue = name("b")),
             altered(|it| it.group = label("a")),
             altered(|it| it.unique_key = label("a")),
+            altered(|it| it.callback_url = CallbackUrl::new("http://a/").ok()),
+            altered(|it| it.callback_url = CallbackUrl::new("http://a").ok()),
             altered(|it| it.priority = Some(Priority::default())),
             altered(|it| it.priority = Priority::new(1).ok()),
             altered(|it| it.start = Some(StartAt::In(second))),

@@ -8,6 +8,7 @@ mod admit;
 mod amend;
 mod attempt;
 mod bulk;
+mod callback;
 pub mod clock;
 #[cfg(feature = "contract")]
 pub mod contract;
@@ -38,6 +39,9 @@ pub use admit::Admitted;
 pub use amend::AmendError;
 pub use anteroom_core as core;
 pub use bulk::{Bulk, BulkAction};
+pub use callback::{
+    CallbackUrl, CallbackUrlError, Callbacks, CheckTarget, another_id, callback_of,
+};
 pub use engine::{Engine, Options, StartError, Until};
 pub use feed::{FeedEvent, FeedId, FeedTold, FollowAll};
 pub use follow::{Follow, Told};

@@ -3,14 +3,13 @@
 //!
 //! Each pass is bounded and harmless to repeat: what somebody else did first is refused.
 
-use crate::attempt::jitter;
 use crate::engine::Shared;
 use crate::metrics::Rescue;
 use crate::run::StopReason;
 use crate::shutdown::Phase;
 use crate::store::{Change, Overdue, OverdueReason, Refused, StoreError};
 use anteroom_core::limits::{CLAIM_JOBS_MAX, UPKEEP_JOBS_MAX};
-use anteroom_core::{Event, Rejected, RetryPolicy};
+use anteroom_core::{Event, Rejected};
 use std::sync::Arc;
 use std::time::Duration;
 use tracing::{info, warn};
@@ -99,11 +98,7 @@ pub(crate) async fn rescue(shared: &Shared) -> Result<(), StoreError> {
 }
 
 fn change(shared: &Shared, overdue: &Overdue) -> Change {
-    let policy = shared
-        .tasks
-        .get(&overdue.task)
-        .map_or_else(RetryPolicy::default, |registered| registered.task.retry);
-    let retry_in = policy.delay(overdue.attempt, jitter());
+    let retry_in = shared.retry_in(&overdue.task, overdue.attempt);
     let event = match overdue.reason {
         OverdueReason::Lease(claim) => Event::LeaseExpired {
             claim,

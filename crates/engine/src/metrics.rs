@@ -30,6 +30,8 @@ struct Counted {
     tasks: BTreeMap<Name, Arc<TaskMetrics>>,
     /// Of jobs whose task is not registered any more.
     others: TaskMetrics,
+    /// Of jobs of the server's own, which are told to nobody.
+    reserved: TaskMetrics,
     waiters: AtomicUsize,
     /// Of the store, if it counts.
     #[cfg_attr(
@@ -125,6 +127,7 @@ impl Metrics {
                 .map(|(name, task)| (name.clone(), task.clone()))
                 .collect(),
             others: TaskMetrics::default(),
+            reserved: TaskMetrics::default(),
             waiters: AtomicUsize::new(0),
             store,
         }))
@@ -132,7 +135,11 @@ impl Metrics {
 
     /// Returns what is counted of a task.
     pub(crate) fn of(&self, task: &Name) -> &TaskMetrics {
-        self.0.tasks.get(task).map_or(&self.0.others, |task| task)
+        match self.0.tasks.get(task) {
+            Some(task) => task,
+            None if task.is_reserved() => &self.0.reserved,
+            None => &self.0.others,
+        }
     }
 
     /// Counts somebody who waits for a job, until the guard is dropped.

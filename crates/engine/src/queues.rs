@@ -371,9 +371,10 @@ impl Queues {
 }
 
 impl Shared {
-    /// Inserts checked jobs, makes their queues where they are used first, and counts those that
+    /// Inserts checked jobs whose callbacks may go where they go, makes their queues where they are used first, and counts those that
     /// are new.
     pub(crate) async fn insert(&self, jobs: Vec<NewJob>) -> Result<Vec<Inserted>, SubmitError> {
+        self.check_targets(&jobs).await?;
         self.make_queues_for(&jobs).await?;
         let counted: Vec<(Name, Timestamp)> = jobs
             .iter()
@@ -401,11 +402,7 @@ impl Shared {
         // The same again gives its job, whichever queues are taken by now: nothing is inserted.
         let mut fresh = Vec::new();
         for job in jobs {
-            let is_replay = match &job.idempotency {
-                Some((by, _)) => self.store.remembers(&job.spec.task, by).await?,
-                None => false,
-            };
-            if !is_replay {
+            if !self.is_replay(job).await? {
                 fresh.push(&job.spec.queue);
             }
         }
@@ -414,6 +411,14 @@ impl Shared {
         }
         let fresh = fresh.into_iter();
         Ok(self.queues.make_for(&*self.store, fresh).await?)
+    }
+
+    /// Tells whether a job to be inserted is asked for again: then it is not.
+    pub(crate) async fn is_replay(&self, job: &NewJob) -> Result<bool, StoreError> {
+        match &job.idempotency {
+            Some((by, _)) => self.store.remembers(&job.spec.task, by).await,
+            None => Ok(false),
+        }
     }
 
     /// Makes the queue that a job is to be moved to, if there is the job.

@@ -13,6 +13,8 @@
 //!   the current one is refused and changes nothing.
 //! - *Remembered*: an idempotency key gives the job that its first submit gave for 24 h, in the
 //!   same commit or not at all; a unique key belongs to one unfinished job of a task at a time.
+//! - *Told of*: a change that ends a job with a `callback_url` stores the job that
+//!   [`callback_of`](crate::callback_of) gives in the same commit, ready to be claimed, once.
 //! - *Bounded*: nothing it holds grows without a limit named in [`anteroom_core::limits`].
 
 use crate::clock::Clock;
@@ -92,6 +94,10 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
 
     /// Lets each event happen to its job, each on its own, in this order, and returns once all
     /// that changed is durable.
+    ///
+    /// Where one brings a job to its end, [`callback_of`](crate::callback_of) says whether somebody
+    /// asked to be told, by which job: it is stored in the same commit, whatever holds for its
+    /// queue, and a waiting claim gets it at once. The same goes for every other way to an end.
     ///
     /// # Errors
     ///
@@ -179,7 +185,7 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     /// [`StoreError`].
     async fn list(&self, filter: &Filter, page: Page) -> Result<Listing, StoreError>;
 
-    /// Returns how many unfinished jobs there are of each task in each queue.
+    /// Returns how many unfinished jobs there are of each task in each queue, callbacks included.
     ///
     /// # Errors
     ///
@@ -497,12 +503,12 @@ impl OverdueReason {
     }
 }
 
-/// Which jobs to list. The default is all of them.
+/// Which jobs to list. The default is all of them but the callbacks.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Filter {
     /// Of one of these tasks, whatever else is asked for; none: of any. What the asker may see.
     pub tasks_allowed: Option<Vec<Name>>,
-    /// Of this task.
+    /// Of this task; none: of any, those apart that the server keeps for itself.
     pub task: Option<Name>,
     /// In this queue.
     pub queue: Option<Name>,
@@ -524,7 +530,10 @@ impl Filter {
         self.tasks_allowed
             .as_ref()
             .is_none_or(|tasks| tasks.contains(&spec.task))
-            && self.task.as_ref().is_none_or(|task| *task == spec.task)
+            && match &self.task {
+                Some(task) => *task == spec.task,
+                None => !spec.task.is_reserved(),
+            }
             && self.queue.as_ref().is_none_or(|queue| *queue == spec.queue)
             && self
                 .group

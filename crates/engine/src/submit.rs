@@ -1,5 +1,6 @@
 //! Step 1 of a job's path: a submission is checked, given its id, and stored.
 
+use crate::callback::CallbackUrl;
 use crate::clock::Clock;
 use crate::engine::{Engine, Shared, Until};
 use crate::notify::Watch;
@@ -44,6 +45,8 @@ pub struct Submission {
     pub retain: Option<Duration>,
     /// While an unfinished job of the task has it, no other is made: that one is the answer.
     pub unique_key: Option<Label>,
+    /// Who is told of its end.
+    pub callback_url: Option<CallbackUrl>,
     /// Labels, at most 32.
     pub tags: BTreeMap<Name, String>,
     /// What it is remembered by for 24 h: the same again gives the same job.
@@ -65,6 +68,7 @@ impl Submission {
             start_before: None,
             retain: None,
             unique_key: None,
+            callback_url: None,
             tags: BTreeMap::new(),
             idempotency: None,
         }
@@ -123,6 +127,19 @@ pub enum SubmitError {
         option: &'static str,
         /// What it is and what it may be.
         detail: String,
+    },
+    /// It has a `callback_url`, and nobody here sends callbacks.
+    #[error("this server sends no callbacks; nothing was stored")]
+    CallbacksUnsupported,
+    /// It has a `callback_url` that callbacks may not go to.
+    #[error("callbacks may not go to {url}: {reason}")]
+    CallbackRefused {
+        /// Which of the submissions, from 0.
+        index: usize,
+        /// The URL.
+        url: Arc<str>,
+        /// Why.
+        reason: String,
     },
     /// Too many jobs at once.
     #[error("{jobs} jobs at once; the limit is {limit}")]
@@ -190,7 +207,9 @@ impl SubmitError {
     /// Returns which of the submissions it is about, from 0, where that is told.
     pub const fn index(&self) -> Option<usize> {
         match self {
-            Self::IdempotencyKeyReused { index } | Self::Gone { index, .. } => Some(*index),
+            Self::IdempotencyKeyReused { index }
+            | Self::Gone { index, .. }
+            | Self::CallbackRefused { index, .. } => Some(*index),
             _ => None,
         }
     }
@@ -458,6 +477,9 @@ impl Shared {
             });
         };
         let task = &registered.task;
+        if submission.callback_url.is_some() && self.callbacks.is_none() {
+            return Err(SubmitError::CallbacksUnsupported);
+        }
         check_input(task, &submission.input, self.options.input_bytes_max)?;
         check_tags(&submission.tags)?;
         let max_attempts = submission.max_attempts.unwrap_or(task.max_attempts);
@@ -477,7 +499,7 @@ impl Shared {
             timeout,
             retain,
             unique_key: submission.unique_key,
-            callback_url: None,
+            callback_url: submission.callback_url.map(CallbackUrl::into_text),
             tags: submission.tags,
             input: submission.input.info(),
         };

@@ -3,40 +3,21 @@
 //! Such a job's input is the event, already written, and its `callback_url` says where it goes. A
 //! client chose that, so it goes only where [`Targets`](crate::run::targets::Targets) allow. How
 //! often it is tried is said by the job's `max_attempts`, how long an answer may take by its
-//! timeout; when it is tried again is said here.
+//! timeout, and when it is tried again by its task, unless the receiver asks for later.
 
+use crate::callback;
 use crate::clock::Clock;
 use crate::run::answer::Answer;
 use crate::run::client::Client;
 use crate::run::targets::parse;
 use crate::run::{Attempt, Outcome, RetryHint, Runner, delivery};
 use crate::webhook::Secret;
-use anteroom_core::Payload;
+use anteroom_core::{Jitter, Payload};
 use async_trait::async_trait;
 use bytes::Bytes;
 use http::StatusCode;
 use std::sync::Arc;
 use std::time::Duration;
-
-/// How long a callback waits after each attempt that failed, as Standard Webhooks proposes.
-pub const SCHEDULE: [Duration; 9] = [
-    Duration::from_secs(5),
-    Duration::from_mins(5),
-    Duration::from_mins(30),
-    Duration::from_hours(2),
-    Duration::from_hours(5),
-    Duration::from_hours(10),
-    Duration::from_hours(14),
-    Duration::from_hours(20),
-    Duration::from_hours(24),
-];
-/// How many attempts that makes.
-pub const ATTEMPTS: u32 = 10;
-/// How long an answer may take.
-pub const TIMEOUT: Duration = Duration::from_secs(30);
-/// How much longer a wait may be than the schedule says, so that what failed together does not
-/// come back together.
-const JITTER: f64 = 0.1;
 
 /// Sends the event that is a job's input to the job's `callback_url`.
 #[derive(Debug)]
@@ -60,7 +41,7 @@ impl CallbackRunner {
     async fn call_back(&self, attempt: &Attempt) -> Outcome {
         let again = |message: String, asked: Option<Duration>| Outcome::Failed {
             message,
-            retry: RetryHint::After(delay(attempt.number, rand::random(), asked)),
+            retry: again_after(attempt.number, asked),
         };
         let Some(url) = &attempt.job.callback_url else {
             return Outcome::failed_for_good("the job has no callback_url");
@@ -94,14 +75,14 @@ impl CallbackRunner {
     }
 }
 
-/// Returns how long a callback waits after its attempt with this number: what the schedule says,
-/// longer by a part of the jitter from 0 to 1, or what was asked for if that is longer.
-fn delay(attempt: u32, part: f64, asked: Option<Duration>) -> Duration {
-    let place = usize::try_from(attempt.saturating_sub(1)).unwrap_or(usize::MAX);
-    let planned = SCHEDULE[place.min(SCHEDULE.len() - 1)];
-    planned
-        .mul_f64(1.0 + JITTER * part)
-        .max(asked.unwrap_or_default())
+/// Returns when a callback is sent again after its attempt with this number: as the waits of
+/// callbacks say, or when it was asked for if that is later.
+fn again_after(attempt: u32, asked: Option<Duration>) -> RetryHint {
+    let planned = callback::retry(attempt).delay(attempt, Jitter::NONE);
+    match asked {
+        Some(asked) if asked > planned => RetryHint::After(asked),
+        Some(_) | None => RetryHint::ByPolicy,
+    }
 }
 
 #[async_trait]
@@ -129,28 +110,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn callbacks_wait_as_the_schedule_says_or_longer() {
+    fn a_wait_that_is_asked_for_counts_where_it_is_the_longer_one() {
         let (secs, mins) = (Duration::from_secs, Duration::from_mins);
-        let hours = Duration::from_hours;
-        for (attempt, part, asked, expected) in [
-            (1, 0.0, None, secs(5)),
-            (1, 1.0, None, Duration::from_millis(5_500)),
-            (1, 0.0, Some(secs(2)), secs(5)),
-            (1, 0.0, Some(mins(2)), mins(2)),
-            (2, 0.0, None, mins(5)),
-            (3, 0.0, None, mins(30)),
-            (4, 0.0, None, hours(2)),
-            (8, 0.0, None, hours(20)),
-            (9, 0.0, None, hours(24)),
-            (u32::MAX, 0.0, None, hours(24)),
-            (0, 0.0, None, secs(5)),
+        for (attempt, asked, expected) in [
+            (1, None, RetryHint::ByPolicy),
+            (1, Some(secs(2)), RetryHint::ByPolicy),
+            (1, Some(mins(2)), RetryHint::After(mins(2))),
+            (2, Some(mins(2)), RetryHint::ByPolicy),
+            (9, Some(mins(2)), RetryHint::ByPolicy),
         ] {
-            assert_eq!(
-                delay(attempt, part, asked),
-                expected,
-                "{attempt} {part} {asked:?}"
-            );
+            assert_eq!(again_after(attempt, asked), expected, "{attempt} {asked:?}");
         }
-        assert_eq!(usize::try_from(ATTEMPTS), Ok(SCHEDULE.len() + 1));
     }
 }

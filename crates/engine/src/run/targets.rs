@@ -8,7 +8,9 @@
 
 mod networks;
 
+use crate::callback::CheckTarget;
 use anteroom_core::limits::TARGET_URL_BYTES_MAX;
+use async_trait::async_trait;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use http::Uri;
@@ -155,6 +157,13 @@ pub enum TargetRefused {
         /// The host, as it was given.
         host: String,
     },
+}
+
+#[async_trait]
+impl CheckTarget for Targets {
+    async fn check(&self, url: &str) -> Result<(), String> {
+        Self::check(self, url).await.map_err(|it| it.to_string())
+    }
 }
 
 /// Why a host has no addresses to connect to.

@@ -288,6 +288,36 @@ fn a_store_that_frees_no_unique_key_is_caught() {
 }
 
 #[test]
+fn a_store_that_forgets_callbacks_is_caught() {
+    let fault = Fault::CallbackForgotten;
+    is_caught(fault, &contract::callbacks::every_end_makes_one_callback);
+    let case = contract::callbacks::each_end_makes_a_callback_of_its_own;
+    is_caught(fault, &case);
+    let case = contract::callbacks::many_ends_at_once_make_as_many_callbacks;
+    is_caught(fault, &case);
+}
+
+#[test]
+fn a_store_that_tells_of_an_end_twice_is_caught() {
+    let fault = Fault::CallbackTwice;
+    is_caught(fault, &contract::callbacks::every_end_makes_one_callback);
+    let case = contract::callbacks::a_refused_change_makes_no_callback;
+    is_caught(fault, &case);
+}
+
+#[test]
+fn a_store_that_tells_of_an_end_that_was_refused_is_caught() {
+    let case = contract::callbacks::a_refused_change_makes_no_callback;
+    is_caught(Fault::CallbackOfRefused, &case);
+}
+
+#[test]
+fn a_store_that_holds_callbacks_back_is_caught() {
+    let case = contract::callbacks::a_waiting_claim_gets_a_callback_at_once;
+    is_caught(Fault::ClaimDoesNotWait, &case);
+}
+
+#[test]
 fn random_lives_catch_what_they_are_not_about() {
     for fault in [
         Fault::FenceIgnored,
@@ -322,6 +352,9 @@ fn random_lives_catch_what_they_are_not_about() {
         Fault::DuplicateForgotten,
         Fault::UniqueIgnored,
         Fault::UniqueKeptAfterTheEnd,
+        Fault::CallbackForgotten,
+        Fault::CallbackTwice,
+        Fault::CallbackOfRefused,
     ] {
         is_caught(
             fault,

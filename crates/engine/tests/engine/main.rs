@@ -6,6 +6,7 @@ mod attempts;
 #[cfg(feature = "contract")]
 mod broken_stores;
 mod bulk;
+mod callbacks;
 mod events;
 mod failing_store;
 mod harness;

@@ -5,6 +5,7 @@ use crate::config::{Config, Environment, Flags, RunnerConfig, StoreUrl, TaskConf
 use crate::logging;
 use anteroom::clock::Clock;
 use anteroom::core::Name;
+use anteroom::run::callback::CallbackRunner;
 use anteroom::run::client::Client;
 use anteroom::run::exec::{Exec, ExecRunner, Launcher};
 use anteroom::run::push::{Push, PushRunner};
@@ -12,7 +13,7 @@ use anteroom::run::targets::Targets;
 use anteroom::store::Store;
 use anteroom::store::memory::MemoryStore;
 use anteroom::store::sqlite::SqliteStore;
-use anteroom::{Engine, Options, Task, TaskRunner};
+use anteroom::{Callbacks, Engine, Options, Task, TaskRunner};
 use anteroom_server::http::browsers::{Guard, loopback_guard};
 use anteroom_server::http::serve::{ServeLimits, serve as serve_http};
 use anteroom_server::http::{RouterOptions, router};
@@ -65,7 +66,7 @@ async fn serve(
         .local_addr()
         .map_err(failure("cannot tell the address"))?;
     let engine = tokio::select! {
-        started = start_engine(config, hold, environment) => started?,
+        started = start_engine(config, hold, environment, address) => started?,
         name = signals.next() => {
             // Nothing was acknowledged yet, and an open store survives the end of its process.
             info!(signal = name, "stopped after {name} while starting");
@@ -132,6 +133,7 @@ async fn start_engine(
     config: &Config,
     hold: bool,
     environment: &Environment,
+    address: SocketAddr,
 ) -> Result<Engine, Stopped> {
     // One for all tasks, so that those with the same service share its connections.
     let client = Client::new(Targets::anywhere());
@@ -147,6 +149,7 @@ async fn start_engine(
         queues: config.queues.clone(),
         strict_queues: config.strict_queues,
         hold,
+        callbacks: Some(callbacks(config, address)),
         ..Options::default()
     };
     // It may be long at it, with a large journal to take in or a slow disk: on a thread of its own,
@@ -158,6 +161,18 @@ async fn start_engine(
     Engine::start(store, tasks, options)
         .await
         .map_err(failure("cannot start"))
+}
+
+/// Returns who sends callbacks. Clients choose where they go, so that is bounded; who reaches a server
+/// on loopback that asks for no token reaches other services there, too.
+fn callbacks(config: &Config, address: SocketAddr) -> Callbacks {
+    let is_local = is_loopback(address) && config.tokens.is_empty();
+    let targets = Targets::public(config.callback_networks.clone(), is_local);
+    let client = Client::new(targets.clone());
+    Callbacks {
+        runner: Arc::new(CallbackRunner::new(client, config.webhook_secrets.clone())),
+        targets: Arc::new(targets),
+    }
 }
 
 fn open_store(url: &StoreUrl) -> Result<Arc<dyn Store>, Stopped> {

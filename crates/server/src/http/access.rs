@@ -213,10 +213,25 @@ impl Access {
         }
     }
 
-    /// Tells whether jobs of this task may be seen and touched.
+    /// Tells whether this is one of the tasks that the token is for.
     pub(crate) fn covers(&self, task: &str) -> bool {
         self.tasks()
             .is_none_or(|tasks| tasks.iter().any(|covered| **covered == *task))
+    }
+
+    /// Tells whether everything may be done, as far as its tasks go.
+    pub(crate) fn is_admin(&self) -> bool {
+        match &self.0 {
+            Who::Anybody => true,
+            Who::Holder(holder) => holder.token.scopes.contains(&Scope::Admin),
+            Who::Nobody => false,
+        }
+    }
+
+    /// Tells whether jobs of this task may be seen and touched that are there already. Those of the
+    /// server's own are an administrator's.
+    pub(crate) fn sees(&self, task: &Name) -> bool {
+        self.covers(task) && (self.is_admin() || !task.is_reserved())
     }
 
     /// Refuses with 403 the submit or lease of a task that is not covered, whether there is such
@@ -230,15 +245,17 @@ impl Access {
         Err(forbidden(scope, detail))
     }
 
-    /// Refuses with 404 a job of a task that is not covered: it reads as one that never was, also
+    /// Refuses with 404 a job that may not be seen: it reads as one that never was, also
     /// once it is gone.
     pub(crate) async fn check_job(&self, app: &App, id: JobId) -> Result<(), Problem> {
-        if self.tasks().is_none() {
+        if self.tasks().is_none() && self.is_admin() {
             return Ok(());
         }
         match app.engine.store().get(id).await? {
             // A job's task never changes, so that this still holds when the handler looks.
-            Found::Here(job) if self.covers(&job.spec.task) => Ok(()),
+            Found::Here(job) if self.sees(&job.spec.task) => Ok(()),
+            // Of what was is not known whose it was.
+            Found::Gone | Found::Unknown if self.tasks().is_none() => Ok(()),
             Found::Here(_) | Found::Gone | Found::Unknown => Err(unknown(id)),
         }
     }

@@ -133,9 +133,11 @@ impl OfAll {
                     wanted.as_ref().is_none_or(|wanted| wanted == name)
                 };
                 let job = &event.job;
+                // What is the server's own is told of where it is asked for by its name.
                 let is_wanted = is_of(&self.task, &job.task)
                     && is_of(&self.queue, &job.queue)
-                    && self.access.covers(&job.task);
+                    && (self.task.is_some() || !job.task.is_reserved())
+                    && self.access.sees(&job.task);
                 is_wanted.then(|| frame(event.id, &event.happened, job.id, Some(job.id)))
             }
             FeedTold::Missing { id, count } => Some(missing(id, *count)),

@@ -60,8 +60,15 @@ pub(crate) fn filter(query: &mut Query, access: &Access) -> Filter {
     let tags = query.tags();
     let created_after = query.value("created_after", value::instant);
     let created_before = query.value("created_before", value::instant);
+    // What is the server's own is left out unless it is asked for by its name, by those who may.
+    let is_hidden = task.as_ref().is_some_and(|task| !access.sees(task));
+    let tasks_allowed = if is_hidden {
+        Some(Vec::new())
+    } else {
+        access.tasks().map(<[Name]>::to_vec)
+    };
     Filter {
-        tasks_allowed: access.tasks().map(<[Name]>::to_vec),
+        tasks_allowed,
         task,
         queue,
         group,

@@ -105,6 +105,7 @@ const fn text_of(kind: Kind) -> &'static str {
         Kind::UnknownTask => include_str!("../../../../docs/problems/unknown-task.md"),
         Kind::UnknownQueue => include_str!("../../../../docs/problems/unknown-queue.md"),
         Kind::TooManyQueues => include_str!("../../../../docs/problems/too-many-queues.md"),
+        Kind::CallbackRefused => include_str!("../../../../docs/problems/callback-refused.md"),
         Kind::QueueFull => include_str!("../../../../docs/problems/queue-full.md"),
         Kind::UnknownJob => include_str!("../../../../docs/problems/unknown-job.md"),
         Kind::JobExpired => include_str!("../../../../docs/problems/job-expired.md"),

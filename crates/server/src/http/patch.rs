@@ -11,10 +11,11 @@ use super::limits::AMENDMENT_BYTES_MAX;
 use super::members::{Members, no, read_object};
 use super::prefer::Prefer;
 use super::problem::{FieldError, Kind, Problem};
-use super::read::{Answer, here};
+use super::read::{Answer, here, unknown};
 use super::submit::ahead;
 use anteroom::core::limits::{DEFAULT_QUEUE, TAG_VALUE_BYTES_MAX, TAGS_MAX};
 use anteroom::core::{Amendment, Job, JobId, Name, Priority, Timestamp};
+use anteroom::store::Found;
 use anteroom::{AmendError, QueueError, SubmitError};
 use axum::extract::State as Shared;
 use axum::response::Response;
@@ -45,6 +46,7 @@ pub(crate) async fn patch(Shared(app): Shared<App>, call: Call) -> Result<Respon
     if let Some(queue) = amendment.queue.as_ref().filter(|queue| queue.is_reserved()) {
         return Err(reserved(queue));
     }
+    check_owner(&app, id).await?;
     let if_version = expected_version(&app, &parts.headers, id).await?;
     if queue_of_task {
         amendment.queue = Some(queue_of(&app, id).await?);
@@ -65,6 +67,15 @@ pub(crate) async fn patch(Shared(app): Shared<App>, call: Call) -> Result<Respon
         Err(AmendError::Queue(error)) => Err(error.into()),
         Err(AmendError::Store(error)) => Err(error.into()),
         Err(_) => Err(Problem::new(Kind::InternalError, "the job was not changed")),
+    }
+}
+
+/// Refuses a job of the server's own: where and when it waits is nobody's to say.
+async fn check_owner(app: &App, id: JobId) -> Result<(), Problem> {
+    match app.engine.store().get(id).await? {
+        Found::Here(job) if job.spec.task.is_reserved() => Err(unknown(id)),
+        // What is not there is refused by the change itself.
+        Found::Here(_) | Found::Gone | Found::Unknown => Ok(()),
     }
 }
 

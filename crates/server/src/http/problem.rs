@@ -27,6 +27,8 @@ pub enum Kind {
     UnknownQueue,
     /// As many queues were made as may.
     TooManyQueues,
+    /// A callback may not go where it is to go.
+    CallbackRefused,
     /// As many jobs wait in the queue as may.
     QueueFull,
     /// No job has the id.
@@ -109,10 +111,11 @@ pub enum Kind {
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 42] = [
+    pub const ALL: [Self; 43] = [
         Self::UnknownTask,
         Self::UnknownQueue,
         Self::TooManyQueues,
+        Self::CallbackRefused,
         Self::QueueFull,
         Self::UnknownJob,
         Self::JobExpired,
@@ -174,6 +177,7 @@ impl Kind {
             Self::UnknownTask => ("unknown-task", 404, "There is no such task"),
             Self::UnknownQueue => ("unknown-queue", 404, "There is no such queue"),
             Self::TooManyQueues => ("too-many-queues", 422, "There are too many queues"),
+            Self::CallbackRefused => ("callback-refused", 422, "Callbacks may not go there"),
             Self::QueueFull => ("queue-full", 429, "The queue is full"),
             Self::UnknownJob => ("unknown-job", 404, "There is no such job"),
             Self::JobExpired => ("job-expired", 410, "The job is gone"),
@@ -522,6 +526,15 @@ impl From<SubmitError> for Problem {
             }
             SubmitError::InputTooLarge { .. } => Self::new(Kind::PayloadTooLarge, detail),
             SubmitError::OutOfRange { option, detail } => Self::parameter(option, detail),
+            SubmitError::CallbacksUnsupported => Self::new(Kind::NotSupported, detail),
+            SubmitError::CallbackRefused { reason, .. } => {
+                let error = FieldError {
+                    detail: format!("is refused: {reason}"),
+                    parameter: "callback_url".to_owned(),
+                    pointer: String::new(),
+                };
+                Self::new(Kind::CallbackRefused, detail).with_errors(vec![error])
+            }
             SubmitError::TooMany { .. } => Self::new(Kind::InvalidBody, detail),
             SubmitError::IdempotencyKeyReused { .. } => {
                 Self::new(Kind::IdempotencyKeyReused, detail)

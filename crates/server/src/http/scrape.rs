@@ -71,11 +71,11 @@ pub(crate) async fn metrics(Shared(app): Shared<App>, call: Call) -> Result<Resp
 type Depth = BTreeMap<String, [u64; STATES.len()]>;
 
 /// Adds up what the store counted. The queues of registered tasks are always there, others while
-/// they have jobs.
+/// they have jobs, and the server's own never.
 fn depth_of(engine: &Engine, counts: &[Counts]) -> Depth {
     let queues = engine.tasks().map(|task| task.queue.to_string());
     let mut depth: Depth = queues.map(|queue| (queue, [0; STATES.len()])).collect();
-    for counted in counts {
+    for counted in counts.iter().filter(|of| !of.queue.is_reserved()) {
         let is_new = !depth.contains_key(&*counted.queue);
         let queue = if is_new && depth.len() >= COUNTED_QUEUES_MAX {
             OTHER_QUEUES

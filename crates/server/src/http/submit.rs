@@ -18,7 +18,7 @@ use anteroom::core::{
     FailureKind, Job, Label, Name, Payload, Priority, PriorityOutOfRange, State, Timestamp,
 };
 use anteroom::store::Found;
-use anteroom::{Phase, StartAt, Submission, Submitted};
+use anteroom::{CallbackUrl, Phase, StartAt, Submission, SubmitError, Submitted};
 use axum::extract::State as Shared;
 use axum::response::Response;
 use http::{HeaderName, HeaderValue, StatusCode};
@@ -126,6 +126,9 @@ async fn take_apart(
     let mut submission = Submission::new(task, nothing());
     submission.idempotency = idempotency::of(&call)?;
     read_options(&mut submission, call.query(), app.engine.clock().now())?;
+    if submission.callback_url.is_some() && app.engine.options().callbacks.is_none() {
+        return Err(SubmitError::CallbacksUnsupported.into());
+    }
     if app.engine.phase() != Phase::Running {
         return Err(Problem::draining());
     }
@@ -187,7 +190,7 @@ fn read_options(
         deadline => Ok(deadline),
     });
     submission.unique_key = query.value("unique_key", Label::new);
-    let unsupported = ["callback_url"].map(|name| (name, query.text(name)));
+    submission.callback_url = query.value("callback_url", CallbackUrl::new);
     submission.retain = query.value("retain", |text| span(text, Duration::ZERO..=RETAIN_MAX));
     submission.tags = query.tags().into_iter().collect();
     if submission.tags.len() > TAGS_MAX {
@@ -196,10 +199,6 @@ fn read_options(
         query.wrong("tag.NAME", detail);
     }
     query.finish()?;
-    if let Some((name, _)) = unsupported.iter().find(|(_, value)| value.is_some()) {
-        let detail = format!("this version does not know {name}; nothing was stored");
-        return Err(Problem::new(Kind::NotSupported, detail));
-    }
     match &submission.queue {
         Some(queue) if queue.is_reserved() => {
             let detail = format!("{queue} begins with what the server keeps for itself");

@@ -174,7 +174,8 @@ impl Inputs {
 /// Tells a refusal that says nothing of the envelope: the caller's token, an overload, an outage.
 fn concerns_all(problem: &Problem) -> bool {
     let status = problem.status();
-    status.is_server_error()
+    // What is not supported is a member of this one.
+    (status.is_server_error() && status != StatusCode::NOT_IMPLEMENTED)
         || matches!(
             status,
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::TOO_MANY_REQUESTS

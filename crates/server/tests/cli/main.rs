@@ -1,6 +1,7 @@
 //! The binary `anteroom` as a process: what it prints, its exit codes, how it starts and stops.
 #![expect(clippy::unwrap_used, reason = "a test's unwrap is an assertion")]
 
+mod calling_back;
 mod clients;
 mod configuration;
 mod harness;

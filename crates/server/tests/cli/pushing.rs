@@ -11,13 +11,13 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
 
-const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+pub(crate) const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 const CERTIFICATE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/cli/tls/certificate.pem");
 const KEY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/cli/tls/key.pem");
 
 /// Serves one connection after the other, each for one request, on a thread that ends with the
 /// test's process; answers them in turn, and tells of the requests.
-fn service(
+pub(crate) fn service(
     answers: Vec<&'static str>,
     tls: Option<Arc<ServerConfig>>,
 ) -> (SocketAddr, Receiver<(String, Vec<u8>)>) {
@@ -68,7 +68,7 @@ fn tls() -> Arc<ServerConfig> {
     Arc::new(config.unwrap())
 }
 
-fn header<'a>(head: &'a str, name: &str) -> &'a str {
+pub(crate) fn header<'a>(head: &'a str, name: &str) -> &'a str {
     let fields = head.lines().filter_map(|line| line.split_once(": "));
     let mut found = fields.filter(|(other, _)| other.eq_ignore_ascii_case(name));
     found

@@ -9,6 +9,7 @@ mod exposition;
 mod harness;
 mod http_access;
 mod http_bulk;
+mod http_callbacks;
 mod http_connections;
 mod http_control;
 mod http_envelopes;

@@ -14,6 +14,8 @@ mod harness;
 mod http_access;
 #[path = "../server/http_bulk.rs"]
 mod http_bulk;
+#[path = "../server/http_callbacks.rs"]
+mod http_callbacks;
 #[path = "../server/http_connections.rs"]
 mod http_connections;
 #[path = "../server/http_control.rs"]

@@ -11,6 +11,7 @@ use super::documents::Documents;
 use super::keys::{Submits, UniqueKey};
 use super::queues::Queues;
 use super::told::Told;
+use crate::callback::{another_id, callback_of};
 use anteroom_core::limits::{GONE_JOBS_MAX, GONE_KEPT, PAGE_LOOKED_AT_MAX, PRIORITY_MAX};
 use anteroom_core::{
     ClaimNumber, Event, Fingerprint, Job, JobId, Name, Payload, ShownState, State, Timestamp,
@@ -194,9 +195,21 @@ impl Jobs {
         // Its own it holds no more: it was taken out.
         let key = entry.unique_key();
         let holder = key.and_then(|key| self.unique.get(&key).copied());
+        let before = entry.job.status;
         let applied = entry.apply(change, holder, now);
+        let callback = callback_of(&entry.job.spec, &before, &entry.job.status);
         self.put_back(entry);
+        if let Some(callback) = callback {
+            self.store_callback(callback);
+        }
         applied
+    }
+
+    fn store_callback(&mut self, mut callback: NewJob) {
+        while self.entries.contains_key(&callback.spec.id) {
+            callback.spec.id = another_id(callback.spec.id);
+        }
+        self.store(callback);
     }
 
     pub(super) fn overdue(&self, limit: usize, now: Timestamp) -> Vec<Overdue> {

@@ -11,6 +11,7 @@ use super::rows::{
     stored,
 };
 use super::writer::{Fresh, Room, Writer};
+use crate::callback::{another_id, callback_of};
 use crate::store::{
     Applied, Change, Claimed, Counts, Deleted, Found, Inserted, NewJob, Overdue, OverdueReason,
     Refused, StoreError, Want,
@@ -23,6 +24,10 @@ use anteroom_core::{
 use rusqlite::{ErrorCode, OptionalExtension, params};
 use std::collections::BTreeMap;
 use std::sync::Arc;
+
+/// Ids that are tried for a callback, of a millisecond each: a commit that ends more jobs than there
+/// are keys in so many is none.
+const CALLBACK_IDS_TRIED: usize = 16;
 
 impl Writer<'_> {
     /// Inserts jobs, all or none. The inner error says why it will not take one of them.
@@ -306,6 +311,7 @@ impl Writer<'_> {
             self.sql.set_start_before(seq, start_before)?;
         }
         self.remember(&job, &after, errors, &told);
+        self.insert_callback(&job.spec, &before, &after)?;
         self.whole(Stored {
             status: after,
             errors,
@@ -313,6 +319,28 @@ impl Writer<'_> {
             result: result.map(Payload::info),
             ..job
         })
+    }
+
+    /// Inserts the job that tells of an end, if somebody asked to be told of it.
+    fn insert_callback(
+        &mut self,
+        spec: &Spec,
+        before: &Status,
+        after: &Status,
+    ) -> Result<(), Fault> {
+        let Some(mut callback) = callback_of(spec, before, after) else {
+            return Ok(());
+        };
+        for _ in 0..CALLBACK_IDS_TRIED {
+            match self.insert_job(callback.clone())? {
+                Ok(_) => return Ok(()),
+                Err(_taken) => callback.spec.id = another_id(callback.spec.id),
+            }
+        }
+        let id = spec.id;
+        Err(Fault::Passing(format!(
+            "no id is free for the callback of job {id}"
+        )))
     }
 
     /// Writes what its owner changed of a waiting job, and moves it to where it waits then.

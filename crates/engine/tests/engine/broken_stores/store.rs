@@ -4,7 +4,7 @@ use anteroom::clock::Clock;
 use anteroom::contract::StoreUnderTest;
 use anteroom::core::{
     Event, EventId, Failure, FailureKind, Fingerprint, HandBack, Happened, Idempotency, Job, JobId,
-    Name, Payload, QueueDefaults, Reports, Retry,
+    Name, Payload, QueueDefaults, Reports, Retry, State, Status,
 };
 use anteroom::store::memory::MemoryStore;
 use anteroom::store::{
@@ -12,6 +12,7 @@ use anteroom::store::{
     Found, History, Inserted, KeptQueue, Listing, NewJob, Overdue, OverdueReason, Page,
     QueueChange, QueueSet, Refused, Store, StoreError, Want,
 };
+use anteroom::{another_id, callback_of};
 use async_trait::async_trait;
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -63,6 +64,9 @@ pub(super) enum Fault {
     SaidForgotten,
     SaidConfused,
     TimeoutUntold,
+    CallbackForgotten,
+    CallbackTwice,
+    CallbackOfRefused,
 }
 
 /// Opens a memory store with a fault.
@@ -167,6 +171,44 @@ impl BrokenStore {
             }
             job
         })
+    }
+
+    /// Alters what a change made of callbacks, or would have made.
+    async fn alter_callbacks(
+        &self,
+        before: Option<Job>,
+        applied: &Applied,
+    ) -> Result<(), StoreError> {
+        let Some(before) = before else { return Ok(()) };
+        let made = |after: &Status| callback_of(&before.spec, &before.status, after);
+        match (applied, self.fault) {
+            (Ok(job), Fault::CallbackForgotten) => {
+                if let Some(callback) = made(&job.status) {
+                    let id = callback.spec.id;
+                    let cancel = Change::new(id, Event::CancelRequested);
+                    self.store.apply(vec![cancel]).await?;
+                    self.store.delete(id, None).await?;
+                }
+            }
+            (Ok(job), Fault::CallbackTwice) => {
+                if let Some(mut callback) = made(&job.status) {
+                    callback.spec.id = another_id(callback.spec.id);
+                    self.store.insert(vec![callback]).await?;
+                }
+            }
+            (Err(_), Fault::CallbackOfRefused) if !before.status.state.is_final() => {
+                let ended = Status {
+                    state: State::Succeeded,
+                    finished_at: Some(self.clock().now()),
+                    ..before.status
+                };
+                self.store
+                    .insert(made(&ended).into_iter().collect())
+                    .await?;
+            }
+            _ => {}
+        }
+        Ok(())
     }
 
     /// Alters what is set for a queue on its way to the store.
@@ -361,7 +403,9 @@ impl Store for BrokenStore {
         for mut change in changes {
             self.alter(&mut change).await?;
             let event = change.event.clone();
+            let before = self.store.get(change.id).await?.here();
             for applied in self.store.apply(vec![change]).await? {
+                self.alter_callbacks(before.clone(), &applied).await?;
                 all.push(self.altered(&event, applied));
             }
         }

@@ -11,7 +11,7 @@ use anteroom::core::limits::{
     TAG_VALUE_BYTES_MAX, TAGS_MAX, TIMEOUT_MAX, TIMEOUT_MIN,
 };
 use anteroom::core::{Idempotency, IdempotencyKey, Label, Name, Payload, Priority};
-use anteroom::{StartAt, Submission};
+use anteroom::{CallbackUrl, StartAt, Submission};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
@@ -144,7 +144,7 @@ impl<'m> Read<'m> {
             scope: scope.clone(),
             key,
         });
-        self.unsupported(members);
+        let callback_url = self.value(members, Member::CallbackUrl, CallbackUrl::new);
         let submission = Submission {
             queue,
             group,
@@ -155,6 +155,7 @@ impl<'m> Read<'m> {
             start_before,
             retain,
             unique_key,
+            callback_url,
             tags,
             idempotency,
             ..Submission::new(task?, input?)
@@ -164,14 +165,6 @@ impl<'m> Read<'m> {
 
     fn wrong(&mut self, member: Member, detail: impl Into<String>) {
         self.mistakes.add(&self.place.of(member.name()), detail);
-    }
-
-    fn unsupported(&mut self, members: &Members<'_>) {
-        if given(members, Member::CallbackUrl).is_some() {
-            let place = self.place.of(Member::CallbackUrl.name());
-            let detail = "is not known to this version; nothing was stored";
-            self.mistakes.add_kind(Kind::NotSupported, &place, detail);
-        }
     }
 
     /// Reads a member that is a text; one that is null is not given.

@@ -146,7 +146,7 @@ impl Mistakes {
             "unsupported-media-type" => "content_type",
             "payload-too-large" => input_member,
             "idempotency-key-reused" | "job-expired" => "idempotency_key",
-            "callback-refused" => "callback_url",
+            "callback-refused" | "not-supported" => "callback_url",
             _ => {
                 self.add_kind(kind, place, refusal.detail());
                 return;

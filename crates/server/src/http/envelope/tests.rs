@@ -134,7 +134,7 @@ fn each_mistake_has_its_place() {
         (r#""unique_key":1"#, &["#/unique_key"]),
         (r#""idempotency_key":"""#, &["#/idempotency_key"]),
         (r#""idempotency_key":"a\nb""#, &["#/idempotency_key"]),
-        (r#""callback_url":"http://a/""#, &["#/callback_url"]),
+        (r#""callback_url":"ftp://a/""#, &["#/callback_url"]),
         (r#""group":"a\nb""#, &["#/group"]),
         (long.as_str(), &["#/group"]),
         (r#""delay":30"#, &["#/delay"]),

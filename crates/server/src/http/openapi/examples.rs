@@ -206,6 +206,9 @@ pub(super) fn detail_of(kind: Kind) -> String {
             "the token may submit 600 jobs in 60 s, and has; there is room again in 1 s"
         }
         Kind::CrossSite => "the server listens on loopback, and Host is no loopback name",
+        Kind::CallbackRefused => {
+            "callbacks may not go to http://10.0.0.1/: 10.0.0.1 is a private address"
+        }
         Kind::NotSupported => "this version does not know include",
         Kind::RequestTimeout => "the body did not come in time",
         Kind::NotAPullTask => "wordcount is no task that is left to workers",

@@ -725,7 +725,7 @@ pub(crate) struct FieldError {
     pointer: Option<String>,
 }
 
-/// What a callback says, once they are there.
+/// What a callback says.
 #[derive(ToSchema)]
 pub(crate) struct JobEnded {
     r#type: JobEndedType,

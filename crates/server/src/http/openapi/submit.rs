@@ -17,7 +17,7 @@ use utoipa::openapi::schema::{ArrayBuilder, OneOfBuilder};
 pub(super) const PREFERRED: [Field; 2] = [Field::Vary, Field::PreferenceApplied];
 
 /// What is wrong with a submit.
-const OF_SUBMITS: [Kind; 14] = [
+const OF_SUBMITS: [Kind; 15] = [
     Kind::InvalidInput,
     Kind::MalformedJson,
     Kind::UnknownTask,
@@ -28,6 +28,7 @@ const OF_SUBMITS: [Kind; 14] = [
     Kind::JobExpired,
     Kind::IdempotencyKeyReused,
     Kind::TooManyQueues,
+    Kind::CallbackRefused,
     Kind::QueueFull,
     Kind::NotSupported,
     Kind::Draining,
@@ -82,6 +83,7 @@ fn submit_many() -> Call {
             Kind::InvalidInput,
             Kind::IdempotencyKeyReused,
             Kind::TooManyQueues,
+            Kind::CallbackRefused,
             Kind::QueueFull,
             Kind::NotSupported,
             Kind::Draining,

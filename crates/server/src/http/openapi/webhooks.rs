@@ -1,7 +1,4 @@
 //! What the server sends to others, described: pushes and callbacks.
-//!
-//! Callbacks come in a later version. They are described so that receivers can be written; their
-//! description says that nothing is sent yet.
 
 use super::schema_of;
 use super::schemas::JobEnded;
@@ -14,8 +11,6 @@ use utoipa::openapi::schema::ObjectBuilder;
 use utoipa::openapi::{
     Content, ContentBuilder, PathItem, Paths, RefOr, Required, ResponseBuilder, Schema, Type,
 };
-
-const NOT_YET: &str = "This version does not send it yet. ";
 
 /// Fields that both have, by Standard Webhooks.
 const SIGNED: [(&str, &str); 3] = [
@@ -88,11 +83,10 @@ fn push() -> Operation {
 }
 
 fn job_ended(id: &str) -> Operation {
-    let description = format!(
-        "{NOT_YET}Until then a submit with `callback_url` is refused with 501 `not-supported`. By \
-         Standard Webhooks: sent to the `callback_url` of a job when it ends, and tried again for \
-         about three days until it is answered with 2xx; 410 stops it."
-    );
+    let description = "Where this server sends none, a submit with `callback_url` is refused with 501 \
+         `not-supported`. By Standard Webhooks: sent to the `callback_url` of a job each time that it \
+         ends, and tried again for about three days until it is answered with 2xx; 410 stops it. \
+         It is a job itself, of the task `anteroom.callback`.";
     let itself = "/v1/jobs/019aaa2e-7c00-7000-8000-3f0c5a1b2c3d";
     let example = json!({
         "type": "job.succeeded",
@@ -116,7 +110,7 @@ fn job_ended(id: &str) -> Operation {
         .content("application/json", content)
         .required(Some(Required::True))
         .build();
-    let mut operation = operation(id, "A job has ended", &description)
+    let mut operation = operation(id, "A job has ended", description)
         .request_body(Some(body))
         .response("2XX", ResponseBuilder::new().description("It is taken."))
         .response(

@@ -11,7 +11,7 @@ use crate::store::sqlite::rows::{
     AFTER_DONE, DONE, LIVE_JOB, attempt_error_at, state_number, stored,
 };
 use crate::store::{Cursor, Filter, Listing, Page};
-use anteroom_core::limits::PAGE_LOOKED_AT_MAX;
+use anteroom_core::limits::{PAGE_LOOKED_AT_MAX, RESERVED_NAME_PREFIX};
 use anteroom_core::{ShownState, State, Timestamp};
 use rusqlite::types::{Value, ValueRef};
 use rusqlite::{OptionalExtension, params, params_from_iter};
@@ -19,15 +19,35 @@ use rusqlite::{OptionalExtension, params, params_from_iter};
 impl Reader<'_> {
     pub(super) fn list(&self, filter: &Filter, page: Page) -> Result<Listing, Fault> {
         let now = self.shared.clock.now();
-        let Some(search) = Search::new(filter, now) else {
+        let Some(mut search) = Search::new(filter, now) else {
             return Ok(Listing::default());
         };
+        if search.terms.is_empty() {
+            if let Some(listing) = self.page(filter, page, search.clone(), now)? {
+                return Ok(listing);
+            }
+            search.leave_out_reserved();
+        }
+        let listing = self.page(filter, page, search, now)?;
+        Ok(listing.unwrap_or_default())
+    }
+
+    /// Returns a page of what a search finds; none where that is every row, and one of them does
+    /// not match.
+    fn page(
+        &self,
+        filter: &Filter,
+        page: Page,
+        search: Search,
+        now: Timestamp,
+    ) -> Result<Option<Listing>, Fault> {
         let before = page.after.map_or(i64::MAX, |cursor| cursor.0);
         // Where every row matches, the size of the page is the bound.
         let floor = match search.terms.as_slice() {
             [] => None,
             _ => self.floor(search.through, before)?,
         };
+        let is_plain = search.terms.is_empty();
         let (sql, values) = search.statement(before, floor, page.size);
         let mut statement = self.prepared(&sql)?;
         let mut rows = statement.query(params_from_iter(values))?;
@@ -36,12 +56,15 @@ impl Reader<'_> {
         while let Some(row) = rows.next()? {
             if listing.jobs.len() >= page.size {
                 listing.next = Some(Cursor(last));
-                return Ok(listing);
+                return Ok(Some(listing));
             }
             let job = stored(row)?;
             last = job.seq;
             // What matches is said in one place; the statement only leaves out what cannot.
             if !filter.matches(&job.spec, &job.status, now) {
+                if is_plain {
+                    return Ok(None);
+                }
                 continue;
             }
             let error = match row.get_ref(AFTER_DONE)? {
@@ -52,7 +75,7 @@ impl Reader<'_> {
         }
         // The next page begins with the first job that this one did not look at.
         listing.next = floor.map(|floor| Cursor(floor + 1));
-        Ok(listing)
+        Ok(Some(listing))
     }
 
     /// Returns the newest key that a page which begins below `before` does not look at.
@@ -123,6 +146,7 @@ impl Through {
 }
 
 /// A filter as a statement asks for it.
+#[derive(Clone)]
 struct Search {
     through: Through,
     terms: Vec<String>,
@@ -164,7 +188,18 @@ impl Search {
             let member = format!("\"{name}\":{value}");
             search.term("instr(job.tags, ?) > 0", Some(Value::from(member)));
         }
+        // A plain list costs nothing for it where no callback is on its page.
+        if filter.task.is_none() && !search.terms.is_empty() {
+            search.leave_out_reserved();
+        }
         Some(search)
+    }
+
+    /// Leaves out the jobs of the tasks that the server keeps for itself.
+    fn leave_out_reserved(&mut self) {
+        let names = self.through.names();
+        let pattern = Value::from(format!("{RESERVED_NAME_PREFIX}*"));
+        self.term(&format!("{names}.task NOT GLOB ?"), Some(pattern));
     }
 
     fn term(&mut self, term: &str, value: Option<Value>) {
