@@ -34,22 +34,17 @@ async function work({ lease, job, input, input_base64 }) {
     held.then((held) => held.cancel_requested && useless.abort(), () => useless.abort());
   }, (LEASE * 1000) / 3);
   const data = Buffer.from(input_base64 ?? JSON.stringify(input), input_base64 === undefined ? "utf8" : "base64");
-  try {
-    const [result, type] = await Promise.race([handle(job, data, useless.signal), stopped]);
-    await ask(`${path}/complete`, result, { type });
-    console.log(`done: ${job.id}`);
-  } catch (error) {
-    if (error === STOP) await ask(`${path}/release`); // handed back, which costs no attempt
-    else if (error.cause === 409) console.log(`dropped: ${job.id}: ${error.message}`); // another one has it
-    else await ask(`${path}/fail`, JSON.stringify({ error: String(error) })).catch(console.log);
-  } finally {
-    clearInterval(heart);
-  }
+  const failed = (error) => ["fail", JSON.stringify({ error: String(error) })];
+  const handled = handle(job, data, useless.signal).then((result) => ["complete", ...result], failed);
+  const [end, body, type] = await Promise.race([handled, stopped]);
+  await ask(`${path}/${end}`, body, { type }).catch((error) => {
+    console.log(`dropped: ${job.id}: ${error.message}`); // 409: another one has it
+  });
+  clearInterval(heart);
 }
 
-const STOP = Symbol("stop");
-const stopped = new Promise((_, reject) => stopping.signal.addEventListener("abort", () => reject(STOP)));
-stopped.catch(() => {});
+// What is under way then is handed back, which costs no attempt.
+const stopped = new Promise((stop) => stopping.signal.addEventListener("abort", () => stop(["release"])));
 for (const signal of ["SIGINT", "SIGTERM"]) process.once(signal, () => stopping.abort());
 const wanted = JSON.stringify({ tasks: ["shout"], max: 4, lease: `${LEASE}s` });
 while (!stopping.signal.aborted) {

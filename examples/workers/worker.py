@@ -16,8 +16,7 @@ def ask(path, body=b"{}", kind="application/json", wait=0):
             with urllib.request.urlopen(request, timeout=wait + 10) as answer:
                 return json.loads(answer.read() or b"null")
         except urllib.error.HTTPError as error:
-            if error.code != 503:
-                raise
+            if error.code != 503: raise
             pause = float(error.headers.get("Retry-After", 1))
         except (OSError, http.client.HTTPException) as error:
             print(f"trying again: {error}", flush=True)
@@ -33,18 +32,18 @@ def keep(lease, stop):
         stop.set()
 
 def work(leased):
-    lease, job, stop = "/v1/leases/" + leased["lease"], leased["job"], threading.Event()
+    job, lease, stop = leased["job"], "/v1/leases/" + leased["lease"], threading.Event()
     threading.Thread(target=keep, args=(lease, stop), daemon=True).start()
-    encoded = leased.get("input_base64")  # else `input` is the JSON itself
-    data = json.dumps(leased["input"]).encode() if encoded is None else base64.b64decode(encoded)
+    is_json = "input" in leased  # anything else is base64
+    data = json.dumps(leased["input"]).encode() if is_json else base64.b64decode(leased["input_base64"])
     try:
-        result, kind = handle(job, data, stop)
-        ask(f"{lease}/complete", result, kind)
-        print(f"done: {job['id']}", flush=True)
+        try:
+            end, body, kind = "complete", *handle(job, data, stop)
+        except Exception as error:
+            end, body, kind = "fail", json.dumps({"error": repr(error)}).encode(), "application/json"
+        ask(f"{lease}/{end}", body, kind)
     except urllib.error.HTTPError as error:  # 409: the lease was lost, and another one has the job
         print(f"dropped: {job['id']}: {error}", flush=True)
-    except Exception as error:
-        ask(f"{lease}/fail", json.dumps({"error": repr(error)}).encode())
     except SystemExit:
         with contextlib.suppress(urllib.error.HTTPError):
             ask(f"{lease}/release")  # handed back, which costs no attempt
@@ -55,6 +54,6 @@ def work(leased):
 for number in (signal.SIGINT, signal.SIGTERM):
     signal.signal(number, lambda *_: exit(0))  # raises SystemExit, wherever the program is
 while True:
-    found = ask("/v1/leases", b'{"tasks": ["shout"], "lease": "%ds"}' % LEASE, wait=20)
+    found = ask("/v1/leases", b'{"tasks": ["shout"], "lease": "%ds"}' % LEASE, wait=20)  # None: no job
     for leased in found["leases"] if found else []:
         work(leased)
