@@ -276,9 +276,12 @@ async def test_a_token_is_sent(server: Server) -> None:
 @within_patience
 async def test_retry_after_is_waited_for_within_the_patience(server: Server) -> None:
     await restart_with(server, TOKEN + 'rate_limit = { limit = 1, period = "1s" }\n')
-    async with Client(server.url, "secret") as patient:
+    counted = Cutter(server.url, cuts=0)
+    async with counted as url, Client(url, "secret") as patient:
         for _ in range(3):
             await patient.submit("later")
+        # Each but the first is refused once at most: tried again before its time it would be more.
+        assert len(counted.keys) <= 5
         async with Client(server.url, "secret", patience=0) as hasty:
             with pytest.raises(RateLimited) as limited:
                 while True:

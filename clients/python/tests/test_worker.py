@@ -21,6 +21,7 @@ from anteroom import (
     RetryAfter,
     Worker,
 )
+from anteroom.worker import POLL_SECONDS
 
 
 @asynccontextmanager
@@ -377,8 +378,9 @@ async def test_what_outlasts_the_grace_is_handed_back_and_costs_no_attempt(
 async def test_an_idle_worker_stops_without_waiting_for_jobs(server: Server) -> None:
     worker = Worker(server.url)
     worker.task("one")(lambda job: None)
-    async with Client(server.url) as anteroom, running(worker):
-        await anteroom.call("one")  # it is there, and waits for the next
+    async with Client(server.url) as anteroom:
+        async with asyncio.timeout(POLL_SECONDS / 2), running(worker):
+            await anteroom.call("one")  # it is there, and waits for the next
 
 
 @within_patience
