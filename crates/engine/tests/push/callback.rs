@@ -68,7 +68,7 @@ async fn whatever_is_no_success_is_sent_again_as_the_schedule_says() {
 
 #[tokio::test]
 async fn a_longer_retry_after_is_kept_to_and_a_shorter_one_is_not() {
-    let long = RetryHint::After(Duration::from_secs(600));
+    let long = RetryHint::After(Duration::from_mins(10));
     for (field, expected) in [("600", long), ("1", RetryHint::ByPolicy)] {
         let headers = format!("retry-after: {field}\r\n");
         let service = Service::answering(&[&answer("503 X", &headers, "")]).await;

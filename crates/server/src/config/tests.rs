@@ -27,6 +27,38 @@ fn an_empty_file_and_no_file_give_the_defaults() {
     assert_eq!(loaded.file, None);
 }
 
+/// Returns the task `count` of [`every_key_is_read`].
+fn counting(folder: &Path) -> TaskConfig {
+    TaskConfig {
+        runner: RunnerConfig::Exec(Box::new(ExecConfig {
+            command: vec!["wc".into(), "-w".into()],
+            result_content_type: "text/plain; charset=utf-8".into(),
+            env: [("LANG".into(), "C.UTF-8".into())].into(),
+            env_inherit: vec!["HOME".into()],
+            current_dir: folder.join("work"),
+            limits: Limits {
+                open_files: Some(64),
+                ..Limits::default()
+            },
+            user: None,
+            new_privileges: true,
+        })),
+        queue: Name::new("texts").unwrap(),
+        timeout: Duration::from_secs(30),
+        kill_grace: Duration::from_secs(1),
+        max_attempts: 3,
+        backoff: RetryPolicy {
+            initial: Duration::from_secs(2),
+            factor: 3.0,
+            max: Duration::from_mins(1),
+            jitter: 0.5,
+        },
+        concurrency: 4,
+        content_type: Some("text/plain".into()),
+        schema: None,
+    }
+}
+
 #[test]
 fn every_key_is_read() {
     let text = r#"
@@ -73,34 +105,7 @@ fn every_key_is_read() {
     std::fs::write(folder.path().join(FILE_DEFAULT), text).unwrap();
     let loaded = load(&Flags::default(), &Environment::default(), folder.path()).unwrap();
     let name = |text| Name::new(text).unwrap();
-    let count = TaskConfig {
-        runner: RunnerConfig::Exec(Box::new(ExecConfig {
-            command: vec!["wc".into(), "-w".into()],
-            result_content_type: "text/plain; charset=utf-8".into(),
-            env: [("LANG".into(), "C.UTF-8".into())].into(),
-            env_inherit: vec!["HOME".into()],
-            current_dir: folder.path().join("work"),
-            limits: Limits {
-                open_files: Some(64),
-                ..Limits::default()
-            },
-            user: None,
-            new_privileges: true,
-        })),
-        queue: name("texts"),
-        timeout: Duration::from_secs(30),
-        kill_grace: Duration::from_secs(1),
-        max_attempts: 3,
-        backoff: RetryPolicy {
-            initial: Duration::from_secs(2),
-            factor: 3.0,
-            max: Duration::from_mins(1),
-            jitter: 0.5,
-        },
-        concurrency: 4,
-        content_type: Some("text/plain".into()),
-        schema: None,
-    };
+    let count = counting(folder.path());
     let far = TaskConfig::new(RunnerConfig::Pull).unwrap();
     let pushed = TaskConfig::new(RunnerConfig::Push {
         url: "http://127.0.0.1:9000/run?x=1".into(),
