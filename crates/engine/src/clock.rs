@@ -158,6 +158,13 @@ impl fmt::Debug for Hand {
     }
 }
 
+/// Writes an instant as on the wire; one beyond the years that RFC 3339 can write is the last one.
+pub(crate) fn rfc3339(instant: Timestamp) -> String {
+    let instant =
+        jiff::Timestamp::from_millisecond(instant.as_millis()).unwrap_or(jiff::Timestamp::MAX);
+    format!("{instant:.3}")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -190,5 +197,16 @@ mod tests {
         sleeper.join_next().await.unwrap().unwrap();
         assert_eq!(hears.try_iter().last(), Some(seen_at));
         assert_eq!(clock.now(), seen_at);
+    }
+
+    #[test]
+    fn an_instant_is_written_in_utc_with_milliseconds() {
+        for (millis, expected) in [
+            (0, "1970-01-01T00:00:00.000Z"),
+            (1_795_348_800_007, "2026-11-22T12:00:00.007Z"),
+            (i64::MAX, "9999-12-30T22:00:00.999Z"),
+        ] {
+            assert_eq!(rfc3339(Timestamp::from_millis(millis)), expected);
+        }
     }
 }

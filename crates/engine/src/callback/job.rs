@@ -1,6 +1,7 @@
 //! The job that tells of another's end: made by the store that writes the end, of nothing but that.
 
 use super::task_name;
+use crate::clock::rfc3339;
 use crate::store::NewJob;
 use anteroom_core::limits::{CALLBACK_ATTEMPTS_MAX, CALLBACK_TIMEOUT, RETAIN_DEFAULT};
 use anteroom_core::{JobId, Payload, Priority, Spec, State, Status, Timestamp};
@@ -111,7 +112,7 @@ fn event(spec: &Spec, state: State, ended_at: Timestamp) -> Vec<u8> {
     let tags = spec.tags.iter();
     let event = Event {
         r#type: kind,
-        timestamp: rfc_3339(ended_at),
+        timestamp: rfc3339(ended_at),
         data: Ended {
             id: spec.id.to_string(),
             task: &spec.task,
@@ -127,13 +128,6 @@ fn event(spec: &Spec, state: State, ended_at: Timestamp) -> Vec<u8> {
         },
     };
     serde_json::to_vec(&event).expect("texts under names that are texts are JSON")
-}
-
-/// Writes an instant as on the wire; one beyond the years that RFC 3339 can write is the last one.
-fn rfc_3339(instant: Timestamp) -> String {
-    let instant =
-        jiff::Timestamp::from_millisecond(instant.as_millis()).unwrap_or(jiff::Timestamp::MAX);
-    format!("{instant:.3}")
 }
 
 #[cfg(test)]

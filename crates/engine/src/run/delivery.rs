@@ -1,5 +1,6 @@
 //! One delivery of an attempt: the request that is sent, with what identifies and signs it.
 
+use crate::clock::rfc3339;
 use crate::run::Attempt;
 use crate::run::trace::traceparent;
 use crate::webhook::{Secret, sign};
@@ -74,11 +75,4 @@ async fn signature(
     tokio::task::spawn_blocking(move || sign(&secrets, &id, seconds, &body))
         .await
         .map_err(|error| format!("cannot sign the input: {error}"))
-}
-
-/// Writes an instant as on the wire; one beyond the years that RFC 3339 can write is the last one.
-fn rfc3339(instant: Timestamp) -> String {
-    let instant =
-        jiff::Timestamp::from_millisecond(instant.as_millis()).unwrap_or(jiff::Timestamp::MAX);
-    format!("{instant:.3}")
 }

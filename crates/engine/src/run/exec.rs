@@ -23,7 +23,7 @@ pub use check::ExecError;
 pub use confine::{Limits, User};
 pub use launcher::Launcher;
 
-use crate::clock::Clock;
+use crate::clock::{Clock, rfc3339};
 use crate::run::trace::traceparent;
 use crate::run::{Attempt, Outcome, Runner};
 use anteroom_core::limits::{KILL_GRACE_DEFAULT, RESULT_BYTES_MAX_DEFAULT};
@@ -198,29 +198,5 @@ impl Runner for ExecRunner {
         // An error would mean that the runtime shuts down: there is nobody left to wait.
         let _reaped = gone.await;
         verdict.of(ended)
-    }
-}
-
-/// Writes an instant as on the wire; one beyond the years that RFC 3339 can write is the last one.
-fn rfc3339(instant: anteroom_core::Timestamp) -> String {
-    let instant =
-        jiff::Timestamp::from_millisecond(instant.as_millis()).unwrap_or(jiff::Timestamp::MAX);
-    format!("{instant:.3}")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use anteroom_core::Timestamp;
-
-    #[test]
-    fn a_deadline_is_written_in_utc_with_milliseconds() {
-        for (millis, expected) in [
-            (0, "1970-01-01T00:00:00.000Z"),
-            (1_795_348_800_007, "2026-11-22T12:00:00.007Z"),
-            (i64::MAX, "9999-12-30T22:00:00.999Z"),
-        ] {
-            assert_eq!(rfc3339(Timestamp::from_millis(millis)), expected);
-        }
     }
 }
