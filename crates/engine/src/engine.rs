@@ -154,7 +154,7 @@ impl Registered {
     fn new(task: Task) -> Self {
         Self {
             slots: Arc::new(Semaphore::new(task.concurrency)),
-            metrics: Arc::default(),
+            metrics: Arc::new(TaskMetrics::new(task.runner.is_pull())),
             task,
         }
     }

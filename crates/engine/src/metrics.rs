@@ -44,6 +44,12 @@ struct Counted {
 /// What is counted of a task.
 #[derive(Debug)]
 pub(crate) struct TaskMetrics {
+    /// Its attempts run elsewhere: one may begin on this node and end on another, or never.
+    #[cfg_attr(
+        not(feature = "metrics"),
+        expect(dead_code, reason = "read by a scrape")
+    )]
+    is_pulled: bool,
     submitted: AtomicU64,
     started: AtomicU64,
     ended: [AtomicU64; AttemptEnd::ALL.len()],
@@ -162,6 +168,7 @@ impl Drop for Waiting<'_> {
 impl Default for TaskMetrics {
     fn default() -> Self {
         Self {
+            is_pulled: false,
             submitted: AtomicU64::default(),
             started: AtomicU64::default(),
             ended: Default::default(),
@@ -195,6 +202,14 @@ const SPAN_BOUNDS: [u64; 16] = [
 ];
 
 impl TaskMetrics {
+    /// Returns what is counted of a task that workers run, or that this node does.
+    pub(crate) fn new(is_pulled: bool) -> Self {
+        Self {
+            is_pulled,
+            ..Self::default()
+        }
+    }
+
     /// A job is durable.
     pub(crate) fn submitted(&self) {
         self.submitted.fetch_add(1, Ordering::Relaxed);

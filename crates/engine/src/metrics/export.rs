@@ -111,12 +111,14 @@ impl Export {
         page.gauges(
             "anteroom_attempts_running",
             "Attempts that run on this node just now",
-            self.tasks().map(|(name, task)| {
-                // The ends first: what ends meanwhile then still counts as running.
-                let ended: u64 = task.ended.iter().map(read).sum();
-                let running = read(&task.started).saturating_sub(ended);
-                ([("task", name)], running)
-            }),
+            self.tasks()
+                .filter(|(_, task)| !task.is_pulled)
+                .map(|(name, task)| {
+                    // The ends first: what ends meanwhile then still counts as running.
+                    let ended: u64 = task.ended.iter().map(read).sum();
+                    let running = read(&task.started).saturating_sub(ended);
+                    ([("task", name)], running)
+                }),
         )
     }
 

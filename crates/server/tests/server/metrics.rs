@@ -99,7 +99,11 @@ async fn what_jobs_did_is_counted_exactly() {
         metrics.counts("anteroom_start_lateness_seconds_count", &of, started);
         metrics.counts("anteroom_job_wait_seconds_count", &of, started);
         let running = u32::from(task == "hold");
-        metrics.counts("anteroom_attempts_running", &of, running);
+        // What workers run is not on this node.
+        let is_here = task != "pulled";
+        let running_here = is_here.then(|| f64::from(running));
+        let shown = metrics.value("anteroom_attempts_running", &of);
+        assert_eq!(shown, running_here, "{task}");
         metrics.counts(
             "anteroom_attempt_duration_seconds_count",
             &of,
@@ -299,6 +303,46 @@ async fn commits_are_counted_where_there_are_any() {
     metrics.counts("anteroom_store_transaction_duration_seconds_count", &[], 4);
     for kind in ["unavailable", "overloaded", "unknown", "failed"] {
         metrics.counts("anteroom_store_errors_total", &[("kind", kind)], 0);
+    }
+}
+
+#[tokio::test]
+async fn what_workers_do_is_counted_where_they_say_it() {
+    let server = Server::start().await;
+    let json = [("content-type", "application/json")];
+    let lease = async || {
+        server.submit("pulled", "").await;
+        let answer = server.post("/v1/leases").await.json();
+        answer["leases"][0]["lease"].as_str().unwrap().to_owned()
+    };
+    let say = async |lease: &str, call: &str, body: &str| {
+        let path = format!("/v1/leases/{lease}/{call}");
+        let answer = server.send("POST", &path, &json, body.as_bytes()).await;
+        answer.status
+    };
+    let first = lease().await;
+    assert_eq!(say(&first, "complete", "1").await, 200);
+    assert_eq!(say(&first, "complete", "1").await, 200, "no second end");
+    assert_eq!(say(&first, "complete", "2").await, 409);
+    let second = lease().await;
+    assert_eq!(say(&second, "extend", "{}").await, 200, "no end");
+    let failed = r#"{"error": "x", "retry": false}"#;
+    assert_eq!(say(&second, "fail", failed).await, 200);
+    let third = lease().await;
+    assert_eq!(say(&third, "release", "").await, 204);
+    let metrics = scrape(&server).await;
+    let of = [("task", "pulled")];
+    metrics.counts("anteroom_attempts_started_total", &of, 3);
+    metrics.counts("anteroom_attempt_duration_seconds_count", &of, 4);
+    for (outcome, count) in [
+        ("succeeded", 1),
+        ("lost", 1),
+        ("failed", 1),
+        ("handed_back", 1),
+        ("retried", 0),
+    ] {
+        let of = [("task", "pulled"), ("outcome", outcome)];
+        metrics.counts("anteroom_attempts_ended_total", &of, count);
     }
 }
 
