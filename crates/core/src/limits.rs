@@ -103,7 +103,8 @@ pub const CALLBACK_TIMEOUT: Duration = Duration::from_secs(30);
 pub const CALLBACKS_AT_ONCE_MAX: usize = 64;
 /// Targets of callbacks that a submit has looked at at once.
 pub const CALLBACK_CHECKS_AT_ONCE_MAX: usize = 16;
-/// How long a look at a target may take: its name may have to be asked for.
+/// How long the targets of a submit are looked at: names may have to be asked for. What nobody could tell
+/// by then is taken.
 pub const CALLBACK_CHECK_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Bytes of an input.

@@ -128,7 +128,8 @@ impl Shared {
     }
 
     /// Refuses jobs to be inserted if one of them calls back where callbacks may not go. Each target
-    /// is looked at once, however many jobs name it.
+    /// is looked at once, however many jobs name it, and for so long only: what was not looked at by then
+    /// is taken, since whoever sends looks again.
     pub(crate) async fn check_targets(&self, jobs: &[NewJob]) -> Result<(), SubmitError> {
         let targets = targets_of(jobs);
         if targets.is_empty() {
@@ -140,6 +141,7 @@ impl Shared {
         });
         let looked: Vec<_> = iter(looks)
             .buffered(CALLBACK_CHECKS_AT_ONCE_MAX)
+            .take_until(self.clock.sleep(CALLBACK_CHECK_TIMEOUT))
             .collect()
             .await;
         for (index, url, reason) in looked.into_iter().flatten() {
@@ -156,12 +158,7 @@ impl Shared {
         let Some(callbacks) = &self.options.callbacks else {
             return Err("no callbacks are sent here".to_owned());
         };
-        tokio::select! {
-            looked = callbacks.targets.check(url) => looked,
-            () = self.clock.sleep(CALLBACK_CHECK_TIMEOUT) => Err(format!(
-                "could not be looked up within {} s", CALLBACK_CHECK_TIMEOUT.as_secs()
-            )),
-        }
+        callbacks.targets.check(url).await
     }
 }
 

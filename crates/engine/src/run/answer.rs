@@ -15,10 +15,6 @@ use std::time::{Duration, UNIX_EPOCH};
 const EXCERPT_BYTES_MAX: usize = 4 * 1024;
 /// How long those are waited for.
 const EXCERPT_MAX: Duration = Duration::from_secs(5);
-/// Bytes of a body that nobody wants, read so that its connection can be used again.
-const DRAINED_BYTES_MAX: usize = 64 * 1024;
-/// How long those are waited for.
-const DRAINED_MAX: Duration = Duration::from_secs(1);
 /// The shortest wait that an answer may ask for: less would go round without a pause.
 const RETRY_AFTER_MIN: Duration = Duration::from_secs(1);
 /// The longest: a mistake in a date should not stop a job for years.
@@ -127,11 +123,6 @@ impl Answer {
             text.push_str(start);
         }
         text
-    }
-
-    /// Reads what little may be left of it, so that the connection can be used again.
-    pub(crate) async fn drain(self) {
-        start_of(self.body, DRAINED_BYTES_MAX, DRAINED_MAX).await;
     }
 }
 

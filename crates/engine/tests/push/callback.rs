@@ -81,7 +81,7 @@ async fn a_longer_retry_after_is_kept_to_and_a_shorter_one_is_not() {
 async fn gone_stops_it_and_so_does_a_url_that_is_none() {
     let service = Service::answering(&[&answer("410 Gone", "", "")]).await;
     let (message, retry) = failed(call(&runner(), 1, Some(&service.url())).await);
-    assert!(message.starts_with("gone: stops"), "{message}");
+    assert!(message.contains("410 Gone"), "{message}");
     assert_eq!(retry, RetryHint::Never);
     for url in [None, Some("ftp://a/"), Some("http://u:p@a/")] {
         let (message, retry) = failed(call(&runner(), 1, url).await);

@@ -167,11 +167,12 @@ async fn start_engine(
 /// on loopback that asks for no token reaches other services there, too.
 fn callbacks(config: &Config, address: SocketAddr) -> Callbacks {
     let is_local = is_loopback(address) && config.tokens.is_empty();
-    let targets = Targets::public(config.callback_networks.clone(), is_local);
-    let client = Client::new(targets.clone());
+    // One for each, so that names that are slow to resolve hold up submits and no callbacks.
+    let targets = || Targets::public(config.callback_networks.clone(), is_local);
+    let client = Client::new(targets());
     Callbacks {
         runner: Arc::new(CallbackRunner::new(client, config.webhook_secrets.clone())),
-        targets: Arc::new(targets),
+        targets: Arc::new(targets()),
     }
 }
 
