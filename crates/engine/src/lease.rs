@@ -20,10 +20,14 @@ use anteroom_core::{
     RetryPolicy,
 };
 use sha2::{Digest, Sha256};
+use std::fmt;
 use std::time::Duration;
 pub(crate) use token::LeaseKey;
 use token::{Token, token_of};
 use tracing::debug;
+
+/// Bytes of a result whose digest is made by the thread that received it.
+const DIGESTED_INLINE_BYTES_MAX: usize = 256 * 1024;
 
 /// What a worker asks for.
 #[derive(Clone, Debug)]
@@ -44,7 +48,7 @@ pub struct LeaseRequest {
 }
 
 /// A job under a lease, its attempt begun.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Leased {
     /// The token that stands for the lease. It is a secret of its holder's.
     pub lease: String,
@@ -52,6 +56,15 @@ pub struct Leased {
     pub job: Job,
     /// What the task is given.
     pub input: Payload,
+}
+
+impl fmt::Debug for Leased {
+    /// Leaves the token out: it is no log's business.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Leased")
+            .field("job", &self.job)
+            .finish_non_exhaustive()
+    }
 }
 
 /// Why nothing was leased.
@@ -225,7 +238,7 @@ impl Shared {
         changes: &mut Vec<Change>,
     ) -> Result<Option<LeaseRefused>, StoreError> {
         let Token { id, claim, .. } = token;
-        let settle = settlement.said();
+        let (settlement, settle) = settlement.said().await;
         let change = |event| Change {
             settle,
             ..Change::new(id, event)
@@ -323,8 +336,26 @@ fn check(shared: &Shared, request: &LeaseRequest) -> Result<(), LeaseError> {
 }
 
 impl Settlement {
-    /// Returns what it says, as a digest, where it ends the attempt.
-    fn said(&self) -> Option<Fingerprint> {
+    /// Returns what it says, as a digest, where it ends the attempt. A large result is gone over by a
+    /// thread of its own.
+    async fn said(self) -> (Self, Option<Fingerprint>) {
+        let is_large = matches!(&self, Self::Complete(result) if result.bytes.len() > DIGESTED_INLINE_BYTES_MAX);
+        if !is_large {
+            let digest = self.digest();
+            return (self, digest);
+        }
+        let digesting = tokio::task::spawn_blocking(move || {
+            let digest = self.digest();
+            (self, digest)
+        });
+        match digesting.await {
+            Ok(said) => said,
+            // It does not panic; a runtime that shuts down polls nobody who could see it cancelled.
+            Err(error) => std::panic::resume_unwind(error.into_panic()),
+        }
+    }
+
+    fn digest(&self) -> Option<Fingerprint> {
         let mut digest = Sha256::new();
         let mut add = |part: &[u8]| {
             digest.update((part.len() as u64).to_be_bytes());

@@ -169,6 +169,21 @@ pub async fn pulled_leases_survive_a_reopen(trial: &mut Trial) {
     assert_eq!(seen, [(is_lost.id, OverdueReason::Lease(is_lost.claim))]);
 }
 
+/// After a reopen a pulled lease is good for as long as it was taken for, whatever happened to its job
+/// since: its holder could not extend it while nobody listened.
+pub async fn a_pulled_lease_has_its_own_length_after_a_reopen(trial: &mut Trial) {
+    let held = trial.running(Lease::Pulled).await;
+    let tick = Duration::from_millis(1);
+    trial.advance(super::trial::LEASE_FOR.saturating_sub(tick));
+    trial.happen(held.id, Event::CancelRequested).await;
+    trial.happen(held.id, held.extended(trial.now())).await;
+    if !trial.reopen().await {
+        return;
+    }
+    trial.advance(super::trial::LEASE_FOR.saturating_sub(tick));
+    trial.happen(held.id, held.succeeded()).await;
+}
+
 /// A closed store refuses everything.
 pub async fn a_closed_store_refuses_everything(trial: &mut Trial) {
     let held = trial.running(Lease::Node).await;

@@ -39,7 +39,7 @@ pub(crate) async fn lease(Shared(app): Shared<App>, call: Call) -> Result<Respon
     let Call {
         mount, parts, body, ..
     } = call;
-    let bytes = asked::receive(&app, &parts.headers, body).await?;
+    let (bytes, _room) = asked::receive(&app, &parts.headers, body).await?;
     let LeaseAsked {
         tasks,
         queues,
@@ -62,7 +62,7 @@ pub(crate) async fn lease(Shared(app): Shared<App>, call: Call) -> Result<Respon
             }
             tasks
         }
-        None => pulled(&app, |task| access.covers(task))?,
+        None => pulled(&app, |task| access.covers(task)),
     };
     let request = LeaseRequest {
         holder: access.token_name().to_owned(),
@@ -95,17 +95,12 @@ pub(crate) async fn lease(Shared(app): Shared<App>, call: Call) -> Result<Respon
 }
 
 /// Returns the tasks that are left to workers, of those that the caller may work on.
-fn pulled(app: &App, covers: impl Fn(&str) -> bool) -> Result<Vec<Name>, Problem> {
+fn pulled(app: &App, covers: impl Fn(&str) -> bool) -> Vec<Name> {
     let pulled = app.engine.tasks().filter(|task| task.runner.is_pull());
-    let tasks: Vec<Name> = pulled
+    pulled
         .map(|task| task.name.clone())
         .filter(|name| covers(name))
-        .collect();
-    if tasks.is_empty() {
-        let detail = "there is no task that is left to workers, or none that the token is for";
-        return Err(Problem::new(Kind::NotAPullTask, detail));
-    }
-    Ok(tasks)
+        .collect()
 }
 
 /// `POST /v1/leases/{lease}/complete`: 200 + job; the body is its result.
@@ -130,24 +125,24 @@ pub(crate) async fn fail(Shared(app): Shared<App>, call: Call) -> Result<Respons
     call.no_query()?;
     let said = Said::of(&call);
     let answer = Answer::new(call.mount, Prefer::default());
-    let bytes = asked::receive(&app, &call.parts.headers, call.body).await?;
+    let (bytes, room) = asked::receive(&app, &call.parts.headers, call.body).await?;
     let Failure { message, retry } = asked::failure(&bytes)?;
-    let job = said
-        .apply(&app, Settlement::Fail { message, retry })
-        .await?;
-    Ok(answer.changed(&app, StatusCode::OK, &job).await)
+    let failed = said.apply(&app, Settlement::Fail { message, retry });
+    let job = failed.await;
+    room.release();
+    Ok(answer.changed(&app, StatusCode::OK, &job?).await)
 }
 
 /// `POST /v1/leases/{lease}/extend`: 200 with until when it is held, and whether to stop.
 pub(crate) async fn extend(Shared(app): Shared<App>, call: Call) -> Result<Response, Problem> {
     call.no_query()?;
     let said = Said::of(&call);
-    let bytes = asked::receive(&app, &call.parts.headers, call.body).await?;
+    let (bytes, room) = asked::receive(&app, &call.parts.headers, call.body).await?;
     let Extension { lease_for, reports } = asked::extension(&bytes)?;
-    let job = said
-        .apply(&app, Settlement::Extend { lease_for, reports })
-        .await?;
-    Ok(super::pages::json(&HeldView::of(&job)))
+    let extended = said.apply(&app, Settlement::Extend { lease_for, reports });
+    let job = extended.await;
+    room.release();
+    Ok(super::pages::json(&HeldView::of(&job?)))
 }
 
 /// `POST /v1/leases/{lease}/release`: 204; the job is handed back, which costs no attempt.

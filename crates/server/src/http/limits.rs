@@ -35,6 +35,8 @@ pub const CHUNK_LINE_BYTES_MAX: usize = 1024;
 pub const AMENDMENT_BYTES_MAX: usize = 64 * 1024;
 /// Bytes of what the holder of a lease says beside a result: a few kilobytes and lines of a log.
 pub const EXTENSION_BYTES_MAX: usize = 1024 * 1024;
+/// Tasks, and queues, that a call for leases may name: each is looked up for each claim.
+pub const LEASE_NAMES_MAX: usize = 1_000;
 /// Settles in one call: as many as there are leases in one.
 pub const SETTLES_MAX: usize = 1_000;
 /// Bytes of all bodies together that are being received or that the store does not have yet.

@@ -84,7 +84,9 @@ impl<'c> Statements<'c> {
             update_live: db.prepare(
                 "UPDATE live SET state = ?2, version = ?3, run_at = ?4, attempt = ?5, \
                  claim = ?6, lease = ?7, lease_expires_at = ?8, started_at = ?9, \
-                 cancel_requested = ?10, hand_backs = ?11, errors = ?12, lease_ms = ?13 \
+                 cancel_requested = ?10, hand_backs = ?11, errors = ?12, \
+                 lease_ms = CASE WHEN ?13 IS NULL THEN NULL \
+                 WHEN lease_expires_at IS ?8 THEN lease_ms ELSE ?13 END \
                  WHERE seq = ?1",
             )?,
             insert_done: db.prepare(
@@ -337,7 +339,8 @@ fn lease_expires_at(status: &Status) -> Option<i64> {
     (instant != Timestamp::MIN).then(|| instant.as_millis())
 }
 
-/// The length of a running job's lease from now on.
+/// The length of a running job's lease from now on. Kept where its end changes, as that is when it was
+/// taken or extended.
 fn lease_ms(status: &Status, now: Timestamp) -> Option<i64> {
     let is_held = status.state == State::Running;
     is_held.then(|| millis(status.lease_expires_at.since(now)))

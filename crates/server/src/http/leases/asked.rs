@@ -1,8 +1,8 @@
 //! What the bodies of calls about leases say. Everything wrong with one is told at once.
 
 use super::super::App;
-use super::super::body;
-use super::super::limits::EXTENSION_BYTES_MAX;
+use super::super::body::{self, Room};
+use super::super::limits::{EXTENSION_BYTES_MAX, LEASE_NAMES_MAX};
 use super::super::members::{Wrong, no, read_object};
 use super::super::problem::{FieldError, Kind, Problem};
 use super::super::submit::span;
@@ -42,24 +42,28 @@ pub(super) struct Extension {
     pub(super) reports: Vec<Report>,
 }
 
-/// Receives a small JSON body; none at all is an empty object.
-pub(super) async fn receive(app: &App, headers: &HeaderMap, body: Body) -> Result<Bytes, Problem> {
+/// Receives a small JSON body, with the room that it takes up; none at all is an empty object.
+pub(super) async fn receive(
+    app: &App,
+    headers: &HeaderMap,
+    body: Body,
+) -> Result<(Bytes, Room), Problem> {
     let content_type = body::content_type(headers)?;
     let is_named = headers.contains_key(header::CONTENT_TYPE);
     if is_named && !body::is_json(content_type) {
         let detail = format!("this call takes application/json, not {content_type}");
         return Err(Problem::new(Kind::UnsupportedMediaType, detail));
     }
-    let (bytes, _room) = body::receive(body, EXTENSION_BYTES_MAX, &app.buffered).await?;
+    let (bytes, room) = body::receive(body, EXTENSION_BYTES_MAX, &app.buffered).await?;
     if bytes.is_empty() {
-        return Ok(Bytes::from_static(b"{}"));
+        return Ok((Bytes::from_static(b"{}"), room));
     }
     if !is_named {
         let detail = "this call takes application/json; say so in Content-Type";
         return Err(Problem::new(Kind::UnsupportedMediaType, detail));
     }
     body::check_json(&bytes)?;
-    Ok(bytes)
+    Ok((bytes, room))
 }
 
 /// Reads what a call for leases asks for.
@@ -226,6 +230,10 @@ fn names(value: &str, at: &[&str], wrong: &mut Wrong) -> Result<Option<Vec<Name>
     if list.is_empty() {
         return Err("is empty; leave it out for all of them".to_owned());
     }
+    if list.len() > LEASE_NAMES_MAX {
+        let names = list.len();
+        return Err(format!("has {names} names; the limit is {LEASE_NAMES_MAX}"));
+    }
     let mut names = Vec::with_capacity(list.len());
     for (index, item) in list.into_iter().enumerate() {
         match text(item.get()).and_then(|text| Name::new(&text).map_err(|it| it.to_string())) {
@@ -236,6 +244,9 @@ fn names(value: &str, at: &[&str], wrong: &mut Wrong) -> Result<Option<Vec<Name>
             }
         }
     }
+    // Each is looked up, and once is enough.
+    names.sort_unstable();
+    names.dedup();
     Ok(Some(names))
 }
 

@@ -122,7 +122,7 @@ pub(crate) struct Job {
     /// While it is unfinished no other job of its task is made with the same.
     #[schema(required)]
     unique_key: Option<String>,
-    /// Null in this version.
+    /// Who is told of its end. Null: nobody.
     #[schema(required)]
     callback_url: Option<String>,
     /// What its input is.
@@ -500,10 +500,10 @@ pub(crate) struct QueuePatch {
 pub(crate) struct LeaseRequest {
     /// Of these tasks, all of which are left to workers; none: of all that are and that the token
     /// is for.
-    #[schema(min_items = 1)]
+    #[schema(min_items = 1, max_items = 1_000)]
     tasks: Option<Vec<Name>>,
     /// In these queues; none: in any.
-    #[schema(min_items = 1)]
+    #[schema(min_items = 1, max_items = 1_000)]
     queues: Option<Vec<Name>>,
     /// At most so many. 1 where it is left out.
     #[schema(minimum = 1, maximum = 1_000, nullable = false)]
