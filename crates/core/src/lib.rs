@@ -30,7 +30,9 @@ mod job;
 mod lifecycle;
 pub mod limits;
 mod name;
+mod place;
 mod queue;
+mod rate;
 mod report;
 mod retry;
 mod time;
@@ -46,7 +48,9 @@ pub use lifecycle::{
     Event, HandBack, Lease, Next, Rejected, Retry, ShownState, State, Status, transition,
 };
 pub use name::{Label, Name, NameError};
+pub use place::{Place, Position};
 pub use queue::{Patch, QueueDefaults, QueuePatch, QueueRule, QueueSettings};
+pub use rate::{Pace, RateLimit};
 pub use report::{LogStream, Progress, Report, Reports};
 pub use retry::{Jitter, RetryPolicy};
 pub use time::Timestamp;

@@ -23,6 +23,16 @@ pub const QUEUES_MADE_MAX: usize = 1_000;
 pub const QUEUES_KEPT_MAX: usize = 10_000;
 /// The greatest `max_depth`: beyond it, it is no limit.
 pub const QUEUE_DEPTH_MAX: u64 = 1_000_000_000;
+/// The greatest `max_concurrency` and `group_concurrency`: beyond it, they are no limits.
+pub const QUEUE_CONCURRENCY_MAX: u64 = 1_000_000;
+/// The most starts that a `rate_limit` names in one period: beyond it, it is no limit.
+pub const RATE_LIMIT_MAX: u32 = 1_000_000;
+/// The shortest period of a `rate_limit`: instants are told to the millisecond.
+pub const RATE_PERIOD_MIN: Duration = Duration::from_millis(1);
+/// The longest period of a `rate_limit`.
+pub const RATE_PERIOD_MAX: Duration = Duration::from_hours(24 * 31);
+/// Jobs ahead of another that are told exactly: further ones are worth no walk.
+pub const POSITION_EXACT_MAX: u64 = 1_000;
 /// Times that a change of a queue is made anew because somebody else changed it meanwhile.
 pub const QUEUE_CHANGE_TRIES_MAX: usize = 16;
 /// Seconds that the rates of a queue look back.

@@ -3,6 +3,7 @@
 //! A store keeps [`QueueSettings`] and is told the [`QueueDefaults`] of its process; what becomes of
 //! the two is [`QueueDefaults::rule`] and nothing else.
 
+use crate::RateLimit;
 use crate::name::Name;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,6 +14,12 @@ pub struct QueueSettings {
     pub paused: Option<bool>,
     /// How many jobs may wait in it.
     pub max_depth: Option<u64>,
+    /// How many of its jobs may run at once, over all nodes.
+    pub max_concurrency: Option<u64>,
+    /// How many of its jobs may start in a period, over all nodes.
+    pub rate_limit: Option<RateLimit>,
+    /// How many jobs of one of its groups may run at once, over all nodes.
+    pub group_concurrency: Option<u64>,
 }
 
 impl QueueSettings {
@@ -22,6 +29,9 @@ impl QueueSettings {
         Self {
             paused: patch.paused.of(self.paused),
             max_depth: patch.max_depth.of(self.max_depth),
+            max_concurrency: patch.max_concurrency.of(self.max_concurrency),
+            rate_limit: patch.rate_limit.of(self.rate_limit),
+            group_concurrency: patch.group_concurrency.of(self.group_concurrency),
         }
     }
 }
@@ -33,6 +43,12 @@ pub struct QueuePatch {
     pub paused: Patch<bool>,
     /// As in [`QueueSettings`].
     pub max_depth: Patch<u64>,
+    /// As in [`QueueSettings`].
+    pub max_concurrency: Patch<u64>,
+    /// As in [`QueueSettings`].
+    pub rate_limit: Patch<RateLimit>,
+    /// As in [`QueueSettings`].
+    pub group_concurrency: Patch<u64>,
 }
 
 /// What becomes of one setting.
@@ -64,6 +80,13 @@ pub struct QueueRule {
     pub paused: bool,
     /// How many jobs may wait in it, scheduled and ready ones together; none: any number.
     pub max_depth: Option<u64>,
+    /// How many of its jobs may run at once; none: any number. Leased ones count.
+    pub max_concurrency: Option<u64>,
+    /// How many of its jobs may start in a period; none: any number.
+    pub rate_limit: Option<RateLimit>,
+    /// How many jobs of one of its groups may run at once; none: any number. Jobs without a group
+    /// are not limited by it.
+    pub group_concurrency: Option<u64>,
 }
 
 /// What holds for queues where nothing was set while the server ran.
@@ -90,6 +113,9 @@ impl QueueDefaults {
         QueueRule {
             paused: is_held || own.paused.or(configured.paused).unwrap_or(false),
             max_depth: own.max_depth.or(configured.max_depth),
+            max_concurrency: own.max_concurrency.or(configured.max_concurrency),
+            rate_limit: own.rate_limit.or(configured.rate_limit),
+            group_concurrency: own.group_concurrency.or(configured.group_concurrency),
         }
     }
 }
@@ -113,6 +139,7 @@ mod tests {
             let settings = |given: Option<(bool, u64)>| QueueSettings {
                 paused: given.map(|(paused, _)| paused),
                 max_depth: given.map(|(_, depth)| depth),
+                ..QueueSettings::default()
             };
             let defaults = QueueDefaults {
                 of: BTreeMap::from([(name("q"), settings(configured))]),
@@ -142,7 +169,7 @@ mod tests {
         ] {
             let own = QueueSettings {
                 paused,
-                max_depth: None,
+                ..QueueSettings::default()
             };
             let rule = defaults.rule(&name(queue), own);
             assert_eq!(rule.paused, expected, "{queue}, {paused:?}");
@@ -154,15 +181,18 @@ mod tests {
         let before = QueueSettings {
             paused: Some(true),
             max_depth: Some(3),
+            ..QueueSettings::default()
         };
         assert_eq!(before.patched(QueuePatch::default()), before);
         let patch = QueuePatch {
             paused: Patch::Reset,
             max_depth: Patch::Set(4),
+            ..QueuePatch::default()
         };
         let after = QueueSettings {
             paused: None,
             max_depth: Some(4),
+            ..QueueSettings::default()
         };
         assert_eq!(before.patched(patch), after);
     }

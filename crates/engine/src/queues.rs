@@ -382,7 +382,7 @@ impl Shared {
             .collect();
         let inserted = self.store.insert(jobs).await?;
         for ((queue, at), inserted) in counted.into_iter().zip(&inserted) {
-            if *inserted == Inserted::New {
+            if matches!(inserted, Inserted::New(_)) {
                 self.queues.meters.submitted(&queue, at);
             }
         }

@@ -21,7 +21,8 @@ use crate::clock::Clock;
 use crate::metrics::StoreMetrics;
 use anteroom_core::{
     ClaimNumber, Event, EventId, Fingerprint, Idempotency, Job, JobEvent, JobId, Label, Lease,
-    Name, Payload, QueueDefaults, Rejected, Reports, ShownState, Spec, Status, Timestamp,
+    Name, Payload, Place, Priority, QueueDefaults, Rejected, Reports, ShownState, Spec, Status,
+    Timestamp,
 };
 use async_trait::async_trait;
 use std::fmt;
@@ -174,6 +175,13 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
         limit: usize,
     ) -> Result<Found<History>, StoreError>;
 
+    /// Returns where a waiting job stands; none if it does not wait, or there is none.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`].
+    async fn place(&self, of: PlaceOf) -> Result<Option<Place>, StoreError>;
+
     /// Returns a page of jobs, newest first, with the last error of those that failed and without
     /// all others.
     ///
@@ -272,8 +280,8 @@ pub struct NewJob {
 /// What became of a [`NewJob`].
 #[derive(Clone, Debug, PartialEq)]
 pub enum Inserted {
-    /// It is stored, as it was given.
-    New,
+    /// It is stored, as it was given. Where it stands, if it was inserted alone.
+    New(Option<Box<Place>>),
     /// It is not: this unfinished job of its task has its unique key.
     Duplicate(Box<Job>),
     /// It is not: its idempotency key remembers a submit of the same, which gave this job.
@@ -282,6 +290,22 @@ pub enum Inserted {
         job: Box<Job>,
         /// The first submit was a duplicate of it already.
         duplicate: bool,
+    },
+}
+
+/// Whose place is asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PlaceOf {
+    /// That of this job.
+    Job(JobId),
+    /// That which a job would have that is submitted now, ready at once.
+    New {
+        /// Its queue.
+        queue: Name,
+        /// Its group.
+        group: Option<Label>,
+        /// Its priority.
+        priority: Priority,
     },
 }
 

@@ -323,7 +323,7 @@ impl Engine {
         // Before it is inserted, so that no end comes too early to be seen.
         let mut watch = shared.notices.subscribe(job.spec.id);
         let inserted = shared.insert_one(new).await?;
-        let is_new = inserted == Inserted::New;
+        let is_new = matches!(inserted, Inserted::New(_));
         let submitted = shared.told(job, inserted);
         if !is_new {
             watch = shared.notices.subscribe(submitted.job.spec.id);
@@ -353,7 +353,7 @@ impl Submitted {
     /// Tells what became of the submission that asked for `job`.
     fn of(job: Job, inserted: Inserted) -> Self {
         let (job, duplicate, replayed) = match inserted {
-            Inserted::New => (job, false, false),
+            Inserted::New(_) => (job, false, false),
             Inserted::Duplicate(job) => (*job, true, false),
             Inserted::Replayed { job, duplicate } => (*job, duplicate, true),
         };
@@ -419,7 +419,7 @@ impl Shared {
     /// Says what became of the submission that asked for `job`. One that is new is counted, and told
     /// of to those who follow all jobs.
     fn told(&self, job: Job, inserted: Inserted) -> Submitted {
-        if inserted == Inserted::New {
+        if matches!(inserted, Inserted::New(_)) {
             self.metrics.of(&job.spec.task).submitted();
             self.feed.tell(&job, job.spec.created_at);
         }

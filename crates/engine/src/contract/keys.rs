@@ -50,7 +50,8 @@ async fn insert_one(trial: &Trial, job: NewJob) -> Inserted {
 /// Inserts a job that must be new, and returns its id.
 async fn new(trial: &Trial, job: NewJob) -> JobId {
     let id = job.spec.id;
-    assert_eq!(insert_one(trial, job).await, Inserted::New);
+    let inserted = insert_one(trial, job).await;
+    assert!(matches!(inserted, Inserted::New(_)), "{inserted:?}");
     id
 }
 
@@ -175,7 +176,7 @@ pub async fn a_key_twice_in_one_insert_is_one_job(trial: &mut Trial) {
     let duplicate = false;
     assert_eq!(
         inserted,
-        [Inserted::New, Inserted::Replayed { job, duplicate }]
+        [Inserted::New(None), Inserted::Replayed { job, duplicate }]
     );
     let refused = insert(trial, vec![keyed(trial, "l", 1), keyed(trial, "l", 2)]).await;
     let is_named = matches!(refused, Err(StoreError::KeyReused { index: 1 }));
@@ -198,7 +199,7 @@ pub async fn of_the_same_at_once_one_is_new(trial: &mut Trial) {
         let mut stored = 0;
         for (id, inserted) in soon("20 inserts", join_all(inserts)).await {
             match inserted {
-                Inserted::New => {
+                Inserted::New(_) => {
                     stored += 1;
                     given.push(id);
                 }
@@ -286,7 +287,7 @@ pub async fn a_dropped_insert_is_remembered_with_its_job_or_not_at_all(trial: &m
         let again = keyed(trial, &key, 1);
         let id = again.spec.id;
         let given = match insert_one(trial, again).await {
-            Inserted::New => id,
+            Inserted::New(_) => id,
             Inserted::Replayed { job, .. } => job.spec.id,
             Inserted::Duplicate(job) => panic!("it has no unique key: {job:?}"),
         };
@@ -322,7 +323,7 @@ pub async fn a_unique_key_has_one_unfinished_job(trial: &mut Trial) {
     let id = first.spec.id;
     let inserted = done("insert", insert(trial, vec![first, second]).await);
     let job = Box::new(trial.job(id).await);
-    assert_eq!(inserted, [Inserted::New, Inserted::Duplicate(job)]);
+    assert_eq!(inserted, [Inserted::New(None), Inserted::Duplicate(job)]);
 }
 
 /// Every end frees a unique key, and nothing that happens to a finished job frees another's.

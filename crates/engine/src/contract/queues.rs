@@ -13,17 +13,24 @@ use tokio::task::JoinSet;
 
 const PAUSED: QueueSettings = QueueSettings {
     paused: Some(true),
-    max_depth: None,
+    ..NOTHING
 };
 const RESUMED: QueueSettings = QueueSettings {
     paused: Some(false),
+    ..NOTHING
+};
+const NOTHING: QueueSettings = QueueSettings {
+    paused: None,
     max_depth: None,
+    max_concurrency: None,
+    rate_limit: None,
+    group_concurrency: None,
 };
 
 const fn depth(limit: u64) -> QueueSettings {
     QueueSettings {
-        paused: None,
         max_depth: Some(limit),
+        ..NOTHING
     }
 }
 

@@ -11,11 +11,11 @@ mod jobs;
 mod told;
 use super::{
     Applied, Change, Claimed, Counts, Deleted, Document, DocumentChange, DocumentPut, Filter,
-    Found, History, Inserted, KeptQueue, Listing, NewJob, Overdue, Page, QueueChange, QueueSet,
-    Store, StoreError, Want,
+    Found, History, Inserted, KeptQueue, Listing, NewJob, Overdue, Page, PlaceOf, QueueChange,
+    QueueSet, Store, StoreError, Want,
 };
 use crate::clock::Clock;
-use anteroom_core::{EventId, Idempotency, Job, JobId, Name, Payload, QueueDefaults};
+use anteroom_core::{EventId, Idempotency, Job, JobId, Name, Payload, Place, QueueDefaults};
 mod keys;
 mod queues;
 use async_trait::async_trait;
@@ -148,6 +148,11 @@ impl Store for MemoryStore {
             jobs.find(id)
                 .map(|entry| entry.told.page(&entry.job, after, limit, now))
         })
+    }
+
+    async fn place(&self, of: PlaceOf) -> Result<Option<Place>, StoreError> {
+        let now = self.clock.now();
+        self.with(|jobs| jobs.place(&of, now))
     }
 
     async fn list(&self, filter: &Filter, page: Page) -> Result<Listing, StoreError> {

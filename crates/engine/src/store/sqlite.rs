@@ -36,10 +36,10 @@ use crate::clock::Clock;
 use crate::metrics::StoreMetrics;
 use crate::store::{
     Applied, Change, Claimed, Counts, Deleted, Document, DocumentChange, DocumentPut, Filter,
-    Found, History, Inserted, KeptQueue, Listing, NewJob, Overdue, Page, QueueChange, QueueSet,
-    Store, StoreError, Want,
+    Found, History, Inserted, KeptQueue, Listing, NewJob, Overdue, Page, PlaceOf, QueueChange,
+    QueueSet, Store, StoreError, Want,
 };
-use anteroom_core::{EventId, Idempotency, Job, JobId, Name, Payload, QueueDefaults};
+use anteroom_core::{EventId, Idempotency, Job, JobId, Name, Payload, Place, QueueDefaults};
 use async_trait::async_trait;
 use operation::{Delivery, Operation, Parked, Reply};
 use read::Question;
@@ -249,6 +249,10 @@ impl Store for SqliteStore {
             Question::Events(id, after, limit, reply)
         })
         .await
+    }
+
+    async fn place(&self, of: PlaceOf) -> Result<Option<Place>, StoreError> {
+        self.write(|reply| Operation::Place(of, reply)).await
     }
 
     async fn list(&self, filter: &Filter, page: Page) -> Result<Listing, StoreError> {

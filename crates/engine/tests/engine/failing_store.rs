@@ -3,12 +3,12 @@
 
 use crate::harness::START;
 use anteroom::clock::Clock;
-use anteroom::core::{EventId, Idempotency, Job, JobId, Name, Payload, QueueDefaults};
+use anteroom::core::{EventId, Idempotency, Job, JobId, Name, Payload, Place, QueueDefaults};
 use anteroom::store::memory::MemoryStore;
 use anteroom::store::{
     Applied, Change, Claimed, Counts, Deleted, Document, DocumentChange, DocumentPut, Filter,
-    Found, History, Inserted, KeptQueue, Listing, NewJob, Overdue, Page, QueueChange, QueueSet,
-    Store, StoreError, Want,
+    Found, History, Inserted, KeptQueue, Listing, NewJob, Overdue, Page, PlaceOf, QueueChange,
+    QueueSet, Store, StoreError, Want,
 };
 use async_trait::async_trait;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -127,6 +127,10 @@ impl Store for FailingStore {
         limit: usize,
     ) -> Result<Found<History>, StoreError> {
         self.inner.events(id, after, limit).await
+    }
+
+    async fn place(&self, of: PlaceOf) -> Result<Option<Place>, StoreError> {
+        self.inner.place(of).await
     }
 
     async fn list(&self, filter: &Filter, page: Page) -> Result<Listing, StoreError> {

@@ -220,6 +220,7 @@ async fn a_full_queue_refuses_a_submit() {
     let patch = QueuePatch {
         paused: Patch::Set(true),
         max_depth: Patch::Set(2),
+        ..QueuePatch::default()
     };
     let queue = engine.set_queue(&name("q"), patch, None).await.unwrap();
     assert_eq!(queue.rule.max_depth, Some(2));

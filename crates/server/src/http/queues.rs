@@ -324,7 +324,11 @@ mod tests {
 
     #[test]
     fn a_change_is_read_member_by_member() {
-        let patch = |paused, max_depth| QueuePatch { paused, max_depth };
+        let patch = |paused, max_depth| QueuePatch {
+            paused,
+            max_depth,
+            ..QueuePatch::default()
+        };
         for (text, expected) in [
             ("{}", patch(Patch::Keep, Patch::Keep)),
             (r#"{"paused": true}"#, patch(Patch::Set(true), Patch::Keep)),

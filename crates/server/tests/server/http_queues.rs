@@ -62,8 +62,8 @@ async fn with(options: Options) -> Server {
 
 fn configured(queue: &str, max_depth: Option<u64>) -> Options {
     let settings = QueueSettings {
-        paused: None,
         max_depth,
+        ..QueueSettings::default()
     };
     Options {
         queues: BTreeMap::from([(Name::new(queue).unwrap(), settings)]),

@@ -1,12 +1,12 @@
 //! A store that a test can stall, and whose results it can make unreadable.
 
 use anteroom::clock::Clock;
-use anteroom::core::{EventId, Idempotency, Job, JobId, Name, Payload, QueueDefaults};
+use anteroom::core::{EventId, Idempotency, Job, JobId, Name, Payload, Place, QueueDefaults};
 use anteroom::metrics::StoreMetrics;
 use anteroom::store::{
     Applied, Change, Claimed, Counts, Deleted, Document, DocumentChange, DocumentPut, Filter,
-    Found, History, Inserted, KeptQueue, Listing, NewJob, Overdue, Page, QueueChange, QueueSet,
-    Store, StoreError, Want,
+    Found, History, Inserted, KeptQueue, Listing, NewJob, Overdue, Page, PlaceOf, QueueChange,
+    QueueSet, Store, StoreError, Want,
 };
 use async_trait::async_trait;
 use std::sync::Arc;
@@ -146,6 +146,10 @@ impl Store for TroubledStore {
         limit: usize,
     ) -> Result<Found<History>, StoreError> {
         self.inner.events(id, after, limit).await
+    }
+
+    async fn place(&self, of: PlaceOf) -> Result<Option<Place>, StoreError> {
+        self.inner.place(of).await
     }
 
     async fn list(&self, filter: &Filter, page: Page) -> Result<Listing, StoreError> {

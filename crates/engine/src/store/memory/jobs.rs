@@ -5,17 +5,19 @@
 
 use super::super::{
     Applied, Change, Claimed, Counts, Cursor, Deleted, Filter, Found, Listing, NewJob, Overdue,
-    OverdueReason, Page, Refused, StoreError, Want,
+    OverdueReason, Page, PlaceOf, Refused, StoreError, Want,
 };
 use super::documents::Documents;
 use super::keys::{Submits, UniqueKey};
 use super::queues::Queues;
 use super::told::Told;
 use crate::callback::{another_id, callback_of};
-use anteroom_core::limits::{GONE_JOBS_MAX, GONE_KEPT, PAGE_LOOKED_AT_MAX, PRIORITY_MAX};
+use anteroom_core::limits::{
+    GONE_JOBS_MAX, GONE_KEPT, PAGE_LOOKED_AT_MAX, POSITION_EXACT_MAX, PRIORITY_MAX,
+};
 use anteroom_core::{
-    ClaimNumber, Event, Fingerprint, Job, JobId, Name, Payload, ShownState, State, Timestamp,
-    transition,
+    ClaimNumber, Event, Fingerprint, Job, JobId, Label, Name, Payload, Place, Position, ShownState,
+    Spec, State, Timestamp, transition,
 };
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
@@ -285,6 +287,59 @@ impl Jobs {
         }
         listing.next = older.next().map(|_| Cursor(last));
         listing
+    }
+
+    /// Returns where a waiting job stands.
+    pub(super) fn place(&self, of: &PlaceOf, now: Timestamp) -> Option<Place> {
+        match of {
+            PlaceOf::Job(id) => {
+                let entry = self.entries.get(id)?;
+                let turn = entry.turn()?;
+                let Spec { queue, group, .. } = &*entry.job.spec;
+                Some(self.place_at(queue, group.as_ref(), turn, now))
+            }
+            PlaceOf::New {
+                queue,
+                group,
+                priority,
+            } => {
+                let turn = (priority.get(), now, i64::MAX);
+                Some(self.place_at(queue, group.as_ref(), turn, now))
+            }
+        }
+    }
+
+    fn place_at(&self, queue: &Name, group: Option<&Label>, turn: Turn, now: Timestamp) -> Place {
+        let entries = self.entries.values();
+        let in_queue = entries.filter(|entry| entry.job.spec.queue == *queue);
+        let (mut ready, mut ahead, mut running, mut group_running) = (0, 0, 0, 0);
+        for entry in in_queue {
+            match entry.job.status.shown(now) {
+                ShownState::Ready => {
+                    ready += 1;
+                    ahead += u64::from(entry.turn().is_some_and(|other| other < turn));
+                }
+                ShownState::Running => {
+                    running += 1;
+                    let other = entry.job.spec.group.as_ref();
+                    group_running += u64::from(other.is_some() && other == group);
+                }
+                _ => {}
+            }
+        }
+        let is_ready = turn.1 <= now;
+        Place {
+            position: is_ready.then_some(Position {
+                ahead,
+                is_exact: ahead <= POSITION_EXACT_MAX,
+            }),
+            starts_before: ahead,
+            rule: self.queues.rule(queue),
+            ready,
+            running,
+            group_running,
+            next_start_at: None,
+        }
     }
 
     pub(super) fn counts(&self, now: Timestamp) -> Vec<Counts> {

@@ -1,6 +1,6 @@
 //! What the memory store does about idempotency keys and unique keys.
 
-use super::super::{Inserted, NewJob, StoreError};
+use super::super::{Inserted, NewJob, PlaceOf, StoreError};
 use super::jobs::{Entry, Jobs};
 use anteroom_core::limits::IDEMPOTENCY_KEPT;
 use anteroom_core::{Fingerprint, Idempotency, JobId, Label, Name, Timestamp};
@@ -88,9 +88,10 @@ impl Jobs {
             return Err(StoreError::TooLate { id: late.spec.id });
         }
         self.check_depths(new.into_iter())?;
+        let is_alone = jobs.len() == 1;
         let each = jobs.into_iter().zip(plans);
         Ok(each
-            .map(|(job, plan)| self.carry_out(job, plan, now))
+            .map(|(job, plan)| self.carry_out(job, plan, is_alone, now))
             .collect())
     }
 
@@ -135,7 +136,7 @@ impl Jobs {
         Ok(Plan::Store)
     }
 
-    fn carry_out(&mut self, job: NewJob, plan: Plan, now: Timestamp) -> Inserted {
+    fn carry_out(&mut self, job: NewJob, plan: Plan, is_alone: bool, now: Timestamp) -> Inserted {
         let (id, holder) = match plan {
             Plan::Replay { id, duplicate } => {
                 let job = Box::new(self.entries[&id].job.clone());
@@ -152,7 +153,8 @@ impl Jobs {
             return Inserted::Duplicate(Box::new(self.entries[&holder].job.clone()));
         }
         self.store(job);
-        Inserted::New
+        let place = is_alone.then(|| self.place(&PlaceOf::Job(id), now));
+        Inserted::New(place.flatten().map(Box::new))
     }
 }
 

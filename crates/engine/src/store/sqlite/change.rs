@@ -14,12 +14,12 @@ use super::writer::{Fresh, Room, Writer};
 use crate::callback::{another_id, callback_of};
 use crate::store::{
     Applied, Change, Claimed, Counts, Deleted, Found, Inserted, NewJob, Overdue, OverdueReason,
-    Refused, StoreError, Want,
+    PlaceOf, Refused, StoreError, Want,
 };
 use anteroom_core::limits::{ERRORS_MAX, GONE_JOBS_MAX, GONE_KEPT, REPORTS_KEPT_BYTES_MAX};
 use anteroom_core::{
-    Amendment, ClaimNumber, Event, Fingerprint, Job, JobId, Next, Payload, Reports, Spec, State,
-    Status, Timestamp, transition,
+    Amendment, ClaimNumber, Event, Fingerprint, Job, JobId, Next, Payload, Place, Reports, Spec,
+    State, Status, Timestamp, transition,
 };
 use rusqlite::{ErrorCode, OptionalExtension, params};
 use std::collections::BTreeMap;
@@ -38,21 +38,22 @@ impl Writer<'_> {
         self.begin()?;
         let mut inserted = Vec::with_capacity(jobs.len());
         let mut undo = Vec::with_capacity(jobs.len());
+        let is_alone = jobs.len() == 1;
         let mut more = self.order.has_limits().then(BTreeMap::new);
         for (index, job) in jobs.into_iter().enumerate() {
             let queue = more.as_ref().map(|_| job.spec.queue.clone());
             let has_key = job.idempotency.is_some() || job.spec.unique_key.is_some();
             let outcome = if has_key {
-                self.insert_keyed(index, job, &mut undo)?
+                self.insert_keyed(index, job, is_alone, &mut undo)?
             } else {
                 self.insert_job(job)?.map(|seq| {
                     undo.push(Undo::Job(seq));
-                    Inserted::New
+                    Inserted::New(is_alone.then(|| self.place_of_fresh(seq)).flatten())
                 })
             };
             match outcome {
                 Ok(one) => {
-                    if let (Inserted::New, Some(more), Some(queue)) = (&one, &mut more, queue) {
+                    if let (Inserted::New(_), Some(more), Some(queue)) = (&one, &mut more, queue) {
                         *more.entry(queue).or_default() += 1;
                     }
                     inserted.push(one);
@@ -64,6 +65,13 @@ impl Writer<'_> {
             Some(refusal) => self.undo_all(undo).map(|()| Err(refusal)),
             None => Ok(Ok(inserted)),
         }
+    }
+
+    /// Returns where a job stands that this batch inserted.
+    pub(super) fn place_of_fresh(&self, seq: i64) -> Option<Box<Place>> {
+        let Fresh { spec, status, .. } = self.fresh.get(&seq)?;
+        let turn = (spec.priority, status.run_at, seq);
+        Some(Box::new(self.order.place_at(&spec.queue, turn)))
     }
 
     pub(super) fn insert_job(&mut self, job: NewJob) -> Result<Result<i64, StoreError>, Fault> {
@@ -458,6 +466,22 @@ impl Writer<'_> {
             // It never began.
             attempt: 0,
             reason: OverdueReason::Deadline,
+        })
+    }
+
+    /// Returns where a waiting job stands.
+    pub(super) fn place(&mut self, of: &PlaceOf) -> Result<Option<Place>, Fault> {
+        Ok(match of {
+            PlaceOf::Job(id) => match self.find(*id)? {
+                Found::Here(job) if job.status.state == State::Waiting => {
+                    let turn = (job.spec.priority, job.status.run_at, job.seq);
+                    Some(self.order.place_at(&job.spec.queue, turn))
+                }
+                Found::Here(_) | Found::Gone | Found::Unknown => None,
+            },
+            PlaceOf::New {
+                queue, priority, ..
+            } => Some(self.order.place_at(queue, (*priority, self.now, i64::MAX))),
         })
     }
 

@@ -67,6 +67,7 @@ impl Writer<'_> {
         &mut self,
         index: usize,
         mut job: NewJob,
+        is_alone: bool,
         undo: &mut Vec<Undo>,
     ) -> Result<Result<Inserted, StoreError>, Fault> {
         let idempotency = job.idempotency.take();
@@ -85,15 +86,17 @@ impl Writer<'_> {
             (holder, Inserted::Duplicate(job))
         } else {
             let (id, key) = (job.spec.id, job.spec.unique_key.clone());
-            match self.insert_job(job)? {
-                Ok(seq) => undo.push(Undo::Job(seq)),
+            let seq = match self.insert_job(job)? {
+                Ok(seq) => seq,
                 Err(refusal) => return Ok(Err(refusal)),
-            }
+            };
+            undo.push(Undo::Job(seq));
             if let Some(key) = key {
                 self.hold(&task, &key, id)?;
                 undo.push(Undo::Hold(Box::new((task.clone(), key))));
             }
-            (id, Inserted::New)
+            let place = is_alone.then(|| self.place_of_fresh(seq)).flatten();
+            (id, Inserted::New(place))
         };
         if let Some((by, fingerprint)) = idempotency {
             let number = self.remember_submit(&task, &by, fingerprint, id, holder.is_some())?;

@@ -3,9 +3,9 @@
 use super::shared::{Entered, Shared};
 use crate::store::{
     Applied, Change, Claimed, Counts, Deleted, DocumentChange, DocumentPut, Inserted, KeptQueue,
-    NewJob, Overdue, QueueChange, QueueSet, StoreError, Want,
+    NewJob, Overdue, PlaceOf, QueueChange, QueueSet, StoreError, Want,
 };
-use anteroom_core::{ClaimNumber, JobId, Label, Name, QueueDefaults, Timestamp};
+use anteroom_core::{ClaimNumber, JobId, Label, Name, Place, QueueDefaults, Timestamp};
 use bytes::Bytes;
 use std::fmt;
 use std::sync::Arc;
@@ -25,6 +25,7 @@ pub(super) enum Operation {
     Overdue(usize, Reply<Vec<Overdue>>),
     Prune(usize, Reply<Pruned>),
     Delete(JobId, Option<u64>, Reply<Deleted>),
+    Place(PlaceOf, Reply<Option<Place>>),
     Counts(Reply<Vec<Counts>>),
     Queues(Reply<Vec<KeptQueue>>),
     SetQueues(Vec<QueueChange>, Reply<Vec<QueueSet>>),
@@ -91,7 +92,7 @@ impl Operation {
                 (changes.len(), values.map(Bytes::len).sum())
             }
             Self::Claim(_) | Self::Overdue(..) | Self::Delete(..) | Self::Counts(_) => (1, 0),
-            Self::Queues(_) | Self::ConfigureQueues(..) => (1, 0),
+            Self::Place(..) | Self::Queues(_) | Self::ConfigureQueues(..) => (1, 0),
             Self::LookAgain | Self::Close(..) => (0, 0),
             #[cfg(test)]
             Self::Meddle(..) => (0, 0),
@@ -108,6 +109,7 @@ impl Operation {
             Self::Overdue(_, reply) => reply.send(Err(error)).is_err(),
             Self::Prune(_, reply) => reply.send(Err(error)).is_err(),
             Self::Delete(_, _, reply) => reply.send(Err(error)).is_err(),
+            Self::Place(_, reply) => reply.send(Err(error)).is_err(),
             Self::Counts(reply) => reply.send(Err(error)).is_err(),
             Self::Queues(reply) => reply.send(Err(error)).is_err(),
             Self::SetQueues(_, reply) => reply.send(Err(error)).is_err(),

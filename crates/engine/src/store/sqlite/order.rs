@@ -383,6 +383,34 @@ impl Order {
         status.lease == Lease::Node && status.claim <= self.opened_at
     }
 
+    /// Returns where a job stands, or would stand, in its queue.
+    pub(super) fn place_at(&self, queue: &Name, place: Place) -> anteroom_core::Place {
+        let lines = self.lines.iter().filter(|line| line.queue == *queue);
+        let (priority, run_at, seq) = place;
+        let (mut ready, mut ahead, mut running) = (0, 0, 0);
+        for line in lines {
+            ready += line.ready.len() as u64;
+            running += line.running;
+            ahead += match line.priority.cmp(&priority) {
+                std::cmp::Ordering::Less => line.ready.len(),
+                std::cmp::Ordering::Equal => line.ready.range(..(run_at, seq)).count(),
+                std::cmp::Ordering::Greater => 0,
+            } as u64;
+        }
+        anteroom_core::Place {
+            position: (run_at <= self.now).then_some(anteroom_core::Position {
+                ahead,
+                is_exact: ahead <= anteroom_core::limits::POSITION_EXACT_MAX,
+            }),
+            starts_before: ahead,
+            rule: self.queues.rule(queue),
+            ready,
+            running,
+            group_running: 0,
+            next_start_at: None,
+        }
+    }
+
     /// Counts the unfinished jobs of each task in each queue.
     pub(super) fn tally(&self) -> Tally {
         let mut tally = Tally::new();

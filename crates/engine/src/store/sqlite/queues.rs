@@ -52,6 +52,7 @@ pub(super) fn read_queues(db: &Connection) -> rusqlite::Result<Vec<KeptQueue>> {
             settings: QueueSettings {
                 paused: row.get(2)?,
                 max_depth: max_depth.map(|depth| unsigned(3, depth)).transpose()?,
+                ..QueueSettings::default()
             },
         })
     })?;

@@ -244,7 +244,10 @@ impl Answers {
 /// What it will claim comes on top.
 fn size_of(batch: &[Operation]) -> (usize, usize) {
     let sizes = batch.iter().map(|operation| match operation {
-        Operation::Claim(_) | Operation::Counts(_) | Operation::Overdue(..) => (0, 0),
+        Operation::Claim(_)
+        | Operation::Place(..)
+        | Operation::Counts(_)
+        | Operation::Overdue(..) => (0, 0),
         // Its weight is what it may forget, not what it will.
         Operation::Prune(..) => (1, 0),
         operation => operation.weight(),
@@ -431,6 +434,10 @@ impl Writer<'_> {
                 Operation::Delete(id, if_version, reply) => {
                     let deleted = self.delete(id, if_version);
                     answers.keep(reply, deleted)?;
+                }
+                Operation::Place(of, reply) => {
+                    let place = self.place(&of);
+                    answers.keep(reply, place)?;
                 }
                 Operation::Counts(reply) => answers.keep(reply, Ok(self.counts()))?,
                 Operation::Queues(reply) => answers.keep(reply, Ok(self.queues()))?,

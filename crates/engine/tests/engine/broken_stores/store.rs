@@ -4,12 +4,12 @@ use anteroom::clock::Clock;
 use anteroom::contract::StoreUnderTest;
 use anteroom::core::{
     Event, EventId, Failure, FailureKind, Fingerprint, HandBack, Happened, Idempotency, Job, JobId,
-    Name, Payload, QueueDefaults, Reports, Retry, State, Status,
+    Name, Payload, Place, QueueDefaults, Reports, Retry, State, Status,
 };
 use anteroom::store::memory::MemoryStore;
 use anteroom::store::{
     Applied, Change, Claimed, Counts, Deleted, Document, DocumentChange, DocumentPut, Filter,
-    Found, History, Inserted, KeptQueue, Listing, NewJob, Overdue, OverdueReason, Page,
+    Found, History, Inserted, KeptQueue, Listing, NewJob, Overdue, OverdueReason, Page, PlaceOf,
     QueueChange, QueueSet, Refused, Store, StoreError, Want,
 };
 use anteroom::{another_id, callback_of};
@@ -472,6 +472,10 @@ impl Store for BrokenStore {
             }
             history
         })))
+    }
+
+    async fn place(&self, of: PlaceOf) -> Result<Option<Place>, StoreError> {
+        self.store.place(of).await
     }
 
     async fn list(&self, filter: &Filter, page: Page) -> Result<Listing, StoreError> {

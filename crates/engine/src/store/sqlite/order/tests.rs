@@ -237,7 +237,7 @@ fn kept(queue: &str, paused: bool) -> KeptQueue {
         version: 1,
         settings: anteroom_core::QueueSettings {
             paused: Some(paused),
-            max_depth: None,
+            ..anteroom_core::QueueSettings::default()
         },
     }
 }

@@ -30,7 +30,7 @@ async fn insert(store: &SqliteStore, job: NewJob) -> Result<Inserted, StoreError
 /// Returns the job that an insert gave in place of a new one.
 fn given(inserted: Inserted) -> Option<JobId> {
     match inserted {
-        Inserted::New => None,
+        Inserted::New(_) => None,
         Inserted::Duplicate(job) | Inserted::Replayed { job, .. } => Some(job.spec.id),
     }
 }

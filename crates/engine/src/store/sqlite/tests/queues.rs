@@ -9,6 +9,7 @@ fn change(paused: bool, max_depth: Option<u64>) -> Vec<QueueChange> {
     let settings = QueueSettings {
         paused: Some(paused),
         max_depth,
+        ..QueueSettings::default()
     };
     vec![QueueChange {
         name: Name::new("q").unwrap(),
