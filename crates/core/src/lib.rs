@@ -30,6 +30,7 @@ mod job;
 mod lifecycle;
 pub mod limits;
 mod name;
+pub mod order;
 mod place;
 mod queue;
 mod rate;
@@ -48,6 +49,7 @@ pub use lifecycle::{
     Event, HandBack, Lease, Next, Rejected, Retry, ShownState, State, Status, transition,
 };
 pub use name::{Label, Name, NameError};
+pub use order::Order;
 pub use place::{Place, Position};
 pub use queue::{Patch, QueueDefaults, QueuePatch, QueueRule, QueueSettings};
 pub use rate::{Pace, RateLimit};

@@ -55,6 +55,15 @@ impl RateLimit {
         Pace(pace.0.max(now).saturating_add(self.interval()))
     }
 
+    /// Returns a pace that has come no further than this limit lets it by `now`: what was kept under
+    /// a slower limit, or before the clock was set back, holds nothing up for longer than a period.
+    #[must_use]
+    pub fn clamped(self, pace: Pace, now: Timestamp) -> Pace {
+        let ahead = i64::try_from(self.period.as_nanos()).unwrap_or(i64::MAX);
+        let now = now.as_millis().saturating_mul(NANOS_IN_A_MILLI);
+        Pace(pace.0.min(now.saturating_add(ahead)))
+    }
+
     /// Returns the nanoseconds from one to the next at an even rate, rounded up.
     fn interval(self) -> i64 {
         let period = i64::try_from(self.period.as_nanos()).unwrap_or(i64::MAX);

@@ -1,0 +1,159 @@
+//! The ready jobs of one priority of a queue: whose turn it is among their groups, and how many are
+//! ahead of another.
+//!
+//! The line of a group has its jobs at the turns `turn`, `turn + 1`, … up to its end. So before a
+//! turn T lie, of all lines, T less their turns, for those that begin before it, less T less their
+//! ends, for those that end before it: two sums over ordered sets, whatever the number of groups.
+
+use super::lanes::{LineId, Turn};
+use super::ranked::{Key, Ranked};
+use crate::{Priority, Timestamp};
+use std::collections::BTreeSet;
+
+/// A turn, and the line that has it.
+pub(super) type LineTurn = (u64, LineId);
+
+impl Key for LineTurn {
+    fn weight(self) -> u64 {
+        self.0
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct Class {
+    pub(super) ready: u64,
+    /// The turn that its latest start took.
+    turn: u64,
+    /// The turn after the last that any of its lines took.
+    top: u64,
+    /// Where its queue's mark would be after its next start.
+    pub(super) mark: u64,
+    /// How far a start moves the mark.
+    cost: u64,
+    /// Its lines with ready jobs, by the turns of their first ones and of those after their last.
+    begins: Ranked<LineTurn>,
+    ends: Ranked<LineTurn>,
+    /// Its lines without any job whose turn is still to come.
+    idle: BTreeSet<LineTurn>,
+    /// The last of its ready jobs by `run_at` and key, or one that was.
+    latest: Turn,
+}
+
+impl Class {
+    pub(super) fn new(priority: Priority) -> Self {
+        Self {
+            ready: 0,
+            turn: 0,
+            top: 0,
+            mark: 0,
+            cost: 1 << priority.get(),
+            begins: Ranked::new(),
+            ends: Ranked::new(),
+            idle: BTreeSet::new(),
+            latest: (Timestamp::MIN, i64::MIN),
+        }
+    }
+
+    /// Returns the turn of the first job of a line whose next one is `turn`.
+    pub(super) fn turn_for(&self, turn: u64) -> u64 {
+        turn.max(self.turn)
+    }
+
+    /// Notes a ready job more. `mark` is where its queue's is.
+    pub(super) fn add(&mut self, job: Turn, mark: u64) {
+        if self.ready == 0 {
+            self.mark = self.mark.max(mark + self.cost);
+        }
+        self.ready += 1;
+        self.latest = self.latest.max(job);
+    }
+
+    /// Notes a ready job fewer.
+    pub(super) fn subtract(&mut self) {
+        self.ready -= 1;
+        if self.ready == 0 {
+            // Nobody waits, so that nobody has waited longer.
+            self.turn = self.top;
+            self.latest = (Timestamp::MIN, i64::MIN);
+        }
+    }
+
+    /// Moves a line: the turn of its first job and how many are ready.
+    pub(super) fn move_line(&mut self, line: LineId, from: (u64, u64), to: (u64, u64)) {
+        let ends = |(turn, ready)| (ready > 0).then_some((turn + ready, line));
+        let begins = |(turn, ready)| (ready > 0).then_some((turn, line));
+        replace(&mut self.begins, begins(from), begins(to));
+        replace(&mut self.ends, ends(from), ends(to));
+        if to.1 > 0 {
+            self.idle.remove(&(from.0, line));
+        }
+    }
+
+    /// Lets a job start from a line whose turn it is, and returns the turn of the line's next one
+    /// and where the queue's mark, which is at `mark`, moves to.
+    pub(super) fn start(&mut self, turn: u64, mark: u64) -> (u64, u64) {
+        self.turn = self.turn.max(turn);
+        let next = self.turn + 1;
+        self.top = self.top.max(next);
+        let moved = mark.max(self.mark);
+        self.mark = moved + self.cost;
+        (next, moved)
+    }
+
+    /// Tells whether a line without jobs may be forgotten, and remembers it if not.
+    pub(super) fn may_forget(&mut self, line: LineId, turn: u64) -> bool {
+        let is_past = turn <= self.turn;
+        if is_past {
+            self.idle.remove(&(turn, line));
+        } else {
+            self.idle.insert((turn, line));
+        }
+        is_past
+    }
+
+    /// Returns a line without jobs whose turn has come without any.
+    pub(super) fn forgettable(&self) -> Option<LineId> {
+        let (turn, line) = *self.idle.first()?;
+        (turn <= self.turn).then_some(line)
+    }
+
+    // --- who is ahead ---
+
+    /// Returns how many jobs lie at turns before `turn`, and how many at it.
+    pub(super) fn before(&self, turn: u64) -> (u64, u64) {
+        let first = (turn, LineId::MIN);
+        let (begun, ended) = (self.begins.before(first), self.ends.before(first));
+        let before = (turn * begun.count - begun.weight) - (turn * ended.count - ended.weight);
+        let after = (turn + 1, LineId::MIN);
+        let at = self.begins.before(after).count - self.ends.before(after).count;
+        (before, at)
+    }
+
+    /// Tells whether a job is after all others of its turn, whichever they are.
+    pub(super) fn is_last(&self, job: Turn) -> bool {
+        job >= self.latest
+    }
+
+    /// Shows the lines that have had their turn before `turn`, until `look` has seen enough.
+    pub(super) fn walk_before(&self, turn: u64, mut look: impl FnMut(LineId)) {
+        self.begins.walk((0, LineId::MIN), |(begins, line)| {
+            let is_before = begins < turn;
+            if is_before {
+                look(line);
+            }
+            is_before
+        });
+    }
+}
+
+fn replace(set: &mut Ranked<LineTurn>, from: Option<LineTurn>, to: Option<LineTurn>) {
+    if from == to {
+        return;
+    }
+    if let Some(from) = from {
+        set.remove(from);
+    }
+    if let Some(to) = to {
+        set.insert(to);
+    }
+}
