@@ -230,6 +230,7 @@ macro_rules! store_contract {
             queues::a_pause_leaves_other_queues_alone,
             queues::running_jobs_of_a_paused_queue_go_on,
             queues::what_was_set_for_queues_survives_a_reopen,
+            queues::limits_are_kept_and_survive_a_reopen,
             queues::a_change_of_another_version_of_a_queue_is_refused,
             queues::of_several_changes_of_a_queue_at_once_one_is_made,
             queues::settings_are_kept_of_so_many_queues_only,

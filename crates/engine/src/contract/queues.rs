@@ -4,8 +4,13 @@
 use super::Trial;
 use super::trial::{Held, done, ids, name, poll_once, soon, want, want_and_wait};
 use crate::store::{Claimed, KeptQueue, NewJob, QueueChange, QueueSet, Store, StoreError, Want};
-use anteroom_core::limits::QUEUES_KEPT_MAX;
-use anteroom_core::{Event, HandBack, JobId, Lease, QueueDefaults, QueueSettings, Retry};
+use anteroom_core::limits::{
+    QUEUE_CONCURRENCY_MAX, QUEUE_DEPTH_MAX, QUEUES_KEPT_MAX, RATE_LIMIT_MAX, RATE_PERIOD_MAX,
+    RATE_PERIOD_MIN,
+};
+use anteroom_core::{
+    Event, HandBack, JobId, Lease, QueueDefaults, QueueSettings, RateLimit, Retry,
+};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -214,6 +219,56 @@ pub async fn what_was_set_for_queues_survives_a_reopen(trial: &mut Trial) {
     assert_eq!(refused(trial.store(), more).await, Some((1, 1)));
     assert_eq!(set(trial, "queue", RESUMED).await.version, 3);
     assert_eq!(trial.claim(want(9)).await.len(), 2);
+}
+
+/// Each limit is kept as it was set, from the least to the greatest, apart from the others; a change
+/// replaces all of them; and they survive a reopen.
+pub async fn limits_are_kept_and_survive_a_reopen(trial: &mut Trial) {
+    let rate = |limit, period| {
+        let rate_limit = Some(RateLimit { limit, period });
+        QueueSettings {
+            rate_limit,
+            ..NOTHING
+        }
+    };
+    let of_queue = |max_concurrency| QueueSettings {
+        max_concurrency,
+        ..NOTHING
+    };
+    let of_group = |group_concurrency| QueueSettings {
+        group_concurrency,
+        ..NOTHING
+    };
+    let all = QueueSettings {
+        paused: Some(false),
+        max_depth: Some(QUEUE_DEPTH_MAX),
+        max_concurrency: Some(QUEUE_CONCURRENCY_MAX),
+        group_concurrency: Some(QUEUE_CONCURRENCY_MAX),
+        ..rate(RATE_LIMIT_MAX, RATE_PERIOD_MAX)
+    };
+    let each = [
+        ("all", all),
+        ("group", of_group(Some(1))),
+        ("other-rate", rate(7, Duration::from_millis(1_500))),
+        ("queue", of_queue(Some(1))),
+        ("rate", rate(1, RATE_PERIOD_MIN)),
+        ("replaced", of_group(Some(2))),
+        ("reset", NOTHING),
+    ];
+    set(trial, "replaced", of_queue(Some(2))).await;
+    set(trial, "reset", all).await;
+    for (queue, settings) in each {
+        assert_eq!(set(trial, queue, settings).await.settings, settings);
+    }
+    let expected: Vec<_> = each.map(|(queue, settings)| (name(queue), settings)).into();
+    let found = async |trial: &Trial| -> Vec<_> {
+        let kept = kept(trial).await.into_iter();
+        kept.map(|kept| (kept.name, kept.settings)).collect()
+    };
+    assert_eq!(found(trial).await, expected);
+    if trial.reopen().await {
+        assert_eq!(found(trial).await, expected);
+    }
 }
 
 /// A change for another version than the one that is kept is refused and changes nothing; versions

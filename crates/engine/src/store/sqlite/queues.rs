@@ -1,12 +1,13 @@
 //! How the writer sets what holds for queues.
 
 use super::fault::Fault;
-use super::rows::{damaged, name, signed};
+use super::rows::{damaged, millis, name, number, signed};
 use super::writer::Writer;
 use crate::store::queue::next_version;
 use crate::store::{KeptQueue, QueueChange, QueueSet};
-use anteroom_core::QueueSettings;
-use rusqlite::{Connection, params};
+use anteroom_core::{QueueSettings, RateLimit};
+use rusqlite::{Connection, Result, Row, params};
+use std::time::Duration;
 
 impl Writer<'_> {
     /// Sets what holds for a queue, from this transaction on.
@@ -23,6 +24,10 @@ impl Writer<'_> {
             signed(version),
             settings.paused,
             settings.max_depth.map(signed),
+            settings.max_concurrency.map(signed),
+            settings.rate_limit.map(|rate| rate.limit),
+            settings.rate_limit.map(|rate| millis(rate.period)),
+            settings.group_concurrency.map(signed),
         ])?;
         let kept = KeptQueue {
             name,
@@ -40,21 +45,43 @@ impl Writer<'_> {
 }
 
 /// Reads what was set for queues.
-pub(super) fn read_queues(db: &Connection) -> rusqlite::Result<Vec<KeptQueue>> {
-    let mut statement = db.prepare("SELECT name, version, paused, max_depth FROM queue")?;
+pub(super) fn read_queues(db: &Connection) -> Result<Vec<KeptQueue>> {
+    let mut statement = db.prepare(
+        "SELECT name, version, paused, max_depth, max_concurrency, group_concurrency, \
+         rate_limit, rate_period_ms FROM queue",
+    )?;
     let rows = statement.query_map([], |row| {
-        let unsigned =
-            |at: usize, number: i64| u64::try_from(number).map_err(|error| damaged(at, error));
-        let max_depth: Option<i64> = row.get(3)?;
         Ok(KeptQueue {
             name: name(row, 0)?,
             version: unsigned(1, row.get(1)?)?,
             settings: QueueSettings {
                 paused: row.get(2)?,
-                max_depth: max_depth.map(|depth| unsigned(3, depth)).transpose()?,
-                ..QueueSettings::default()
+                max_depth: limit(row, 3)?,
+                max_concurrency: limit(row, 4)?,
+                group_concurrency: limit(row, 5)?,
+                rate_limit: rate_limit(row, 6)?,
             },
         })
     })?;
     rows.collect()
+}
+
+fn limit(row: &Row<'_>, at: usize) -> Result<Option<u64>> {
+    number(row, at)?.map(|it| unsigned(at, it)).transpose()
+}
+
+/// Reads a rate out of a column and the one after it.
+fn rate_limit(row: &Row<'_>, at: usize) -> Result<Option<RateLimit>> {
+    match (row.get(at)?, limit(row, at + 1)?) {
+        (None, None) => Ok(None),
+        (Some(limit), Some(millis)) => Ok(Some(RateLimit {
+            limit,
+            period: Duration::from_millis(millis),
+        })),
+        _ => Err(damaged(at, "a rate has a limit and a period")),
+    }
+}
+
+fn unsigned(at: usize, number: i64) -> Result<u64> {
+    u64::try_from(number).map_err(|error| damaged(at, error))
 }

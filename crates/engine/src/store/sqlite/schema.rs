@@ -12,6 +12,7 @@ pub(super) const MIGRATIONS: &[&str] = &[
     include_str!("migrations/0003-queues-and-documents.sql"),
     include_str!("migrations/0004-events.sql"),
     include_str!("migrations/0005-settled.sql"),
+    include_str!("migrations/0006-limits.sql"),
 ];
 
 /// Returns the version of the schema.

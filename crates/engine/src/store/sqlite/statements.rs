@@ -78,8 +78,8 @@ impl<'c> Statements<'c> {
             insert_live: db.prepare(
                 "INSERT INTO live (seq, task, queue, priority, start_before, state, version, \
                  run_at, attempt, claim, lease, lease_expires_at, started_at, cancel_requested, \
-                 hand_backs, errors, lease_ms) VALUES \
-                 (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17)",
+                 hand_backs, errors, lease_ms, \"group\") VALUES \
+                 (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18)",
             )?,
             update_live: db.prepare(
                 "UPDATE live SET state = ?2, version = ?3, run_at = ?4, attempt = ?5, \
@@ -130,9 +130,14 @@ impl<'c> Statements<'c> {
                 "DELETE FROM gone WHERE id IN (SELECT id FROM gone ORDER BY at LIMIT ?1)",
             )?,
             put_queue: db.prepare(
-                "INSERT INTO queue (name, version, paused, max_depth) VALUES (?1, ?2, ?3, ?4) \
+                "INSERT INTO queue (name, version, paused, max_depth, max_concurrency, \
+                 rate_limit, rate_period_ms, group_concurrency) \
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8) \
                  ON CONFLICT (name) DO UPDATE SET version = excluded.version, \
-                 paused = excluded.paused, max_depth = excluded.max_depth",
+                 paused = excluded.paused, max_depth = excluded.max_depth, \
+                 max_concurrency = excluded.max_concurrency, rate_limit = excluded.rate_limit, \
+                 rate_period_ms = excluded.rate_period_ms, \
+                 group_concurrency = excluded.group_concurrency",
             )?,
             document_version: db
                 .prepare("SELECT version FROM document WHERE kind = ?1 AND name = ?2")?,
@@ -207,6 +212,7 @@ impl<'c> Statements<'c> {
             status.hand_backs,
             errors,
             lease_ms(status, now),
+            job.group.as_deref(),
         ])?;
         Ok(())
     }
