@@ -53,6 +53,7 @@ pub mod history;
 pub mod insert;
 pub mod keys;
 pub mod leases;
+pub mod limits;
 pub mod list;
 pub mod overdue;
 pub mod queues;
@@ -60,6 +61,7 @@ pub mod random;
 pub mod reopen;
 pub mod settle;
 mod trial;
+pub mod turns;
 pub mod waiting;
 
 pub use trial::Trial;
@@ -136,6 +138,20 @@ macro_rules! store_contract {
             claim::no_job_is_claimed_by_two,
             claim::a_job_past_its_deadline_is_not_claimed,
             claim::a_job_that_began_once_is_never_too_late,
+
+            turns::groups_take_turns_whatever_their_depth,
+            turns::jobs_of_a_group_keep_their_order,
+            turns::priorities_have_shares,
+            turns::queues_take_turns,
+            turns::a_waiting_job_can_be_told_its_place,
+            turns::a_place_tells_what_holds_a_job_back,
+
+            limits::no_more_of_a_queue_run_than_may,
+            limits::a_waiting_claim_gets_a_job_that_a_limit_held_back,
+            limits::no_more_of_a_group_run_than_may,
+            limits::no_more_start_than_a_rate_lets,
+            limits::a_waiting_claim_gets_a_job_that_a_rate_held_back,
+            limits::limits_hold_after_a_reopen,
 
             waiting::a_claim_without_a_wait_returns_at_once,
             waiting::a_waiting_claim_gets_an_inserted_job_at_once,
@@ -299,12 +315,14 @@ mod tests {
             ("insert", include_str!("contract/insert.rs")),
             ("keys", include_str!("contract/keys.rs")),
             ("leases", include_str!("contract/leases.rs")),
+            ("limits", include_str!("contract/limits.rs")),
             ("list", include_str!("contract/list.rs")),
             ("overdue", include_str!("contract/overdue.rs")),
             ("queues", include_str!("contract/queues.rs")),
             ("random", include_str!("contract/random.rs")),
             ("reopen", include_str!("contract/reopen.rs")),
             ("settle", include_str!("contract/settle.rs")),
+            ("turns", include_str!("contract/turns.rs")),
             ("waiting", include_str!("contract/waiting.rs")),
         ];
         let this_file = include_str!("contract.rs");

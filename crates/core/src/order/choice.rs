@@ -48,17 +48,14 @@ impl Order {
         let Some(queues) = &sources.queues else {
             let tasks = sources.tasks.iter();
             let first = tasks.filter_map(|task| self.tasks[*task].open.first());
-            return first.min().map(|(_, _, queue)| *queue);
+            return first.min().map(|(_, queue)| *queue);
         };
         let is_open = |queue: &&QueueId| {
             let parts = &self.queues[**queue].parts;
             let mut parts = sources.tasks.iter().filter_map(|task| parts.get(task));
             parts.any(|part| part.open_at.is_some())
         };
-        let turn = |queue: &&QueueId| {
-            let queue = &self.queues[**queue];
-            (queue.turn, &queue.name)
-        };
+        let turn = |queue: &&QueueId| (self.queues[**queue].turn, **queue);
         queues.iter().filter(is_open).min_by_key(turn).copied()
     }
 

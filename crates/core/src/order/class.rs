@@ -111,10 +111,11 @@ impl Class {
         is_past
     }
 
-    /// Returns a line without jobs whose turn has come without any.
-    pub(super) fn forgettable(&self) -> Option<LineId> {
-        let (turn, line) = *self.idle.first()?;
-        (turn <= self.turn).then_some(line)
+    /// Takes out a line that was remembered for a turn which has come.
+    pub(super) fn next_passed(&mut self) -> Option<LineId> {
+        let (turn, _) = *self.idle.first()?;
+        let passed = (turn <= self.turn).then(|| self.idle.pop_first());
+        passed.flatten().map(|(_, line)| line)
     }
 
     // --- who is ahead ---

@@ -198,7 +198,7 @@ impl Order {
 
     /// Forgets lines of a priority whose turn has passed while they had nothing.
     fn forget_passed(&mut self, queue: QueueId, priority: Priority) {
-        while let Some(line) = self.queues[queue].class_or_new(priority).forgettable() {
+        while let Some(line) = self.queues[queue].class_or_new(priority).next_passed() {
             self.forget_line(line);
         }
     }
@@ -264,9 +264,9 @@ impl Order {
             }
             let open = &mut self.tasks[*task].open;
             if let Some(turn) = part.open_at {
-                open.remove(&(turn, queue.name.clone(), id));
+                open.remove(&(turn, id));
             }
-            open.extend(open_at.map(|turn| (turn, queue.name.clone(), id)));
+            open.extend(open_at.map(|turn| (turn, id)));
             part.open_at = open_at;
         }
     }

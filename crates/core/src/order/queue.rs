@@ -18,8 +18,8 @@ pub(super) type Head = (u64, Timestamp, i64);
 #[derive(Debug)]
 pub(super) struct Task {
     pub(super) name: Name,
-    /// By turn.
-    pub(super) open: BTreeSet<(u64, Name, QueueId)>,
+    /// By turn; of one turn, the first that ever had jobs.
+    pub(super) open: BTreeSet<(u64, QueueId)>,
 }
 
 impl Task {

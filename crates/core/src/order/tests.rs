@@ -307,3 +307,70 @@ fn a_position_counts_whoever_is_ahead() {
     assert_eq!(ahead(&other.0, None, 1), 0);
     assert_eq!(ahead(&other.1, None, 5), 0);
 }
+
+/// Time moves jobs from place to place, and back where a clock is set back.
+#[test]
+fn time_moves_jobs_forth_and_back() {
+    let mut order = Order::new(at(1_000));
+    let lane = order.lane(&name("t"), &name("q"), None, priority(5));
+    let job = |seq, run_at, deadline: Option<i64>| Waiting {
+        seq,
+        lane,
+        run_at: at(run_at),
+        deadline: deadline.map(at),
+    };
+    let (ahead, late) = (job(1, 2_000, None), job(2, 0, Some(1_500)));
+    order.place(ahead);
+    order.place(late);
+    let sources = order.sources(&[name("t")], None);
+    let ran_out = |order: &Order| order.ran_out().map(|(_, seq)| seq).collect::<Vec<_>>();
+    assert_eq!(order.next(&sources), Some(2));
+    assert_eq!(order.next_due(), Some(at(2_000)));
+    assert!(order.set_now(at(1_500), 9));
+    assert_eq!(ran_out(&order), [], "not after its deadline yet");
+    assert!(order.set_now(at(2_000), 9));
+    assert_eq!(order.next(&sources), Some(1));
+    assert_eq!(ran_out(&order), [2]);
+    assert_eq!(order.tally()[&(name("t"), name("q"))], [0, 2, 0]);
+    assert!(order.set_now(at(1_000), 9));
+    assert_eq!(order.next(&sources), Some(2));
+    assert_eq!(order.next_due(), Some(at(2_000)), "never early");
+    assert_eq!(ran_out(&order), []);
+    order.displace(late);
+    order.displace(ahead);
+    order.tidy();
+    assert!(order.tally().is_empty());
+}
+
+#[test]
+fn many_jobs_that_come_due_at_once_become_ready_piece_by_piece() {
+    let mut order = Order::new(at(1_000));
+    let lane = order.lane(&name("t"), &name("q"), None, priority(5));
+    let job = |seq, run_at| Waiting {
+        seq,
+        lane,
+        run_at: at(run_at),
+        deadline: (seq == 8).then(|| at(2_500)),
+    };
+    let tally = |order: &Order| order.tally()[&(name("t"), name("q"))];
+    for seq in 0..10 {
+        order.place(job(seq, 2_000));
+    }
+    assert!(!order.set_now(at(2_000), 4));
+    assert_eq!(tally(&order), [6, 4, 0]);
+    assert_eq!(order.next_due(), Some(at(2_000)), "the rest is overdue");
+    // Those that are moved, those that are not, and the new ones, each where it belongs.
+    order.displace(job(1, 2_000));
+    order.displace(job(6, 2_000));
+    order.place(job(20, 2_000));
+    order.place(job(21, 1_999));
+    assert_eq!(tally(&order), [6, 4, 0]);
+    // The clock is set back in between, and the deadline goes by of one that was not moved.
+    assert!(order.set_now(at(1_500), 4));
+    assert_eq!(tally(&order), [10, 0, 0]);
+    assert!(!order.set_now(at(2_000), 4));
+    assert!(!order.set_now(at(3_000), 4));
+    assert_eq!(order.ran_out().map(|(_, seq)| seq).collect::<Vec<_>>(), [8]);
+    assert!(order.set_now(at(3_000), 4));
+    assert_eq!(tally(&order), [0, 10, 0]);
+}

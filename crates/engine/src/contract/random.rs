@@ -15,12 +15,12 @@ use super::trial::{TICK, done, name, payload, priority};
 use crate::store::memory::MemoryStore;
 use crate::store::{
     Applied, Claimed, Counts, Cursor, Filter, Found, History, NewJob, Overdue, OverdueReason, Page,
-    QueueChange, Store, Want,
+    PlaceOf, QueueChange, Store, Want,
 };
 use anteroom_core::limits::{CALLBACK_TASK, EVENTS_PAGE_MAX, IDEMPOTENCY_KEPT};
 use anteroom_core::{
     Event, EventId, Fingerprint, Idempotency, IdempotencyKey, Job, JobId, Label, Lease, Payload,
-    QueueSettings, Reports, ShownState, Status, Timestamp,
+    QueueSettings, RateLimit, Reports, ShownState, Status, Timestamp,
 };
 use fastrand::Rng;
 use numbers::Numbers;
@@ -61,8 +61,9 @@ async fn lead_a_life(trial: &mut Trial, seed: u64) {
         held: Vec::new(),
         theirs: Numbers::default(),
         ours: Numbers::default(),
-        // Lives share a store: each has tasks of its own, and overlooks those of others.
+        // Lives share a store: each has tasks and queues of its own, and overlooks those of others.
         tasks: ["a", "b", "c"].map(|task| name(&format!("{task}-{seed}"))),
+        queues: ["q", "r", "s"].map(|queue| name(&format!("{queue}-{seed}"))),
         began: trial.now(),
         seed,
         step: 0,
@@ -85,6 +86,7 @@ struct Life {
     theirs: Numbers,
     ours: Numbers,
     tasks: [anteroom_core::Name; 3],
+    queues: [anteroom_core::Name; 3],
     began: Timestamp,
     seed: u64,
     step: usize,
@@ -133,7 +135,7 @@ impl Life {
         let random = &mut self.random;
         let mut job = trial.new_job();
         job.spec.task = self.tasks[random.usize(0..3)].clone();
-        job.spec.queue = name(["q", "r"][random.usize(0..2)]);
+        job.spec.queue = self.queues[random.usize(0..2)].clone();
         job.spec.group = Label::new("g").ok().filter(|_| random.bool());
         job.spec.priority = priority(random.i64(4..=6));
         job.spec.retain = Duration::from_millis(random.u64(0..120_000));
@@ -172,7 +174,7 @@ impl Life {
         let tasks = self.tasks.iter().filter(|_| random.u8(0..4) > 0);
         let wanted = Want {
             tasks: tasks.cloned().collect(),
-            queues: (random.u8(0..3) == 0).then(|| vec![name("q")]),
+            queues: (random.u8(0..3) == 0).then(|| vec![self.queues[0].clone()]),
             limit: random.usize(1..=5),
             lease: if random.bool() {
                 Lease::Node
@@ -240,7 +242,7 @@ impl Life {
             id = random.choice(&self.jobs).copied().unwrap_or(id);
         }
         let result = (kind < 3).then(|| payload("text/plain", format!("step {}", self.step)));
-        let event = random_event(random, kind, span, until);
+        let event = random_event(random, kind, span, until, &self.queues);
         // Only holders say something.
         let reports = match kind {
             0..6 | 14.. => random_reports(random),
@@ -348,6 +350,9 @@ impl Life {
         let theirs = plain(&self.theirs, done("result", trial.store().result(id).await));
         let ours = plain(&self.ours, done("result", self.reference.result(id).await));
         self.agree(&format!("the result of {what}"), &theirs, &ours);
+        let theirs = done("place", trial.store().place(PlaceOf::Job(id)).await);
+        let ours = done("place", self.reference.place(PlaceOf::Job(id)).await);
+        self.agree(&format!("the place of {what}"), &theirs, &ours);
         self.compare_history(trial, id).await;
     }
 
@@ -410,7 +415,7 @@ impl Life {
             states: states.collect(),
             // Always of one task, so that other lives in the store are not listed.
             task: Some(self.tasks[random.usize(0..3)].clone()),
-            queue: (random.u8(0..3) == 0).then(|| name("r")),
+            queue: (random.u8(0..3) == 0).then(|| self.queues[1].clone()),
             group: Label::new("g").ok().filter(|_| random.u8(0..3) == 0),
             tags: match random.u8(0..3) {
                 0 => vec![(name("tag"), "1".to_owned())],
@@ -438,24 +443,34 @@ impl Life {
     }
 
     async fn pause_or_resume(&mut self, trial: &Trial) {
-        let queue = ["q", "r"][self.random.usize(0..2)];
+        let queue = self.queues[self.random.usize(0..2)].clone();
         let paused = [None, Some(false), Some(true)][self.random.usize(0..3)];
-        self.set_paused(trial, queue, paused).await;
-    }
-
-    async fn set_paused(&self, trial: &Trial, queue: &str, paused: Option<bool>) {
+        let limits = self.limits();
         let change = QueueChange {
-            name: name(queue),
-            settings: QueueSettings {
-                paused,
-                ..QueueSettings::default()
-            },
+            name: queue,
+            settings: QueueSettings { paused, ..limits },
             if_version: None,
         };
-        // Of other versions, since lives share a store.
         let theirs = trial.store().set_queues(vec![change.clone()]).await;
-        done("set_queues", theirs);
-        done("set_queues", self.reference.set_queues(vec![change]).await);
+        let ours = self.reference.set_queues(vec![change]).await;
+        let (theirs, ours) = (done("set_queues", theirs), done("set_queues", ours));
+        self.agree("what was set for a queue", &theirs, &ours);
+    }
+
+    /// Some limits, by the step: nothing is drawn for them, so that lives by fixed seeds stay what
+    /// they are.
+    fn limits(&self) -> QueueSettings {
+        let step = self.step as u64;
+        let rate = RateLimit {
+            limit: 1 + u32::from(step % 8 == 0),
+            period: Duration::from_secs(1 + step % 20),
+        };
+        QueueSettings {
+            max_concurrency: (step % 3 == 0).then_some(2 + step % 4),
+            group_concurrency: (step % 5 < 2).then_some(1 + step % 2),
+            rate_limit: (step % 4 == 0).then_some(rate),
+            ..QueueSettings::default()
+        }
     }
 
     /// Closes and opens the store on trial. Its node's attempts die with it; pulled ones are
@@ -471,6 +486,7 @@ impl Life {
         if !trial.reopen().await {
             return;
         }
+        done("forget_turns", self.reference.forget_turns());
         let (theirs, ours) = self.overdue(trial).await;
         let mut expected: Vec<Overdue> = ours
             .into_iter()
@@ -515,9 +531,6 @@ impl Life {
             };
             self.apply(trial, &[cancel, give_up(&job, trial.now())])
                 .await;
-        }
-        for queue in ["q", "r"] {
-            self.set_paused(trial, queue, None).await;
         }
         trial.advance(Duration::from_hours(1));
         self.prune(trial).await;

@@ -8,8 +8,8 @@ use crate::store::{
     Applied, Change, Claimed, Found, History, Inserted, NewJob, Overdue, Store, StoreError, Want,
 };
 use anteroom_core::{
-    ClaimNumber, Event, EventId, Failure, FailureKind, HandBack, Job, JobId, Lease, LogStream,
-    Name, Payload, Priority, Progress, Report, Reports, Retry, Spec, Status, Timestamp,
+    ClaimNumber, Event, EventId, Failure, FailureKind, HandBack, Job, JobId, Label, Lease,
+    LogStream, Name, Payload, Priority, Progress, Report, Reports, Retry, Spec, Status, Timestamp,
 };
 use std::collections::BTreeMap;
 use std::future::poll_fn;
@@ -296,6 +296,13 @@ impl Held {
 
 pub(super) fn name(text: &str) -> Name {
     Name::new(text).unwrap_or_else(|error| panic!("{text:?} {error}"))
+}
+
+pub(super) fn label(text: &str) -> Label {
+    match Label::new(text) {
+        Ok(label) => label,
+        Err(error) => panic!("{text}: {error}"),
+    }
 }
 
 pub(super) fn priority(number: i64) -> Priority {

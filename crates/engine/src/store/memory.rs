@@ -3,8 +3,7 @@
 //! It is the reference of the contract suite, and the store for tests. Whatever happens to a job
 //! goes through [`anteroom_core::transition`] directly; all of it lies in maps under one mutex,
 //! so that each call is one step that nobody sees the half of. It keeps nothing: jobs end with
-//! the process. A claim looks at due jobs one by one until it has enough, those of tasks that it
-//! does not want too: that is plain, and slow where a million of those lie in front.
+//! the process. Which job is next is for [`anteroom_core::Order`] to say.
 
 mod documents;
 mod jobs;
@@ -36,11 +35,19 @@ pub struct MemoryStore {
 impl MemoryStore {
     /// Returns an empty store that goes by `clock`.
     pub fn new(clock: Clock) -> Self {
+        let now = clock.now();
         Self {
             clock,
-            jobs: Mutex::new(Some(Jobs::new())),
+            jobs: Mutex::new(Some(Jobs::new(now))),
             changed: Notify::new(),
         }
+    }
+
+    /// Begins the turns of groups, priorities and queues anew, as in a process that opens a store:
+    /// what a store on trial that was opened again is compared with.
+    pub(crate) fn forget_turns(&self) -> Result<(), StoreError> {
+        let now = self.clock.now();
+        self.with(|jobs| jobs.forget_turns(now))
     }
 
     /// Does something to the jobs, in one step.
@@ -82,7 +89,7 @@ impl Store for MemoryStore {
             // Registered before looking: what changes after the look ends the wait.
             let changed = self.changed.notified();
             let now = self.clock.now();
-            let look = self.with(|jobs| (jobs.claim(&want, now), jobs.due_after(now)));
+            let look = self.with(|jobs| (jobs.claim(&want, now), jobs.next_due()));
             let next_due = match look {
                 Ok((claimed, _)) if !claimed.is_empty() || until <= now => return Ok(claimed),
                 Ok((_, next_due)) => next_due,
@@ -101,6 +108,7 @@ impl Store for MemoryStore {
         let now = self.clock.now();
         let applied = self.with(|jobs| {
             let each = changes.into_iter();
+            jobs.set_now(now);
             each.map(|change| jobs.apply(change, now)).collect()
         })?;
         self.changed.notify_waiters();
@@ -152,7 +160,10 @@ impl Store for MemoryStore {
 
     async fn place(&self, of: PlaceOf) -> Result<Option<Place>, StoreError> {
         let now = self.clock.now();
-        self.with(|jobs| jobs.place(&of, now))
+        self.with(|jobs| {
+            jobs.set_now(now);
+            jobs.place(&of)
+        })
     }
 
     async fn list(&self, filter: &Filter, page: Page) -> Result<Listing, StoreError> {
@@ -172,14 +183,14 @@ impl Store for MemoryStore {
     async fn set_queues(&self, changes: Vec<QueueChange>) -> Result<Vec<QueueSet>, StoreError> {
         let set = self.with(|jobs| {
             let each = changes.into_iter();
-            each.map(|change| jobs.queues.set(change)).collect()
+            each.map(|change| jobs.set_queue(change)).collect()
         })?;
         self.changed.notify_waiters();
         Ok(set)
     }
 
     async fn configure_queues(&self, defaults: QueueDefaults) -> Result<(), StoreError> {
-        self.with(|jobs| jobs.queues.defaults = defaults)?;
+        self.with(|jobs| jobs.configure_queues(defaults))?;
         self.changed.notify_waiters();
         Ok(())
     }

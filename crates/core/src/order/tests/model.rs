@@ -46,6 +46,8 @@ struct Model {
     turn: u64,
     jobs: BTreeMap<i64, Job>,
     queues: BTreeMap<Name, QueueState>,
+    /// In the order in which they came to have jobs.
+    names: Vec<Name>,
     classes: BTreeMap<(Name, u8), Class>,
     lines: BTreeMap<LineKey, u64>,
 }
@@ -89,6 +91,9 @@ impl Model {
         let (seq, run_at) = (job.seq, job.run_at);
         let is_late = job.deadline.is_some_and(|deadline| deadline < self.now);
         self.queues.entry(job.line.0.clone()).or_default();
+        if !self.names.contains(&job.line.0) {
+            self.names.push(job.line.0.clone());
+        }
         self.jobs.insert(seq, job);
         if is_late {
             self.jobs.get_mut(&seq).unwrap().state = State::Late;
@@ -136,7 +141,8 @@ impl Model {
         let first = jobs.min_by_key(|job| {
             let (queue, number, _) = &job.line;
             let mark = self.classes[&(queue.clone(), *number)].mark;
-            let by_queue = (self.queues[queue].turn, queue.clone());
+            let number_of_queue = self.names.iter().position(|name| name == queue);
+            let by_queue = (self.queues[queue].turn, number_of_queue);
             let by_turn = (self.lines[&job.line], job.run_at, job.seq);
             (by_queue, (mark, *number), by_turn)
         });

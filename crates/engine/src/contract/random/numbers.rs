@@ -55,7 +55,7 @@ impl Numbers {
     ) -> Result<Vec<Inserted>, String> {
         let inserted = inserted.map_err(|error| format!("{error:?}"))?;
         let plain = |one| match one {
-            Inserted::New(_) => Inserted::New(None),
+            Inserted::New(place) => Inserted::New(place),
             Inserted::Duplicate(job) => Inserted::Duplicate(Box::new(self.plain_job(*job))),
             Inserted::Replayed { job, duplicate } => Inserted::Replayed {
                 job: Box::new(self.plain_job(*job)),

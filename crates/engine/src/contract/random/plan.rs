@@ -5,7 +5,7 @@ use crate::contract::trial::{name, priority};
 use crate::store::{Change, Overdue, OverdueReason};
 use anteroom_core::{
     Amendment, ClaimNumber, Event, Failure, FailureKind, Fingerprint, HandBack, Job, JobId,
-    LogStream, Payload, Progress, Report, Reports, Retry, Timestamp,
+    LogStream, Name, Payload, Progress, Report, Reports, Retry, Timestamp,
 };
 use fastrand::Rng;
 use std::time::Duration;
@@ -47,6 +47,7 @@ pub(super) fn random_event(
     kind: u8,
     span: Duration,
     until: Timestamp,
+    queues: &[Name; 3],
 ) -> EventOfClaim {
     let hand_back = if random.bool() {
         HandBack::Drain
@@ -58,7 +59,7 @@ pub(super) fn random_event(
         0 => Retry::Never,
         _ => Retry::In(span),
     };
-    let amendment = Box::new(random_amendment(random, until));
+    let amendment = Box::new(random_amendment(random, until, queues));
     Box::new(move |claim| match kind {
         0..3 => Event::Succeeded { claim },
         3..5 => Event::Failed {
@@ -119,21 +120,21 @@ pub(super) fn random_reports(random: &mut Rng) -> Reports {
     }
 }
 
-fn random_amendment(random: &mut Rng, until: Timestamp) -> Amendment {
+fn random_amendment(random: &mut Rng, until: Timestamp, queues: &[Name; 3]) -> Amendment {
     let run_at = match random.u8(0..4) {
         0 => Some(until),
         1 => Some(until.before(Duration::from_mins(1))),
         _ => None,
     };
     let number = random.i64(4..=6);
-    let queue = ["q", "r", "s"][random.usize(0..3)];
+    let queue = &queues[random.usize(0..3)];
     let value = random.u8(0..3).to_string();
     let tags = [(name("tag"), value)].into_iter();
     let tags = tags.take(random.usize(0..2)).collect();
     Amendment {
         run_at,
         priority: random.bool().then(|| priority(number)),
-        queue: random.bool().then(|| name(queue)),
+        queue: random.bool().then(|| queue.clone()),
         tags: random.bool().then_some(tags),
     }
 }

@@ -5,19 +5,18 @@
 
 use super::super::{
     Applied, Change, Claimed, Counts, Cursor, Deleted, Filter, Found, Listing, NewJob, Overdue,
-    OverdueReason, Page, PlaceOf, Refused, StoreError, Want,
+    OverdueReason, Page, PlaceOf, QueueChange, QueueSet, Refused, StoreError, Want,
 };
 use super::documents::Documents;
 use super::keys::{Submits, UniqueKey};
 use super::queues::Queues;
 use super::told::Told;
 use crate::callback::{another_id, callback_of};
-use anteroom_core::limits::{
-    GONE_JOBS_MAX, GONE_KEPT, PAGE_LOOKED_AT_MAX, POSITION_EXACT_MAX, PRIORITY_MAX,
-};
+use anteroom_core::limits::{GONE_JOBS_MAX, GONE_KEPT, PAGE_LOOKED_AT_MAX};
+use anteroom_core::order::{Asked, LaneId, Waiting};
 use anteroom_core::{
-    ClaimNumber, Event, Fingerprint, Job, JobId, Label, Name, Payload, Place, Position, ShownState,
-    Spec, State, Timestamp, transition,
+    ClaimNumber, Event, Fingerprint, Job, JobId, Name, Order, Pace, Payload, Place, QueueDefaults,
+    ShownState, State, Timestamp, transition,
 };
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
@@ -37,9 +36,6 @@ pub(super) struct Entry {
     key: i64,
 }
 
-/// A waiting job's turn: by priority, then by `run_at`, then in the order of submission.
-type Turn = (u8, Timestamp, i64);
-
 /// When something is to happen to a job, and which.
 type Timer = (Timestamp, i64, JobId);
 
@@ -48,8 +44,10 @@ pub(super) struct Jobs {
     pub(super) entries: HashMap<JobId, Entry>,
     /// All jobs in the order of submission.
     by_key: BTreeMap<i64, JobId>,
-    /// Waiting jobs, due or not.
-    waiting: BTreeMap<Turn, JobId>,
+    /// The waiting jobs, and how many run.
+    pub(super) order: Order,
+    /// How far the rates of queues have come.
+    paces: BTreeMap<Name, Pace>,
     /// Since when a lease has run out, or a deadline has passed.
     running_out: BTreeSet<Timer>,
     /// Since when a finished job may be forgotten.
@@ -64,11 +62,12 @@ pub(super) struct Jobs {
 }
 
 impl Jobs {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(now: Timestamp) -> Self {
         Self {
             entries: HashMap::new(),
             by_key: BTreeMap::new(),
-            waiting: BTreeMap::new(),
+            order: Order::new(now),
+            paces: BTreeMap::new(),
             running_out: BTreeSet::new(),
             expiring: BTreeSet::new(),
             unique: HashMap::new(),
@@ -123,8 +122,7 @@ impl Jobs {
             let Some(limit) = self.queues.rule(queue).max_depth else {
                 continue;
             };
-            let in_queue = |id: &&JobId| self.entries[*id].job.spec.queue == *queue;
-            let waiting = self.waiting.values().filter(in_queue).count() as u64;
+            let waiting = self.order.waiting(queue);
             if waiting + more > limit {
                 let queue = queue.clone();
                 return Err(StoreError::QueueFull {
@@ -145,47 +143,88 @@ impl Jobs {
         key
     }
 
-    /// Claims what is due, in the order of turns.
+    /// Claims what may start, in its order.
     pub(super) fn claim(&mut self, want: &Want, now: Timestamp) -> Vec<Claimed> {
+        self.set_now(now);
+        let sources = self.order.sources(&want.tasks, want.queues.as_deref());
         let mut claimed = Vec::new();
-        let due: Vec<JobId> = (0..=PRIORITY_MAX)
-            .flat_map(|priority| {
-                let from = (priority, Timestamp::MIN, i64::MIN);
-                self.waiting.range(from..=(priority, now, i64::MAX))
-            })
-            .map(|(_, id)| *id)
-            .filter(|id| self.entries[id].is_wanted(want) && !self.entries[id].is_too_late(now))
-            .filter(|id| !self.queues.rule(&self.entries[id].job.spec.queue).paused)
-            .take(want.limit)
-            .collect();
-        for id in due {
-            let claim = self.last_claim.next();
-            let event = Event::Claimed {
-                claim,
-                lease: want.lease,
-                lease_expires_at: want.held_until(&self.entries[&id].job.spec, now),
-            };
-            // Refused only if it is not due after all: then it is not claimed.
-            if let Ok(job) = self.apply(Change::new(id, event), now) {
-                self.last_claim = claim;
-                let input = self.entries[&id].input.clone();
-                claimed.push(Claimed { job, input });
-            }
+        while claimed.len() < want.limit
+            && let Some(key) = self.order.next(&sources)
+            && let Some(job) = self.claim_job(key, want, now)
+        {
+            claimed.push(job);
         }
+        self.paces.extend(self.order.take_paces());
+        self.order.tidy();
         claimed
     }
 
-    /// Returns when the next job comes due after `now`.
-    pub(super) fn due_after(&self, now: Timestamp) -> Option<Timestamp> {
-        let later = now.after(Duration::from_millis(1));
-        (0..=PRIORITY_MAX)
-            .filter_map(|priority| {
-                let from = (priority, later, i64::MIN);
-                let next = self.waiting.range(from..).next();
-                next.filter(|((of, _, _), _)| *of == priority)
-                    .map(|((_, run_at, _), _)| *run_at)
-            })
-            .min()
+    fn claim_job(&mut self, key: i64, want: &Want, now: Timestamp) -> Option<Claimed> {
+        let id = *self.by_key.get(&key)?;
+        let mut entry = self.entries.remove(&id)?;
+        let waiting = entry.waiting(&mut self.order);
+        let claim = self.last_claim.next();
+        let event = Event::Claimed {
+            claim,
+            lease: want.lease,
+            lease_expires_at: want.held_until(&entry.job.spec, now),
+        };
+        self.unset_timers(&entry);
+        let applied = entry.apply(Change::new(id, event), None, now);
+        self.set_timers(&entry);
+        let input = entry.input.clone();
+        self.entries.insert(id, entry);
+        // Refused only if it is not due after all: then it is not claimed.
+        let job = applied.ok()?;
+        self.order.start(waiting);
+        self.last_claim = claim;
+        Some(Claimed { job, input })
+    }
+
+    /// Returns when there is more to claim by the passage of time alone.
+    pub(super) fn next_due(&self) -> Option<Timestamp> {
+        self.order.next_due()
+    }
+
+    pub(super) fn set_now(&mut self, now: Timestamp) {
+        self.order.set_now(now, usize::MAX);
+    }
+
+    // --- what holds for queues ---
+
+    pub(super) fn set_queue(&mut self, change: QueueChange) -> QueueSet {
+        let set = self.queues.set(change);
+        if let QueueSet::Done(kept) = &set {
+            self.order.set_queue(&kept.name, Some(kept.settings));
+        }
+        set
+    }
+
+    pub(super) fn configure_queues(&mut self, defaults: QueueDefaults) {
+        self.queues.defaults = defaults.clone();
+        self.order.configure(defaults);
+    }
+
+    /// Begins the turns of groups, priorities and queues anew, as in a process that opens a store.
+    pub(super) fn forget_turns(&mut self, now: Timestamp) {
+        let mut order = Order::new(now);
+        order.configure(self.queues.defaults.clone());
+        for kept in self.queues.all() {
+            order.set_queue(&kept.name, Some(kept.settings));
+        }
+        let entries = || self.by_key.values().map(|id| &self.entries[id]);
+        for entry in entries().filter(|entry| entry.job.status.state == State::Waiting) {
+            let waiting = entry.waiting(&mut order);
+            order.place(waiting);
+        }
+        for entry in entries().filter(|entry| entry.job.status.state == State::Running) {
+            let lane = entry.lane(&mut order);
+            order.begin(lane);
+        }
+        for (queue, pace) in &self.paces {
+            order.set_pace(queue, *pace);
+        }
+        self.order = order;
     }
 
     pub(super) fn apply(&mut self, change: Change, now: Timestamp) -> Applied {
@@ -201,6 +240,7 @@ impl Jobs {
         let applied = entry.apply(change, holder, now);
         let callback = callback_of(&entry.job.spec, &before, &entry.job.status);
         self.put_back(entry);
+        self.order.tidy();
         if let Some(callback) = callback {
             self.store_callback(callback);
         }
@@ -290,55 +330,25 @@ impl Jobs {
     }
 
     /// Returns where a waiting job stands.
-    pub(super) fn place(&self, of: &PlaceOf, now: Timestamp) -> Option<Place> {
+    pub(super) fn place(&mut self, of: &PlaceOf) -> Option<Place> {
         match of {
             PlaceOf::Job(id) => {
                 let entry = self.entries.get(id)?;
-                let turn = entry.turn()?;
-                let Spec { queue, group, .. } = &*entry.job.spec;
-                Some(self.place_at(queue, group.as_ref(), turn, now))
+                if entry.job.status.state != State::Waiting {
+                    return None;
+                }
+                let waiting = entry.waiting(&mut self.order);
+                Some(self.order.place_of(waiting))
             }
             PlaceOf::New {
                 queue,
                 group,
                 priority,
-            } => {
-                let turn = (priority.get(), now, i64::MAX);
-                Some(self.place_at(queue, group.as_ref(), turn, now))
-            }
-        }
-    }
-
-    fn place_at(&self, queue: &Name, group: Option<&Label>, turn: Turn, now: Timestamp) -> Place {
-        let entries = self.entries.values();
-        let in_queue = entries.filter(|entry| entry.job.spec.queue == *queue);
-        let (mut ready, mut ahead, mut running, mut group_running) = (0, 0, 0, 0);
-        for entry in in_queue {
-            match entry.job.status.shown(now) {
-                ShownState::Ready => {
-                    ready += 1;
-                    ahead += u64::from(entry.turn().is_some_and(|other| other < turn));
-                }
-                ShownState::Running => {
-                    running += 1;
-                    let other = entry.job.spec.group.as_ref();
-                    group_running += u64::from(other.is_some() && other == group);
-                }
-                _ => {}
-            }
-        }
-        let is_ready = turn.1 <= now;
-        Place {
-            position: is_ready.then_some(Position {
-                ahead,
-                is_exact: ahead <= POSITION_EXACT_MAX,
-            }),
-            starts_before: ahead,
-            rule: self.queues.rule(queue),
-            ready,
-            running,
-            group_running,
-            next_start_at: None,
+            } => Some(self.order.place_of_new(Asked {
+                queue,
+                group: group.as_ref(),
+                priority: *priority,
+            })),
         }
     }
 
@@ -398,25 +408,51 @@ impl Jobs {
     }
 
     fn index(&mut self, entry: &Entry) {
+        match entry.job.status.state {
+            State::Waiting => {
+                let waiting = entry.waiting(&mut self.order);
+                self.order.place(waiting);
+            }
+            State::Running => {
+                let lane = entry.lane(&mut self.order);
+                self.order.begin(lane);
+            }
+            State::Succeeded | State::Failed | State::Cancelled => {}
+        }
+        self.set_timers(entry);
         let id = entry.job.spec.id;
-        self.waiting.extend(entry.turn().map(|turn| (turn, id)));
-        self.running_out.extend(entry.runs_out());
-        self.expiring.extend(entry.expires());
         self.unique.extend(entry.held_key().map(|key| (key, id)));
     }
 
+    fn set_timers(&mut self, entry: &Entry) {
+        self.running_out.extend(entry.runs_out());
+        self.expiring.extend(entry.expires());
+    }
+
     fn unindex(&mut self, entry: &Entry) {
-        if let Some(turn) = entry.turn() {
-            self.waiting.remove(&turn);
+        match entry.job.status.state {
+            State::Waiting => {
+                let waiting = entry.waiting(&mut self.order);
+                self.order.displace(waiting);
+            }
+            State::Running => {
+                let lane = entry.lane(&mut self.order);
+                self.order.end(lane);
+            }
+            State::Succeeded | State::Failed | State::Cancelled => {}
         }
+        self.unset_timers(entry);
+        if let Some(key) = entry.held_key() {
+            self.unique.remove(&key);
+        }
+    }
+
+    fn unset_timers(&mut self, entry: &Entry) {
         if let Some(timer) = entry.runs_out() {
             self.running_out.remove(&timer);
         }
         if let Some(timer) = entry.expires() {
             self.expiring.remove(&timer);
-        }
-        if let Some(key) = entry.held_key() {
-            self.unique.remove(&key);
         }
     }
 }
@@ -435,14 +471,16 @@ fn listed(job: &Job) -> Job {
 const LAST_ID: JobId = JobId::from_bytes([0xff; 16]);
 
 impl Entry {
-    fn is_wanted(&self, want: &Want) -> bool {
+    /// Returns where jobs like it wait.
+    fn lane(&self, order: &mut Order) -> LaneId {
         let spec = &self.job.spec;
-        let in_queue = |queues: &Vec<_>| queues.contains(&spec.queue);
-        want.tasks.contains(&spec.task) && want.queues.as_ref().is_none_or(in_queue)
+        order.lane(&spec.task, &spec.queue, spec.group.as_ref(), spec.priority)
     }
 
-    fn is_too_late(&self, now: Timestamp) -> bool {
-        self.job.status.is_too_late(now)
+    /// Returns it as it waits.
+    fn waiting(&self, order: &mut Order) -> Waiting {
+        let lane = self.lane(order);
+        Waiting::new(self.key, lane, &self.job.status)
     }
 
     /// Makes of the job what the lifecycle says, or leaves it as it is. `holder` is another
@@ -481,12 +519,6 @@ impl Entry {
             self.result = change.result;
         }
         Ok(job.clone())
-    }
-
-    fn turn(&self) -> Option<Turn> {
-        let Job { spec, status, .. } = &self.job;
-        let is_waiting = status.state == State::Waiting;
-        is_waiting.then(|| (spec.priority.get(), status.run_at, self.key))
     }
 
     fn runs_out(&self) -> Option<Timer> {

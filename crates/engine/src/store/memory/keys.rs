@@ -76,6 +76,7 @@ impl Jobs {
         jobs: Vec<NewJob>,
         now: Timestamp,
     ) -> Result<Vec<Inserted>, StoreError> {
+        self.set_now(now);
         let mut ahead = Ahead::default();
         let mut plans = Vec::with_capacity(jobs.len());
         for (index, job) in jobs.iter().enumerate() {
@@ -90,9 +91,10 @@ impl Jobs {
         self.check_depths(new.into_iter())?;
         let is_alone = jobs.len() == 1;
         let each = jobs.into_iter().zip(plans);
-        Ok(each
-            .map(|(job, plan)| self.carry_out(job, plan, is_alone, now))
-            .collect())
+        let inserted = each.map(|(job, plan)| self.carry_out(job, plan, is_alone, now));
+        let inserted = inserted.collect();
+        self.order.tidy();
+        Ok(inserted)
     }
 
     fn plan(
@@ -153,7 +155,7 @@ impl Jobs {
             return Inserted::Duplicate(Box::new(self.entries[&holder].job.clone()));
         }
         self.store(job);
-        let place = is_alone.then(|| self.place(&PlaceOf::Job(id), now));
+        let place = is_alone.then(|| self.place(&PlaceOf::Job(id)));
         Inserted::New(place.flatten().map(Box::new))
     }
 }

@@ -52,6 +52,7 @@ impl Told {
         for report in said.list {
             self.say(report, after.version, before.attempt);
         }
+        self.trim_reports();
         self.states.extend(entered(&before, after, self.count, now));
         while self.states.len() > STATES_KEPT_MAX {
             self.states.pop_front();
@@ -70,6 +71,10 @@ impl Told {
         let happened = Happened::Reported { attempt, report };
         self.reports.push_back((JobEvent { id, happened }, bytes));
         self.bytes += bytes;
+    }
+
+    /// Drops what is kept no longer: what was skipped counts, too.
+    fn trim_reports(&mut self) {
         let last_dropped = self.count.saturating_sub(REPORTS_KEPT_MAX as u64);
         while let Some((oldest, bytes)) = self.reports.front()
             && (oldest.id.reports <= last_dropped || self.bytes > REPORTS_KEPT_BYTES_MAX)

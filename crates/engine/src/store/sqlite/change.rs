@@ -5,7 +5,7 @@
 use super::events::Told;
 use super::fault::Fault;
 use super::operation::{Pruned, Undo};
-use super::order::{RanOut, Running, Waiting};
+use super::order::{RanOut, Running};
 use super::rows::{
     AFTER_LIVE_JOB, PROBED_KEYS, Stored, attempt_error, id, live_job, name, payload, settled,
     stored,
@@ -17,6 +17,7 @@ use crate::store::{
     PlaceOf, Refused, StoreError, Want,
 };
 use anteroom_core::limits::{ERRORS_MAX, GONE_JOBS_MAX, GONE_KEPT, REPORTS_KEPT_BYTES_MAX};
+use anteroom_core::order::{Asked, Waiting};
 use anteroom_core::{
     Amendment, ClaimNumber, Event, Fingerprint, Job, JobId, Next, Payload, Place, Reports, Spec,
     State, Status, Timestamp, transition,
@@ -39,7 +40,7 @@ impl Writer<'_> {
         let mut inserted = Vec::with_capacity(jobs.len());
         let mut undo = Vec::with_capacity(jobs.len());
         let is_alone = jobs.len() == 1;
-        let mut more = self.order.has_limits().then(BTreeMap::new);
+        let mut more = self.order.has_depths().then(BTreeMap::new);
         for (index, job) in jobs.into_iter().enumerate() {
             let queue = more.as_ref().map(|_| job.spec.queue.clone());
             let has_key = job.idempotency.is_some() || job.spec.unique_key.is_some();
@@ -68,10 +69,13 @@ impl Writer<'_> {
     }
 
     /// Returns where a job stands that this batch inserted.
-    pub(super) fn place_of_fresh(&self, seq: i64) -> Option<Box<Place>> {
-        let Fresh { spec, status, .. } = self.fresh.get(&seq)?;
-        let turn = (spec.priority, status.run_at, seq);
-        Some(Box::new(self.order.place_at(&spec.queue, turn)))
+    pub(super) fn place_of_fresh(&mut self, seq: i64) -> Option<Box<Place>> {
+        let (spec, status) = (
+            self.fresh.get(&seq)?.spec.clone(),
+            self.fresh.get(&seq)?.status,
+        );
+        let job = waiting(self, seq, &spec, &status);
+        Some(Box::new(self.order.place_of(job)))
     }
 
     pub(super) fn insert_job(&mut self, job: NewJob) -> Result<Result<i64, StoreError>, Fault> {
@@ -97,8 +101,8 @@ impl Writer<'_> {
             }
             Err(error) => return Err(error.into()),
         }
-        let line = self.order.line(&spec.task, &spec.queue, spec.priority);
-        self.order.place(Waiting::new(seq, line, &status));
+        let job = waiting(self, seq, &spec, &status);
+        self.order.place(job);
         let spec = Arc::new(spec);
         let fresh = Fresh {
             spec,
@@ -151,7 +155,7 @@ impl Writer<'_> {
         let sources = self.order.sources(&want.tasks, want.queues.as_deref());
         let mut claimed = Vec::new();
         while claimed.len() < want.limit && room.is_left() {
-            let Some(seq) = self.order.first(&sources) else {
+            let Some(seq) = self.order.next(&sources) else {
                 break;
             };
             let job = self.claim_job(seq, want)?;
@@ -188,10 +192,7 @@ impl Writer<'_> {
             ))
         })?;
         self.last_claim = claim;
-        let line = self
-            .order
-            .line(&job.spec.task, &job.spec.queue, job.spec.priority);
-        self.order.displace(Waiting::new(seq, line, &job.status));
+        let from = waiting(self, seq, &job.spec, &job.status);
         let status = next.status;
         if is_fresh {
             self.sql.insert_live(seq, &job.spec, &status, 0, self.now)?;
@@ -205,11 +206,11 @@ impl Writer<'_> {
         let running = Running {
             spec: job.spec.clone(),
             status,
-            line,
+            lane: from.lane,
             errors: job.errors,
             told: told.clone(),
         };
-        self.order.begin(seq, running);
+        self.order.start(from, running);
         let job = self.whole(Stored {
             status,
             told,
@@ -416,11 +417,11 @@ impl Writer<'_> {
             }
             State::Running => {
                 let spec = job.spec.clone();
-                let line = self.order.line(&spec.task, &spec.queue, spec.priority);
+                let lane = self.order.lane(&spec);
                 let running = Running {
                     spec,
                     status: *after,
-                    line,
+                    lane,
                     errors,
                     told: told.clone(),
                 };
@@ -474,14 +475,20 @@ impl Writer<'_> {
         Ok(match of {
             PlaceOf::Job(id) => match self.find(*id)? {
                 Found::Here(job) if job.status.state == State::Waiting => {
-                    let turn = (job.spec.priority, job.status.run_at, job.seq);
-                    Some(self.order.place_at(&job.spec.queue, turn))
+                    let job = waiting(self, job.seq, &job.spec, &job.status);
+                    Some(self.order.place_of(job))
                 }
                 Found::Here(_) | Found::Gone | Found::Unknown => None,
             },
             PlaceOf::New {
-                queue, priority, ..
-            } => Some(self.order.place_at(queue, (*priority, self.now, i64::MAX))),
+                queue,
+                group,
+                priority,
+            } => Some(self.order.place_of_new(Asked {
+                queue,
+                group: group.as_ref(),
+                priority: *priority,
+            })),
         })
     }
 
@@ -646,8 +653,7 @@ impl Writer<'_> {
 }
 
 fn waiting(writer: &mut Writer<'_>, seq: i64, spec: &Spec, status: &Status) -> Waiting {
-    let line = writer.order.line(&spec.task, &spec.queue, spec.priority);
-    Waiting::new(seq, line, status)
+    Waiting::new(seq, writer.order.lane(spec), status)
 }
 
 fn fresh_stored(seq: i64, job: Fresh) -> Stored {

@@ -6,13 +6,14 @@
 
 use super::fault::OpenError;
 use super::lock::{Lock, beside};
-use super::order::{Order, Running, Waiting};
-use super::queues::read_queues;
-use super::rows::{LIVE_JOB, instant, live_job, name, number, priority, state};
+use super::order::{Order, Running};
+use super::queues::{read_paces, read_queues};
+use super::rows::{LIVE_JOB, instant, label, live_job, name, number, priority, state};
 use super::schema::{APPLICATION_ID, MIGRATIONS, bring_forward, version};
 use super::statements::Statements;
 use super::writer::Beginning;
 use anteroom_core::limits::LEASE_GRACE_MAX;
+use anteroom_core::order::{LaneId, Waiting};
 use anteroom_core::{ClaimNumber, Lease, Priority, State, Timestamp};
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, Result as SqlResult, Row, Transaction, params};
@@ -256,6 +257,10 @@ fn begin_opening(db: &mut Connection, now: Timestamp) -> SqlResult<(Order, Claim
     for seq in running {
         begin_running(&transaction, &mut order, seq, now)?;
     }
+    // After the jobs: which queue had some first is what decides between those of one turn.
+    for (queue, pace) in read_paces(&transaction)? {
+        order.set_pace(&queue, pace);
+    }
     transaction.commit()?;
     order.keep();
     Ok((order, opened_at))
@@ -264,9 +269,9 @@ fn begin_opening(db: &mut Connection, now: Timestamp) -> SqlResult<(Order, Claim
 /// Places the waiting jobs, and returns the keys of the running ones.
 fn place_waiting(transaction: &Transaction<'_>, order: &mut Order) -> SqlResult<Vec<i64>> {
     let mut running = Vec::new();
-    let mut lines = Lines::default();
+    let mut lanes = Lanes::default();
     let mut statement = transaction.prepare(
-        "SELECT seq, task, queue, priority, state, run_at, started_at, start_before \
+        "SELECT seq, task, queue, priority, state, run_at, started_at, start_before, \"group\" \
          FROM live ORDER BY seq",
     )?;
     let mut rows = statement.query([])?;
@@ -280,10 +285,10 @@ fn place_waiting(transaction: &Transaction<'_>, order: &mut Order) -> SqlResult<
             Some(_) => None,
             None => number(row, 7)?.map(Timestamp::from_millis),
         };
-        let line = lines.of(row, order)?;
+        let lane = lanes.of(row, order)?;
         order.place(Waiting {
             seq,
-            line,
+            lane,
             run_at: instant(row, 5)?,
             deadline,
         });
@@ -292,27 +297,30 @@ fn place_waiting(transaction: &Transaction<'_>, order: &mut Order) -> SqlResult<
     Ok(running)
 }
 
-/// Finds a line by its names as they stand in the row: there are few, and many rows.
+/// Finds a lane by its names as they stand in the row: there are fewer than rows.
 #[derive(Default)]
-struct Lines {
-    known: HashMap<Vec<u8>, u32>,
+struct Lanes {
+    known: HashMap<Vec<u8>, LaneId>,
     key: Vec<u8>,
 }
 
-impl Lines {
-    fn of(&mut self, row: &Row<'_>, order: &mut Order) -> SqlResult<u32> {
+impl Lanes {
+    fn of(&mut self, row: &Row<'_>, order: &mut Order) -> SqlResult<LaneId> {
         let priority: Priority = priority(row, 3)?;
         self.key.clear();
         self.key.extend(row.get_ref(1)?.as_bytes()?);
         self.key.push(0);
         self.key.extend(row.get_ref(2)?.as_bytes()?);
         self.key.push(priority.get());
-        if let Some(line) = self.known.get(&self.key) {
-            return Ok(*line);
+        let group = row.get_ref(8)?.as_bytes_or_null()?;
+        self.key.extend(group.unwrap_or_default());
+        if let Some(lane) = self.known.get(&self.key) {
+            return Ok(*lane);
         }
-        let line = order.line(&name(row, 1)?, &name(row, 2)?, priority);
-        self.known.insert(self.key.clone(), line);
-        Ok(line)
+        let group = label(row, 8)?;
+        let lane = order.lane_of(&name(row, 1)?, &name(row, 2)?, group.as_ref(), priority);
+        self.known.insert(self.key.clone(), lane);
+        Ok(lane)
     }
 }
 
@@ -340,11 +348,11 @@ fn begin_running(
             .prepare_cached("UPDATE live SET lease_expires_at = ?2 WHERE seq = ?1")?
             .execute(params![seq, job.status.lease_expires_at.as_millis()])?;
     }
-    let line = order.line(&job.spec.task, &job.spec.queue, job.spec.priority);
+    let lane = order.lane(&job.spec);
     let running = Running {
         spec: job.spec,
         status: job.status,
-        line,
+        lane,
         errors: job.errors,
         told: job.told,
     };

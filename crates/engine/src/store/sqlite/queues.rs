@@ -5,7 +5,7 @@ use super::rows::{damaged, millis, name, number, signed};
 use super::writer::Writer;
 use crate::store::queue::next_version;
 use crate::store::{KeptQueue, QueueChange, QueueSet};
-use anteroom_core::{QueueSettings, RateLimit};
+use anteroom_core::{Name, Pace, QueueSettings, RateLimit};
 use rusqlite::{Connection, Result, Row, params};
 use std::time::Duration;
 
@@ -38,10 +38,27 @@ impl Writer<'_> {
         Ok(QueueSet::Done(kept))
     }
 
+    /// Writes how far the rates have come of the queues that this transaction took jobs from.
+    pub(super) fn write_paces(&mut self) -> Result<(), Fault> {
+        for (queue, pace) in self.order.take_paces() {
+            self.sql
+                .put_pace
+                .execute(params![&*queue, pace.as_nanos()])?;
+        }
+        Ok(())
+    }
+
     /// Returns what was set for queues, by name.
     pub(super) fn queues(&self) -> Vec<KeptQueue> {
         self.order.kept_queues().values().cloned().collect()
     }
+}
+
+/// Reads how far the rates of queues have come.
+pub(super) fn read_paces(db: &Connection) -> rusqlite::Result<Vec<(Name, Pace)>> {
+    let mut statement = db.prepare("SELECT queue, nanos FROM pace")?;
+    let rows = statement.query_map([], |row| Ok((name(row, 0)?, Pace::from_nanos(row.get(1)?))))?;
+    rows.collect()
 }
 
 /// Reads what was set for queues.

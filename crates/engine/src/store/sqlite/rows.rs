@@ -111,23 +111,27 @@ pub(super) fn stored(row: &Row<'_>) -> Result<Stored> {
     })
 }
 
-fn spec(row: &Row<'_>) -> Result<Spec> {
-    let label = |at: usize| match row.get_ref(at)? {
+/// Reads a group or a unique key, or that there is none.
+pub(super) fn label(row: &Row<'_>, at: usize) -> Result<Option<Label>> {
+    match row.get_ref(at)? {
         ValueRef::Null => Ok(None),
         text => Label::new(text.as_str()?)
             .map(Some)
             .map_err(|error| damaged(at, error)),
-    };
+    }
+}
+
+fn spec(row: &Row<'_>) -> Result<Spec> {
     Ok(Spec {
         id: id(row, 1)?,
         task: name(row, 2)?,
         queue: name(row, 3)?,
-        group: label(4)?,
+        group: label(row, 4)?,
         priority: priority(row, 5)?,
         created_at: instant(row, 6)?,
         timeout: span(row, 7)?,
         retain: span(row, 8)?,
-        unique_key: label(9)?,
+        unique_key: label(row, 9)?,
         callback_url: match row.get_ref(10)? {
             ValueRef::Null => None,
             url => Some(url.as_str()?.into()),

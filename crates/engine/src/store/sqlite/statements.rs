@@ -48,6 +48,7 @@ pub(super) struct Statements<'c> {
     pub(super) forget_gone_until: Statement<'c>,
     pub(super) forget_oldest_gone: Statement<'c>,
     pub(super) put_queue: Statement<'c>,
+    pub(super) put_pace: Statement<'c>,
     pub(super) document_version: Statement<'c>,
     pub(super) count_documents: Statement<'c>,
     pub(super) next_document_version: Statement<'c>,
@@ -129,6 +130,7 @@ impl<'c> Statements<'c> {
             forget_oldest_gone: db.prepare(
                 "DELETE FROM gone WHERE id IN (SELECT id FROM gone ORDER BY at LIMIT ?1)",
             )?,
+            put_pace: db.prepare("INSERT OR REPLACE INTO pace (queue, nanos) VALUES (?1, ?2)")?,
             put_queue: db.prepare(
                 "INSERT INTO queue (name, version, paused, max_depth, max_concurrency, \
                  rate_limit, rate_period_ms, group_concurrency) \

@@ -557,6 +557,7 @@ impl Writer<'_> {
         }
         // Its room is used again.
         self.fresh = fresh;
+        self.write_paces()?;
         let written_at = Instant::now();
         self.sql.commit.execute([]).map_err(Fault::of_commit)?;
         self.in_transaction = false;

@@ -97,8 +97,15 @@ async fn an_amendment_that_could_not_be_written_is_put_back() {
     assert_eq!(queues, [("q", 2)], "in the order too it is where it was");
     assert!(soon(amend()).await.unwrap()[0].is_ok());
     let claimed = store.claim(want(9)).await.unwrap();
-    let order: Vec<JobId> = claimed.iter().map(|next| next.job.spec.id).collect();
-    assert_eq!(order, [id(2), id(1)]);
+    let queues: Vec<_> = claimed
+        .iter()
+        .map(|next| (next.job.spec.id, &*next.job.spec.queue))
+        .collect();
+    assert_eq!(
+        queues,
+        [(id(1), "q"), (id(2), "other")],
+        "queues take turns"
+    );
     store.close().await;
 }
 
