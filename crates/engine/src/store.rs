@@ -76,13 +76,20 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     /// [`StoreError`].
     async fn remembers(&self, task: &Name, idempotency: &Idempotency) -> Result<bool, StoreError>;
 
-    /// Claims up to `want.limit` due jobs: most urgent first, then by `run_at`, then in the order
-    /// of submission. Returns once the claims are durable.
+    /// Claims up to `want.limit` due jobs, in the order that [`anteroom_core::order`] describes:
+    /// queues take turns, priorities have shares, groups take turns, and jobs of one group and
+    /// priority go by `run_at`, then in the order of submission. Returns once the claims are
+    /// durable.
+    ///
+    /// What limits a queue holds over everybody who claims: no more of its jobs run than
+    /// `max_concurrency`, no more of a group than `group_concurrency`, leased ones included; and in
+    /// any time t no more start than `rate_limit` × (1 + t / period). How far a rate has come is as
+    /// durable as the claims; turns and shares may begin anew where a store is opened.
     ///
     /// Where no job is due it waits for one, at most `want.wait`, and then returns none. A job
     /// that comes due or is inserted meanwhile is claimed at once, an inserted one in the commit
-    /// that inserts it: a waiting claim cannot miss a wake-up. Jobs of a paused queue are not
-    /// claimed, and a waiting claim gets them when it is resumed.
+    /// that inserts it: a waiting claim cannot miss a wake-up. Jobs that a pause or a limit holds
+    /// back are not claimed, and a waiting claim gets them when they are let go.
     ///
     /// # Errors
     ///

@@ -318,6 +318,45 @@ fn a_store_that_holds_callbacks_back_is_caught() {
 }
 
 #[test]
+fn a_store_that_ignores_a_limit_is_caught() {
+    use contract::limits;
+    let most = Fault::LimitIgnored("max_concurrency");
+    is_caught(most, &limits::no_more_of_a_queue_run_than_may);
+    is_caught(
+        most,
+        &limits::a_waiting_claim_gets_a_job_that_a_limit_held_back,
+    );
+    let group = Fault::LimitIgnored("group_concurrency");
+    is_caught(group, &limits::no_more_of_a_group_run_than_may);
+    let rate = Fault::LimitIgnored("rate_limit");
+    is_caught(rate, &limits::no_more_start_than_a_rate_lets);
+    is_caught(
+        rate,
+        &limits::a_waiting_claim_gets_a_job_that_a_rate_held_back,
+    );
+}
+
+#[test]
+fn a_store_that_takes_no_turns_is_caught() {
+    use contract::turns;
+    is_caught(
+        Fault::GroupIgnored,
+        &turns::groups_take_turns_whatever_their_depth,
+    );
+    is_caught(
+        Fault::ClaimedInReverse,
+        &turns::jobs_of_a_group_keep_their_order,
+    );
+    is_caught(Fault::ClaimedInReverse, &turns::priorities_have_shares);
+}
+
+#[test]
+fn a_store_that_tells_a_wrong_place_is_caught() {
+    let case = contract::turns::a_waiting_job_can_be_told_its_place;
+    is_caught(Fault::PlaceBehindAll, &case);
+}
+
+#[test]
 fn random_lives_catch_what_they_are_not_about() {
     for fault in [
         Fault::FenceIgnored,
@@ -343,6 +382,10 @@ fn random_lives_catch_what_they_are_not_about() {
         Fault::HistoryCutShort,
         Fault::DeletedIsUnknown,
         Fault::PauseIgnored,
+        Fault::LimitIgnored("max_concurrency"),
+        Fault::LimitIgnored("group_concurrency"),
+        Fault::LimitIgnored("rate_limit"),
+        Fault::PlaceBehindAll,
         Fault::OldestReadyUntold,
         Fault::KeyForgotten,
         Fault::FingerprintIgnored,

@@ -4,7 +4,7 @@ use anteroom::clock::Clock;
 use anteroom::contract::StoreUnderTest;
 use anteroom::core::{
     Event, EventId, Failure, FailureKind, Fingerprint, HandBack, Happened, Idempotency, Job, JobId,
-    Name, Payload, Place, QueueDefaults, Reports, Retry, State, Status,
+    Name, Payload, Place, QueueDefaults, QueueSettings, Reports, Retry, State, Status,
 };
 use anteroom::store::memory::MemoryStore;
 use anteroom::store::{
@@ -46,6 +46,9 @@ pub(super) enum Fault {
     PauseMissesWaitingClaims,
     HoldIgnored,
     DepthIgnored,
+    LimitIgnored(&'static str),
+    GroupIgnored,
+    PlaceBehindAll,
     DepthOfEachInsert,
     QueueVersionIgnored,
     OldestReadyUntold,
@@ -101,6 +104,16 @@ struct BrokenStore {
 impl BrokenStore {
     fn has(&self, fault: Fault) -> bool {
         self.fault == fault
+    }
+
+    /// Drops a limit on its way to the store.
+    fn alter_limits(&self, settings: &mut QueueSettings) {
+        match self.fault {
+            Fault::LimitIgnored("max_concurrency") => settings.max_concurrency = None,
+            Fault::LimitIgnored("group_concurrency") => settings.group_concurrency = None,
+            Fault::LimitIgnored("rate_limit") => settings.rate_limit = None,
+            _ => {}
+        }
     }
 
     /// Alters a change on its way to the store.
@@ -350,6 +363,11 @@ impl Store for BrokenStore {
     }
 
     async fn insert(&self, mut jobs: Vec<NewJob>) -> Result<Vec<Inserted>, StoreError> {
+        if self.has(Fault::GroupIgnored) {
+            for job in &mut jobs {
+                job.spec.group = None;
+            }
+        }
         if self.has(Fault::ClaimedEarly) {
             for job in &mut jobs {
                 job.status.run_at = job.status.run_at.min(self.clock().now());
@@ -475,7 +493,14 @@ impl Store for BrokenStore {
     }
 
     async fn place(&self, of: PlaceOf) -> Result<Option<Place>, StoreError> {
-        self.store.place(of).await
+        let mut place = self.store.place(of).await?;
+        if self.has(Fault::PlaceBehindAll)
+            && let Some(place) = &mut place
+            && let Some(position) = &mut place.position
+        {
+            position.ahead = place.ready;
+        }
+        Ok(place)
     }
 
     async fn list(&self, filter: &Filter, page: Page) -> Result<Listing, StoreError> {
@@ -515,6 +540,7 @@ impl Store for BrokenStore {
     async fn set_queues(&self, mut changes: Vec<QueueChange>) -> Result<Vec<QueueSet>, StoreError> {
         for change in &mut changes {
             self.alter_queue(change);
+            self.alter_limits(&mut change.settings);
         }
         self.store.set_queues(changes).await
     }
