@@ -39,7 +39,7 @@ pub use lanes::LaneId;
 pub use place::Asked;
 
 use crate::{Name, Pace, QueueDefaults, QueueRule, QueueSettings, Status, Timestamp};
-use lanes::{Group, Lane, Line};
+use lanes::{Flow, Group, Lane};
 use queue::{Queue, QueueId, Task, TaskId};
 use slab::Slab;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -84,7 +84,7 @@ pub struct Order {
     queues: Vec<Queue>,
     queue_of: HashMap<Name, QueueId>,
     groups: Slab<Group>,
-    lines: Slab<Line>,
+    flows: Slab<Flow>,
     lanes: Slab<Lane>,
     /// Lanes that may have become empty.
     emptied: Vec<LaneId>,
@@ -114,7 +114,7 @@ impl Order {
             queues: Vec::new(),
             queue_of: HashMap::new(),
             groups: Slab::new(),
-            lines: Slab::new(),
+            flows: Slab::new(),
             lanes: Slab::new(),
             emptied: Vec::new(),
             turn: 0,
@@ -220,7 +220,7 @@ impl Order {
         let mut oldest = BTreeMap::new();
         for (lane, run_at) in lanes {
             let lane = &self.lanes[lane as usize];
-            let of = oldest.entry((lane.task, self.lines[lane.line].queue));
+            let of = oldest.entry((lane.task, self.flows[lane.flow].queue));
             let of = of.or_insert(run_at);
             *of = run_at.min(*of);
         }
@@ -242,7 +242,7 @@ impl Order {
     /// Returns the task and the queue of a lane.
     fn names_of(&self, lane: LaneId) -> (Name, Name) {
         let lane = &self.lanes[lane as usize];
-        let queue = self.lines[lane.line].queue;
+        let queue = self.flows[lane.flow].queue;
         let task = self.tasks[lane.task].name.clone();
         (task, self.queues[queue].name.clone())
     }

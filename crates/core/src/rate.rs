@@ -120,20 +120,18 @@ mod tests {
             let end = 10 * i64::try_from(period).unwrap();
             for step in [1, 3, 17] {
                 let starts = starts(rate, (0..=end).step_by(step));
-                let (limit, period) = (f64::from(limit), period as f64);
+                let (limit, period) = (i64::from(limit), i64::try_from(period).unwrap());
                 for (i, from) in starts.iter().enumerate().step_by(1 + starts.len() / 300) {
-                    for (count, to) in (1_u32..).zip(&starts[i..]) {
-                        let most = limit * (1.0 + (to - from) as f64 / period);
-                        assert!(
-                            f64::from(count) <= most + 1e-6,
-                            "{rate:?}: {count} in {from}..{to}"
-                        );
+                    for (count, to) in (1_i64..).zip(&starts[i..]) {
+                        let is_within = count * period <= limit * (period + to - from);
+                        assert!(is_within, "{rate:?}: {count} in {from}..{to}");
                     }
                 }
-                let reached = starts.len() as f64 / (10.0 * limit);
-                let coarse = step as f64 > period / limit;
+                let reached = i64::try_from(starts.len()).unwrap();
+                let is_coarse = i64::try_from(step).unwrap() * limit > period;
+                let is_enough = reached * 100 >= 95 * 10 * limit;
                 assert!(
-                    coarse || reached >= 0.95,
+                    is_coarse || is_enough,
                     "{rate:?}, every {step} ms: {reached}"
                 );
             }

@@ -1,19 +1,19 @@
 //! The ready jobs of one priority of a queue: whose turn it is among their groups, and how many are
 //! ahead of another.
 //!
-//! The line of a group has its jobs at the turns `turn`, `turn + 1`, … up to its end. So before a
-//! turn T lie, of all lines, T less their turns, for those that begin before it, less T less their
+//! The flow of a group has its jobs at the turns `turn`, `turn + 1`, … up to its end. So before a
+//! turn T lie, of all flows, T less their turns, for those that begin before it, less T less their
 //! ends, for those that end before it: two sums over ordered sets, whatever the number of groups.
 
-use super::lanes::{LineId, Turn};
+use super::lanes::{FlowId, Turn};
 use super::ranked::{Key, Ranked};
 use crate::{Priority, Timestamp};
 use std::collections::BTreeSet;
 
-/// A turn, and the line that has it.
-pub(super) type LineTurn = (u64, LineId);
+/// A turn, and the flow that has it.
+pub(super) type FlowTurn = (u64, FlowId);
 
-impl Key for LineTurn {
+impl Key for FlowTurn {
     fn weight(self) -> u64 {
         self.0
     }
@@ -24,17 +24,17 @@ pub(super) struct Class {
     pub(super) ready: u64,
     /// The turn that its latest start took.
     turn: u64,
-    /// The turn after the last that any of its lines took.
+    /// The turn after the last that any of its flows took.
     top: u64,
     /// Where its queue's mark would be after its next start.
     pub(super) mark: u64,
     /// How far a start moves the mark.
     cost: u64,
-    /// Its lines with ready jobs, by the turns of their first ones and of those after their last.
-    begins: Ranked<LineTurn>,
-    ends: Ranked<LineTurn>,
-    /// Its lines without any job whose turn is still to come.
-    idle: BTreeSet<LineTurn>,
+    /// Its flows with ready jobs, by the turns of their first ones and of those after their last.
+    begins: Ranked<FlowTurn>,
+    ends: Ranked<FlowTurn>,
+    /// Its flows without any job whose turn is still to come.
+    idle: BTreeSet<FlowTurn>,
     /// The last of its ready jobs by `run_at` and key, or one that was.
     latest: Turn,
 }
@@ -54,7 +54,7 @@ impl Class {
         }
     }
 
-    /// Returns the turn of the first job of a line whose next one is `turn`.
+    /// Returns the turn of the first job of a flow whose next one is `turn`.
     pub(super) fn turn_for(&self, turn: u64) -> u64 {
         turn.max(self.turn)
     }
@@ -78,18 +78,18 @@ impl Class {
         }
     }
 
-    /// Moves a line: the turn of its first job and how many are ready.
-    pub(super) fn move_line(&mut self, line: LineId, from: (u64, u64), to: (u64, u64)) {
-        let ends = |(turn, ready)| (ready > 0).then_some((turn + ready, line));
-        let begins = |(turn, ready)| (ready > 0).then_some((turn, line));
+    /// Moves a flow: the turn of its first job and how many are ready.
+    pub(super) fn move_flow(&mut self, flow: FlowId, from: (u64, u64), to: (u64, u64)) {
+        let ends = |(turn, ready)| (ready > 0).then_some((turn + ready, flow));
+        let begins = |(turn, ready)| (ready > 0).then_some((turn, flow));
         replace(&mut self.begins, begins(from), begins(to));
         replace(&mut self.ends, ends(from), ends(to));
         if to.1 > 0 {
-            self.idle.remove(&(from.0, line));
+            self.idle.remove(&(from.0, flow));
         }
     }
 
-    /// Lets a job start from a line whose turn it is, and returns the turn of the line's next one
+    /// Lets a job start from a flow whose turn it is, and returns the turn of the flow's next one
     /// and where the queue's mark, which is at `mark`, moves to.
     pub(super) fn start(&mut self, turn: u64, mark: u64) -> (u64, u64) {
         self.turn = self.turn.max(turn);
@@ -100,32 +100,32 @@ impl Class {
         (next, moved)
     }
 
-    /// Tells whether a line without jobs may be forgotten, and remembers it if not.
-    pub(super) fn may_forget(&mut self, line: LineId, turn: u64) -> bool {
+    /// Tells whether a flow without jobs may be forgotten, and remembers it if not.
+    pub(super) fn may_forget(&mut self, flow: FlowId, turn: u64) -> bool {
         let is_past = turn <= self.turn;
         if is_past {
-            self.idle.remove(&(turn, line));
+            self.idle.remove(&(turn, flow));
         } else {
-            self.idle.insert((turn, line));
+            self.idle.insert((turn, flow));
         }
         is_past
     }
 
-    /// Takes out a line that was remembered for a turn which has come.
-    pub(super) fn next_passed(&mut self) -> Option<LineId> {
+    /// Takes out a flow that was remembered for a turn which has come.
+    pub(super) fn next_passed(&mut self) -> Option<FlowId> {
         let (turn, _) = *self.idle.first()?;
         let passed = (turn <= self.turn).then(|| self.idle.pop_first());
-        passed.flatten().map(|(_, line)| line)
+        passed.flatten().map(|(_, flow)| flow)
     }
 
     // --- who is ahead ---
 
     /// Returns how many jobs lie at turns before `turn`, and how many at it.
     pub(super) fn before(&self, turn: u64) -> (u64, u64) {
-        let first = (turn, LineId::MIN);
+        let first = (turn, FlowId::MIN);
         let (begun, ended) = (self.begins.before(first), self.ends.before(first));
         let before = (turn * begun.count - begun.weight) - (turn * ended.count - ended.weight);
-        let after = (turn + 1, LineId::MIN);
+        let after = (turn + 1, FlowId::MIN);
         let at = self.begins.before(after).count - self.ends.before(after).count;
         (before, at)
     }
@@ -135,19 +135,19 @@ impl Class {
         job >= self.latest
     }
 
-    /// Shows the lines that have had their turn before `turn`, until `look` has seen enough.
-    pub(super) fn walk_before(&self, turn: u64, mut look: impl FnMut(LineId)) {
-        self.begins.walk((0, LineId::MIN), |(begins, line)| {
+    /// Shows the flows that have had their turn before `turn`, until `look` has seen enough.
+    pub(super) fn walk_before(&self, turn: u64, mut look: impl FnMut(FlowId)) {
+        self.begins.walk((0, FlowId::MIN), |(begins, flow)| {
             let is_before = begins < turn;
             if is_before {
-                look(line);
+                look(flow);
             }
             is_before
         });
     }
 }
 
-fn replace(set: &mut Ranked<LineTurn>, from: Option<LineTurn>, to: Option<LineTurn>) {
+fn replace(set: &mut Ranked<FlowTurn>, from: Option<FlowTurn>, to: Option<FlowTurn>) {
     if from == to {
         return;
     }

@@ -1,4 +1,5 @@
-//! Where jobs wait: a lane for each task of a line, a line for each priority of a group.
+//! Where jobs wait: a flow, as fair queueing calls it, for each priority of a group, and in it a
+//! lane for each task.
 
 use super::Order;
 use super::class::Class;
@@ -9,7 +10,7 @@ use crate::{Label, Name, Priority, Timestamp};
 /// Where the jobs of one task, queue, priority and group wait.
 pub type LaneId = u32;
 
-pub(super) type LineId = usize;
+pub(super) type FlowId = usize;
 pub(super) type GroupId = usize;
 
 /// Order among the ready jobs of a lane.
@@ -24,7 +25,7 @@ impl Key for Turn {
 #[derive(Debug)]
 pub(super) struct Lane {
     pub(super) task: TaskId,
-    pub(super) line: LineId,
+    pub(super) flow: FlowId,
     pub(super) ready: Ranked<Turn>,
     /// Its other jobs: scheduled, late and running ones.
     pub(super) others: u64,
@@ -32,7 +33,7 @@ pub(super) struct Lane {
 
 /// The jobs of a group of one priority.
 #[derive(Debug)]
-pub(super) struct Line {
+pub(super) struct Flow {
     pub(super) queue: QueueId,
     pub(super) priority: Priority,
     pub(super) group: GroupId,
@@ -47,7 +48,7 @@ pub(super) struct Line {
 pub(super) struct Group {
     pub(super) queue: QueueId,
     pub(super) label: Option<Label>,
-    pub(super) lines: Vec<LineId>,
+    pub(super) flows: Vec<FlowId>,
     pub(super) running: u64,
     /// As many of its jobs run as may: none is among the heads.
     pub(super) is_full: bool,
@@ -70,8 +71,8 @@ impl Order {
         let task = self.task(task);
         let queue = self.queue(queue);
         let group = self.group(queue, group);
-        let line = self.line(group, priority);
-        let lanes = self.lines[line].lanes.iter();
+        let flow = self.flow(group, priority);
+        let lanes = self.flows[flow].lanes.iter();
         if let Some(lane) = lanes
             .copied()
             .find(|id| self.lanes[*id as usize].task == task)
@@ -80,12 +81,12 @@ impl Order {
         }
         let lane = self.lanes.insert(Lane {
             task,
-            line,
+            flow,
             ready: Ranked::new(),
             others: 0,
         });
         let lane = lane_id(lane);
-        self.lines[line].lanes.push(lane);
+        self.flows[flow].lanes.push(lane);
         self.queues[queue].part(task);
         self.emptied.push(lane);
         lane
@@ -120,7 +121,7 @@ impl Order {
         let id = self.groups.insert(Group {
             queue,
             label: label.cloned(),
-            lines: Vec::new(),
+            flows: Vec::new(),
             running: 0,
             is_full: false,
         });
@@ -128,17 +129,17 @@ impl Order {
         id
     }
 
-    fn line(&mut self, group: GroupId, priority: Priority) -> LineId {
-        let lines = self.groups[group].lines.iter();
-        if let Some(line) = lines
+    fn flow(&mut self, group: GroupId, priority: Priority) -> FlowId {
+        let flows = self.groups[group].flows.iter();
+        if let Some(flow) = flows
             .copied()
-            .find(|id| self.lines[*id].priority == priority)
+            .find(|id| self.flows[*id].priority == priority)
         {
-            return line;
+            return flow;
         }
         let queue = self.groups[group].queue;
         self.queues[queue].class_or_new(priority);
-        let line = self.lines.insert(Line {
+        let flow = self.flows.insert(Flow {
             queue,
             priority,
             group,
@@ -146,15 +147,15 @@ impl Order {
             turn: 0,
             ready: 0,
         });
-        self.groups[group].lines.push(line);
-        line
+        self.groups[group].flows.push(flow);
+        flow
     }
 
-    /// Returns the class of a line.
-    pub(super) fn class_mut(&mut self, line: LineId) -> &mut Class {
-        let Line {
+    /// Returns the class of a flow.
+    pub(super) fn class_mut(&mut self, flow: FlowId) -> &mut Class {
+        let Flow {
             queue, priority, ..
-        } = self.lines[line];
+        } = self.flows[flow];
         self.queues[queue].class_or_new(priority)
     }
 
@@ -169,27 +170,27 @@ impl Order {
             if lane.others > 0 || !lane.ready.is_empty() {
                 continue;
             }
-            let line = lane.line;
+            let flow = lane.flow;
             self.lanes.remove(id as usize);
-            self.lines[line].lanes.retain(|lane| *lane != id);
-            self.forget_line(line);
+            self.flows[flow].lanes.retain(|lane| *lane != id);
+            self.forget_flow(flow);
         }
     }
 
-    /// Forgets a line without lanes, unless the turn that it took last is still to count.
-    pub(super) fn forget_line(&mut self, id: LineId) {
-        let line = &self.lines[id];
-        if !line.lanes.is_empty() {
+    /// Forgets a flow without lanes, unless the turn that it took last is still to count.
+    pub(super) fn forget_flow(&mut self, id: FlowId) {
+        let flow = &self.flows[id];
+        if !flow.lanes.is_empty() {
             return;
         }
-        let (turn, group, queue) = (line.turn, line.group, line.queue);
+        let (turn, group, queue) = (flow.turn, flow.group, flow.queue);
         if !self.class_mut(id).may_forget(id, turn) {
             return;
         }
-        self.lines.remove(id);
+        self.flows.remove(id);
         let of = &mut self.groups[group];
-        of.lines.retain(|line| *line != id);
-        if of.lines.is_empty() {
+        of.flows.retain(|flow| *flow != id);
+        if of.flows.is_empty() {
             let group = self.groups.remove(group);
             self.queues[queue].remove_group(group.label.as_ref());
         }

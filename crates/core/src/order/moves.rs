@@ -1,6 +1,6 @@
 //! What happens to jobs: they come to wait and go, start and end.
 
-use super::lanes::{GroupId, LaneId, LineId, Turn};
+use super::lanes::{Flow, FlowId, GroupId, LaneId, Turn};
 use super::queue::{Head, Part, QueueId};
 use super::{Order, Waiting};
 use crate::{Pace, Priority};
@@ -22,12 +22,7 @@ impl Order {
 
     /// Takes a waiting job away.
     pub fn displace(&mut self, job: Waiting) {
-        self.emptied.push(job.lane);
-        if let Some(deadline) = job.deadline {
-            self.deadlines.remove(&(deadline, job.seq));
-        }
-        let queue = self.queue_at(job.lane);
-        self.queues[queue].waiting -= 1;
+        self.leave(job);
         if self.is_late(job) {
             self.lanes[job.lane as usize].others -= 1;
         } else {
@@ -35,15 +30,24 @@ impl Order {
         }
     }
 
+    fn leave(&mut self, job: Waiting) {
+        self.emptied.push(job.lane);
+        if let Some(deadline) = job.deadline {
+            self.deadlines.remove(&(deadline, job.seq));
+        }
+        let queue = self.queue_at(job.lane);
+        self.queues[queue].waiting -= 1;
+    }
+
     /// Lets a waiting job start that [`Order::next`] gave: takes it away, moves turns and rates on,
     /// and counts it as running. Returns how far its queue's rate had come before.
     pub fn start(&mut self, job: Waiting) -> Pace {
-        let line = self.lanes[job.lane as usize].line;
-        let (turn, queue) = (self.lines[line].turn, self.lines[line].queue);
+        let flow = self.lanes[job.lane as usize].flow;
+        let (turn, queue) = (self.flows[flow].turn, self.flows[flow].queue);
         let mark = self.queues[queue].mark;
-        let (next, mark) = self.class_mut(line).start(turn, mark);
-        self.displace(job);
-        self.set_turn(line, next);
+        let (next, mark) = self.class_mut(flow).start(turn, mark);
+        self.leave(job);
+        self.take_from_flow(job.lane, (job.run_at, job.seq), next);
         let of = &mut self.queues[queue];
         of.mark = mark;
         self.turn = self.turn.max(of.turn);
@@ -54,7 +58,7 @@ impl Order {
             self.paced.insert(queue);
         }
         self.begin(job.lane);
-        self.forget_passed(queue, self.lines[line].priority);
+        self.forget_passed(queue, self.flows[flow].priority);
         before
     }
 
@@ -80,8 +84,8 @@ impl Order {
     }
 
     fn count_running(&mut self, lane: LaneId, count: impl Fn(u64) -> u64) {
-        let (task, line) = self.task_and_line(lane);
-        let (queue, group) = (self.lines[line].queue, self.lines[line].group);
+        let (task, flow) = self.task_and_flow(lane);
+        let (queue, group) = (self.flows[flow].queue, self.flows[flow].group);
         let of = &mut self.groups[group];
         of.running = count(of.running);
         let of = &mut self.queues[queue];
@@ -95,24 +99,24 @@ impl Order {
     // --- ready jobs ---
 
     pub(super) fn put_ready(&mut self, id: LaneId, job: Turn) {
-        let (task, line) = self.task_and_line(id);
-        let (queue, ready) = (self.lines[line].queue, self.lines[line].ready);
+        let (task, flow) = self.task_and_flow(id);
+        let (queue, ready) = (self.flows[flow].queue, self.flows[flow].ready);
         let mark = self.queues[queue].mark;
         if self.queues[queue].ready == 0 {
             let of = &mut self.queues[queue];
             of.turn = of.turn.max(self.turn);
         }
-        let turn = self.lines[line].turn;
-        let class = self.class_mut(line);
+        let turn = self.flows[flow].turn;
+        let class = self.class_mut(flow);
         let begins = if ready == 0 {
             class.turn_for(turn)
         } else {
             turn
         };
         class.add(job, mark);
-        class.move_line(line, (turn, ready), (begins, ready + 1));
-        self.lines[line].turn = begins;
-        self.lines[line].ready += 1;
+        class.move_flow(flow, (turn, ready), (begins, ready + 1));
+        self.flows[flow].turn = begins;
+        self.flows[flow].ready += 1;
         self.with_head(id, |order| order.lanes[id as usize].ready.insert(job));
         let of = &mut self.queues[queue];
         of.ready += 1;
@@ -121,24 +125,40 @@ impl Order {
     }
 
     pub(super) fn take_ready(&mut self, id: LaneId, job: Turn) {
-        let (task, line) = self.task_and_line(id);
-        let (queue, turn, ready) = {
-            let line = &self.lines[line];
-            (line.queue, line.turn, line.ready)
-        };
-        let mut was_there = false;
-        self.with_head(id, |order| {
-            was_there = order.lanes[id as usize].ready.remove(job);
-        });
-        debug_assert!(was_there, "it was among the ready jobs of its lane");
-        let class = self.class_mut(line);
-        class.move_line(line, (turn, ready), (turn, ready - 1));
+        let flow = &self.flows[self.lanes[id as usize].flow];
+        let (queue, turn) = (flow.queue, flow.turn);
+        self.take_from_flow(id, job, turn);
+        self.settle(queue);
+    }
+
+    /// Takes a ready job out of its flow, whose first one has the turn `next` then.
+    fn take_from_flow(&mut self, id: LaneId, job: Turn, next: u64) {
+        let (task, flow) = self.task_and_flow(id);
+        let Flow {
+            queue, turn, ready, ..
+        } = self.flows[flow];
+        if turn == next {
+            self.with_head(id, |order| order.take_from_lane(id, job));
+        } else {
+            self.heads_of(flow, |part, priority, is_full, head, _| {
+                part.remove_head(priority, is_full, head);
+            });
+            self.take_from_lane(id, job);
+            self.flows[flow].turn = next;
+            self.heads_of(flow, Part::add_head);
+        }
+        self.flows[flow].ready -= 1;
+        let class = self.class_mut(flow);
+        class.move_flow(flow, (turn, ready), (next, ready - 1));
         class.subtract();
-        self.lines[line].ready -= 1;
         let of = &mut self.queues[queue];
         of.ready -= 1;
         of.part(task).ready -= 1;
-        self.settle(queue);
+    }
+
+    fn take_from_lane(&mut self, id: LaneId, job: Turn) {
+        let was_there = self.lanes[id as usize].ready.remove(job);
+        debug_assert!(was_there, "it was among the ready jobs of its lane");
     }
 
     /// Changes a lane, and with it its head.
@@ -157,49 +177,43 @@ impl Order {
         }
     }
 
-    /// Gives a line another turn.
-    fn set_turn(&mut self, id: LineId, turn: u64) {
-        let (before, ready) = (self.lines[id].turn, self.lines[id].ready);
-        let class = self.class_mut(id);
-        class.move_line(id, (before, ready), (turn, ready));
-        for at in 0..self.lines[id].lanes.len() {
-            let lane = self.lines[id].lanes[at];
-            let Some(head) = self.head(lane) else {
-                continue;
-            };
-            let (part, priority, is_full) = self.part_of(lane);
-            part.remove_head(priority, is_full, head);
-            part.add_head(priority, is_full, (turn, head.1, head.2), lane);
+    /// Does something with the heads of all lanes of a flow.
+    fn heads_of(&mut self, flow: FlowId, what: impl Fn(&mut Part, Priority, bool, Head, LaneId)) {
+        for at in 0..self.flows[flow].lanes.len() {
+            let lane = self.flows[flow].lanes[at];
+            if let Some(head) = self.head(lane) {
+                let (part, priority, is_full) = self.part_of(lane);
+                what(part, priority, is_full, head, lane);
+            }
         }
-        self.lines[id].turn = turn;
     }
 
     pub(super) fn head(&self, id: LaneId) -> Option<Head> {
         let lane = &self.lanes[id as usize];
         let (run_at, seq) = lane.ready.first()?;
-        Some((self.lines[lane.line].turn, run_at, seq))
+        Some((self.flows[lane.flow].turn, run_at, seq))
     }
 
     fn part_of(&mut self, id: LaneId) -> (&mut Part, Priority, bool) {
-        let (task, line) = self.task_and_line(id);
-        let line = &self.lines[line];
-        let is_full = self.groups[line.group].is_full;
-        (self.queues[line.queue].part(task), line.priority, is_full)
+        let (task, flow) = self.task_and_flow(id);
+        let flow = &self.flows[flow];
+        let is_full = self.groups[flow.group].is_full;
+        (self.queues[flow.queue].part(task), flow.priority, is_full)
     }
 
-    pub(super) fn task_and_line(&self, id: LaneId) -> (usize, LineId) {
+    pub(super) fn task_and_flow(&self, id: LaneId) -> (usize, FlowId) {
         let lane = &self.lanes[id as usize];
-        (lane.task, lane.line)
+        (lane.task, lane.flow)
     }
 
     pub(super) fn queue_at(&self, id: LaneId) -> QueueId {
-        self.lines[self.lanes[id as usize].line].queue
+        self.flows[self.lanes[id as usize].flow].queue
     }
 
-    /// Forgets lines of a priority whose turn has passed while they had nothing.
+    /// Forgets flows of a priority whose turn has passed while they had nothing.
     fn forget_passed(&mut self, queue: QueueId, priority: Priority) {
-        while let Some(line) = self.queues[queue].class_or_new(priority).next_passed() {
-            self.forget_line(line);
+        while let Some(flow) = self.queues[queue].class_or_new(priority).next_passed() {
+            self.forget_flow(flow);
         }
     }
 
@@ -226,20 +240,13 @@ impl Order {
         if is_full == group.is_full {
             return;
         }
-        let queue = group.queue;
-        self.groups[id].is_full = is_full;
-        for line in self.groups[id].lines.clone() {
-            let (priority, lanes) = (self.lines[line].priority, self.lines[line].lanes.clone());
-            for lane in lanes {
-                let Some(head) = self.head(lane) else {
-                    continue;
-                };
-                let task = self.lanes[lane as usize].task;
-                let part = self.queues[queue].part(task);
-                part.remove_head(priority, !is_full, head);
+        for flow in self.groups[id].flows.clone() {
+            self.heads_of(flow, |part, priority, was_full, head, lane| {
+                part.remove_head(priority, was_full, head);
                 part.add_head(priority, is_full, head, lane);
-            }
+            });
         }
+        self.groups[id].is_full = is_full;
     }
 
     /// Finds what holds a queue back, and opens it to its tasks or closes it.

@@ -1,6 +1,6 @@
 //! Where a waiting job stands.
 
-use super::lanes::{LineId, Turn};
+use super::lanes::{FlowId, Turn};
 use super::queue::{PRIORITIES, Queue};
 use super::{Order, Waiting};
 use crate::limits::POSITION_EXACT_MAX;
@@ -17,10 +17,10 @@ pub struct Asked<'a> {
     pub priority: Priority,
 }
 
-/// Where a job stands in its line, and its line among the others.
+/// Where a job stands in its flow, and its flow among the others.
 #[derive(Clone, Copy)]
 struct Standing {
-    line: Option<LineId>,
+    flow: Option<FlowId>,
     /// The turn that it has.
     turn: u64,
     job: Turn,
@@ -29,22 +29,23 @@ struct Standing {
 impl Order {
     /// Returns where a waiting job stands.
     pub fn place_of(&self, job: Waiting) -> Place {
-        let id = self.lanes[job.lane as usize].line;
-        let line = &self.lines[id];
-        let queue = &self.queues[line.queue];
-        let running = self.groups[line.group].running;
-        let has_group = self.groups[line.group].label.is_some();
-        let place = self.place_in(queue, if has_group { running } else { 0 });
+        let id = self.lanes[job.lane as usize].flow;
+        let flow = &self.flows[id];
+        let queue = &self.queues[flow.queue];
+        let running = self.groups[flow.group].running;
+        let has_group = self.groups[flow.group].label.is_some();
+        let mut place = self.place_in(queue, if has_group { running } else { 0 });
         if self.is_late(job) || !self.is_ready(job) {
             return place;
         }
         let key = (job.run_at, job.seq);
         let standing = Standing {
-            line: Some(id),
-            turn: line.turn + self.before_in(id, key),
+            flow: Some(id),
+            turn: flow.turn + self.before_in(id, key),
             job: key,
         };
-        self.with_position(place, queue, line.priority, standing)
+        self.position(&mut place, queue, flow.priority, standing);
+        place
     }
 
     /// Returns where a job would stand that comes now.
@@ -59,10 +60,10 @@ impl Order {
         let queue = &self.queues[id];
         let group = queue.group(asked.group).map(|id| &self.groups[id]);
         let running = group.filter(|group| group.label.is_some());
-        let place = self.place_in(queue, running.map_or(0, |group| group.running));
-        let of_priority = |id: &&LineId| self.lines[**id].priority == asked.priority;
-        let line = group.and_then(|group| group.lines.iter().find(of_priority));
-        let (next, ready) = line.map_or((0, 0), |id| (self.lines[*id].turn, self.lines[*id].ready));
+        let mut place = self.place_in(queue, running.map_or(0, |group| group.running));
+        let of_priority = |id: &&FlowId| self.flows[**id].priority == asked.priority;
+        let flow = group.and_then(|group| group.flows.iter().find(of_priority));
+        let (next, ready) = flow.map_or((0, 0), |id| (self.flows[*id].turn, self.flows[*id].ready));
         let class = queue.class(asked.priority);
         let turn = if ready > 0 {
             next + ready
@@ -70,11 +71,12 @@ impl Order {
             class.map_or(0, |class| class.turn_for(next))
         };
         let standing = Standing {
-            line: line.copied().filter(|_| ready > 0),
+            flow: flow.copied().filter(|_| ready > 0),
             turn,
             job: (Timestamp::MAX, i64::MAX),
         };
-        self.with_position(place, queue, asked.priority, standing)
+        self.position(&mut place, queue, asked.priority, standing);
+        place
     }
 
     fn place_in(&self, queue: &Queue, group_running: u64) -> Place {
@@ -89,13 +91,8 @@ impl Order {
         }
     }
 
-    fn with_position(
-        &self,
-        place: Place,
-        queue: &Queue,
-        priority: Priority,
-        standing: Standing,
-    ) -> Place {
+    /// Adds how many jobs are ahead of one.
+    fn position(&self, place: &mut Place, queue: &Queue, priority: Priority, standing: Standing) {
         let number = usize::from(priority.get());
         let classes = || queue.classes().map(|(other, class)| (other, class.ready));
         let urgent = classes().filter(|(other, _)| *other < number);
@@ -103,11 +100,8 @@ impl Order {
         let (ahead, is_exact) = self.ahead_in_class(queue, priority, standing, urgent);
         let others = classes().filter(|(other, _)| *other != number);
         let starts = others.map(|(other, ready)| ready.min(share(ahead + 1, number, other)));
-        Place {
-            position: Some(position(urgent + ahead, is_exact)),
-            starts_before: ahead + starts.sum::<u64>(),
-            ..place
-        }
+        place.position = Some(position(urgent + ahead, is_exact));
+        place.starts_before = ahead + starts.sum::<u64>();
     }
 
     /// Returns how many jobs of its own priority are ahead of one, and whether that is certain.
@@ -121,10 +115,10 @@ impl Order {
         let Some(class) = queue.class(priority).filter(|class| class.ready > 0) else {
             return (0, true);
         };
-        let Standing { line, turn, job } = standing;
+        let Standing { flow, turn, job } = standing;
         let (before, at) = class.before(turn);
-        // Its own line has it, or would have it behind all others.
-        let has_own = line.is_some() && job.0 < Timestamp::MAX;
+        // Its own flow has it, or would have it behind all others.
+        let has_own = flow.is_some() && job.0 < Timestamp::MAX;
         let ties = at - u64::from(has_own);
         if ties == 0 || class.is_last(job) {
             return (before + ties, true);
@@ -132,17 +126,17 @@ impl Order {
         if urgent + before > POSITION_EXACT_MAX {
             return (before + ties / 2, false);
         }
-        // No more lines than that have begun before, since each has a job there.
+        // No more flows than that have begun before, since each has a job there.
         let mut ahead = before;
         class.walk_before(turn, |other| {
-            let is_ahead = self.before_in(other, job) > turn - self.lines[other].turn;
-            ahead += u64::from(line != Some(other) && is_ahead);
+            let is_ahead = self.before_in(other, job) > turn - self.flows[other].turn;
+            ahead += u64::from(flow != Some(other) && is_ahead);
         });
         let beginning = self.beginning_at(queue, priority, standing, POSITION_EXACT_MAX);
         (ahead + beginning, true)
     }
 
-    /// Counts the lines whose first job has the turn of another and is ahead of it, up to a few more
+    /// Counts the flows whose first job has the turn of another and is ahead of it, up to a few more
     /// than `enough`.
     fn beginning_at(
         &self,
@@ -151,7 +145,7 @@ impl Order {
         standing: Standing,
         enough: u64,
     ) -> u64 {
-        let Standing { line, turn, job } = standing;
+        let Standing { flow, turn, job } = standing;
         let range = (turn, Timestamp::MIN, i64::MIN)..(turn, job.0, job.1);
         let mut count = 0;
         for part in queue.parts.values() {
@@ -161,21 +155,21 @@ impl Order {
                     if count > enough {
                         return count;
                     }
-                    // A line may have a lane for each of several tasks: it counts once.
-                    let of = self.lanes[lane as usize].line;
-                    let lanes = self.lines[of].lanes.iter();
+                    // A flow may have a lane for each of several tasks: it counts once.
+                    let of = self.lanes[lane as usize].flow;
+                    let lanes = self.flows[of].lanes.iter();
                     let first = lanes.filter_map(|id| Some((self.head(*id)?, *id))).min();
                     let is_first = first.is_some_and(|(_, id)| id == lane);
-                    count += u64::from(line != Some(of) && is_first);
+                    count += u64::from(flow != Some(of) && is_first);
                 }
             }
         }
         count
     }
 
-    /// Returns how many ready jobs of a line are before one of its priority.
-    fn before_in(&self, line: LineId, job: Turn) -> u64 {
-        let lanes = self.lines[line].lanes.iter();
+    /// Returns how many ready jobs of a flow are before one of its priority.
+    fn before_in(&self, flow: FlowId, job: Turn) -> u64 {
+        let lanes = self.flows[flow].lanes.iter();
         let lanes = lanes.map(|id| &self.lanes[*id as usize]);
         lanes.map(|lane| lane.ready.before(job).count).sum()
     }

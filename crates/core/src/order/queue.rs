@@ -11,7 +11,7 @@ pub(super) type QueueId = usize;
 
 pub(super) const PRIORITIES: usize = PRIORITY_MAX as usize + 1;
 
-/// The first ready job of a lane: the turn of its line, then `run_at` and key.
+/// The first ready job of a lane: the turn of its flow, then `run_at` and key.
 pub(super) type Head = (u64, Timestamp, i64);
 
 /// A task, with the queues that have jobs of it to be started.

@@ -265,7 +265,7 @@ impl<K: Key> Node<K> {
 /// Joins a child that has become sparse with the next one, where that leaves room for more.
 fn join_sparse<K: Key>(children: &mut Vec<Child<K>>, at: usize) {
     let (width, most) = children[at].node.width();
-    // The first and the last are where lines shrink and grow: those are left alone.
+    // The first and the last are where flows shrink and grow: those are left alone.
     if at == 0 || at + 1 >= children.len() || width > most / 4 {
         return;
     }

@@ -319,9 +319,9 @@ fn time_moves_jobs_forth_and_back() {
         run_at: at(run_at),
         deadline: deadline.map(at),
     };
-    let (ahead, late) = (job(1, 2_000, None), job(2, 0, Some(1_500)));
+    let (ahead, overdue) = (job(1, 2_000, None), job(2, 0, Some(1_500)));
     order.place(ahead);
-    order.place(late);
+    order.place(overdue);
     let sources = order.sources(&[name("t")], None);
     let ran_out = |order: &Order| order.ran_out().map(|(_, seq)| seq).collect::<Vec<_>>();
     assert_eq!(order.next(&sources), Some(2));
@@ -336,7 +336,7 @@ fn time_moves_jobs_forth_and_back() {
     assert_eq!(order.next(&sources), Some(2));
     assert_eq!(order.next_due(), Some(at(2_000)), "never early");
     assert_eq!(ran_out(&order), []);
-    order.displace(late);
+    order.displace(overdue);
     order.displace(ahead);
     order.tidy();
     assert!(order.tally().is_empty());

@@ -137,8 +137,8 @@ impl Order {
     }
 
     fn count_scheduled(&mut self, lane: u32, count: impl Fn(u64) -> u64) {
-        let (task, line) = self.task_and_line(lane);
-        let part = self.queues[self.lines[line].queue].part(task);
+        let (task, flow) = self.task_and_flow(lane);
+        let part = self.queues[self.flows[flow].queue].part(task);
         part.scheduled = count(part.scheduled);
         let lane = &mut self.lanes[lane as usize];
         lane.others = count(lane.others);

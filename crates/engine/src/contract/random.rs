@@ -462,13 +462,13 @@ impl Life {
     fn limits(&self) -> QueueSettings {
         let step = self.step as u64;
         let rate = RateLimit {
-            limit: 1 + u32::from(step % 8 == 0),
+            limit: 1 + u32::from(step.is_multiple_of(8)),
             period: Duration::from_secs(1 + step % 20),
         };
         QueueSettings {
-            max_concurrency: (step % 3 == 0).then_some(2 + step % 4),
+            max_concurrency: step.is_multiple_of(3).then_some(2 + step % 4),
             group_concurrency: (step % 5 < 2).then_some(1 + step % 2),
-            rate_limit: (step % 4 == 0).then_some(rate),
+            rate_limit: step.is_multiple_of(4).then_some(rate),
             ..QueueSettings::default()
         }
     }

@@ -8,7 +8,7 @@ use crate::order::Sources;
 struct Job {
     seq: i64,
     task: Name,
-    line: LineKey,
+    flow: FlowKey,
     run_at: Timestamp,
     deadline: Option<Timestamp>,
     lane: LaneId,
@@ -23,7 +23,7 @@ enum State {
     Running,
 }
 
-type LineKey = (Name, u8, Option<Label>);
+type FlowKey = (Name, u8, Option<Label>);
 
 #[derive(Debug, Default)]
 struct Class {
@@ -49,7 +49,7 @@ struct Model {
     /// In the order in which they came to have jobs.
     names: Vec<Name>,
     classes: BTreeMap<(Name, u8), Class>,
-    lines: BTreeMap<LineKey, u64>,
+    flows: BTreeMap<FlowKey, u64>,
 }
 
 impl Model {
@@ -63,13 +63,13 @@ impl Model {
     }
 
     fn make_ready(&mut self, seq: i64) {
-        let key = self.jobs[&seq].line.clone();
+        let key = self.jobs[&seq].flow.clone();
         let (queue, number, _) = &key;
-        let (mut in_queue, mut in_class, mut in_line) = (0, 0, 0);
-        for job in self.ready().filter(|job| job.line.0 == *queue) {
+        let (mut in_queue, mut in_class, mut in_flow) = (0, 0, 0);
+        for job in self.ready().filter(|job| job.flow.0 == *queue) {
             in_queue += 1;
-            in_class += u64::from(job.line.1 == *number);
-            in_line += u64::from(job.line == key);
+            in_class += u64::from(job.flow.1 == *number);
+            in_flow += u64::from(job.flow == key);
         }
         let of = self.queues.entry(queue.clone()).or_default();
         if in_queue == 0 {
@@ -80,9 +80,9 @@ impl Model {
             class.turn = class.top;
             class.mark = class.mark.max(of.mark + (1 << number));
         }
-        let line = self.lines.entry(key).or_default();
-        if in_line == 0 {
-            *line = (*line).max(class.turn);
+        let flow = self.flows.entry(key).or_default();
+        if in_flow == 0 {
+            *flow = (*flow).max(class.turn);
         }
         self.jobs.get_mut(&seq).unwrap().state = State::Ready;
     }
@@ -90,9 +90,9 @@ impl Model {
     fn place(&mut self, job: Job) {
         let (seq, run_at) = (job.seq, job.run_at);
         let is_late = job.deadline.is_some_and(|deadline| deadline < self.now);
-        self.queues.entry(job.line.0.clone()).or_default();
-        if !self.names.contains(&job.line.0) {
-            self.names.push(job.line.0.clone());
+        self.queues.entry(job.flow.0.clone()).or_default();
+        if !self.names.contains(&job.flow.0) {
+            self.names.push(job.flow.0.clone());
         }
         self.jobs.insert(seq, job);
         if is_late {
@@ -120,10 +120,10 @@ impl Model {
     }
 
     fn may_start(&self, job: &Job) -> bool {
-        let of = &self.queues[&job.line.0];
-        let running = self.running(|other| other.line.0 == job.line.0);
-        let in_group = |other: &Job| (&other.line.0, &other.line.2) == (&job.line.0, &job.line.2);
-        let is_full = |most| job.line.2.is_some() && self.running(in_group) >= most;
+        let of = &self.queues[&job.flow.0];
+        let running = self.running(|other| other.flow.0 == job.flow.0);
+        let in_group = |other: &Job| (&other.flow.0, &other.flow.2) == (&job.flow.0, &job.flow.2);
+        let is_full = |most| job.flow.2.is_some() && self.running(in_group) >= most;
         let is_early = |rate: RateLimit| rate.free_at(rate.clamped(of.pace, self.now)) > self.now;
         !of.rule.paused
             && of.rule.max_concurrency.is_none_or(|most| running < most)
@@ -134,30 +134,30 @@ impl Model {
     fn next(&self, tasks: &[Name], queues: Option<&[Name]>) -> Option<i64> {
         let wanted = |job: &&Job| {
             tasks.contains(&job.task)
-                && queues.is_none_or(|queues| queues.contains(&job.line.0))
+                && queues.is_none_or(|queues| queues.contains(&job.flow.0))
                 && self.may_start(job)
         };
         let jobs = self.ready().filter(wanted);
         let first = jobs.min_by_key(|job| {
-            let (queue, number, _) = &job.line;
+            let (queue, number, _) = &job.flow;
             let mark = self.classes[&(queue.clone(), *number)].mark;
             let number_of_queue = self.names.iter().position(|name| name == queue);
             let by_queue = (self.queues[queue].turn, number_of_queue);
-            let by_turn = (self.lines[&job.line], job.run_at, job.seq);
+            let by_turn = (self.flows[&job.flow], job.run_at, job.seq);
             (by_queue, (mark, *number), by_turn)
         });
         first.map(|job| job.seq)
     }
 
     fn start(&mut self, seq: i64) {
-        let key = self.jobs[&seq].line.clone();
+        let key = self.jobs[&seq].flow.clone();
         let now = self.now;
         let of = self.queues.get_mut(&key.0).unwrap();
         let class = self.classes.get_mut(&(key.0.clone(), key.1)).unwrap();
-        let line = self.lines.get_mut(&key).unwrap();
-        class.turn = class.turn.max(*line);
-        *line = class.turn + 1;
-        class.top = class.top.max(*line);
+        let flow = self.flows.get_mut(&key).unwrap();
+        class.turn = class.turn.max(*flow);
+        *flow = class.turn + 1;
+        class.top = class.top.max(*flow);
         of.mark = of.mark.max(class.mark);
         class.mark = of.mark + (1 << key.1);
         self.turn = self.turn.max(of.turn);
@@ -169,7 +169,7 @@ impl Model {
     }
 
     /// Returns the jobs ahead of one: of more urgent priorities, and those of its own that come
-    /// before it where each line has a job at a turn.
+    /// before it where each flow has a job at a turn.
     fn position(&self, seq: i64) -> Option<u64> {
         let job = self
             .jobs
@@ -177,18 +177,18 @@ impl Model {
             .filter(|job| job.state == State::Ready)?;
         let key = |of: &Job| {
             let before = self.ready().filter(|other| {
-                other.line == of.line && (other.run_at, other.seq) < (of.run_at, of.seq)
+                other.flow == of.flow && (other.run_at, other.seq) < (of.run_at, of.seq)
             });
             (
-                self.lines[&of.line] + before.count() as u64,
+                self.flows[&of.flow] + before.count() as u64,
                 of.run_at,
                 of.seq,
             )
         };
         let own = key(job);
         let ahead = self.ready().filter(|other| {
-            let same = other.line.0 == job.line.0;
-            same && (other.line.1 < job.line.1 || (other.line.1 == job.line.1 && key(other) < own))
+            let same = other.flow.0 == job.flow.0;
+            same && (other.flow.1 < job.flow.1 || (other.flow.1 == job.flow.1 && key(other) < own))
         });
         Some(ahead.count() as u64)
     }
@@ -228,7 +228,7 @@ impl Pair {
         let job = Job {
             seq: self.last,
             task,
-            line: (queue, number, group),
+            flow: (queue, number, group),
             run_at: at(run_at),
             deadline,
             lane,
@@ -297,7 +297,7 @@ impl Pair {
         for ((queue, number), class) in &mut model.classes {
             let mut jobs = model.jobs.values();
             let has_ready = jobs.any(|job| {
-                job.state == State::Ready && (&job.line.0, job.line.1) == (queue, *number)
+                job.state == State::Ready && (&job.flow.0, job.flow.1) == (queue, *number)
             });
             if !has_ready {
                 class.turn = class.top;
@@ -349,14 +349,14 @@ impl Pair {
             let place = self.order.place_of(Self::waiting(job));
             let position = place.position.map(|position| position.ahead);
             assert_eq!(position, self.model.position(job.seq), "{job:?}");
-            let in_queue = |other: &Job| other.line.0 == job.line.0;
+            let in_queue = |other: &Job| other.flow.0 == job.flow.0;
             assert_eq!(place.running, self.model.running(in_queue));
             let ready = self.model.ready().filter(|other| in_queue(other)).count();
             assert_eq!(place.ready, ready as u64);
         }
         let waiting = |queue: &Name| {
             let jobs = self.model.jobs.values();
-            let waiting = jobs.filter(|job| job.line.0 == *queue && job.state != State::Running);
+            let waiting = jobs.filter(|job| job.flow.0 == *queue && job.state != State::Running);
             waiting.count() as u64
         };
         for queue in self.model.queues.keys() {
