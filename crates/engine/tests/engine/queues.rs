@@ -241,6 +241,18 @@ async fn a_full_queue_refuses_a_submit() {
     engine.submit(into("q")).await.unwrap();
 }
 
+/// Returns the limits that hold for the queue `q`, with that of its rate alone.
+async fn limits(engine: &Engine) -> [Option<u64>; 4] {
+    let rule = engine.queue(&name("q")).await.unwrap().unwrap().rule;
+    let rate = rule.rate_limit.map(|rate| rate.limit.into());
+    [
+        rule.max_depth,
+        rule.max_concurrency,
+        rate,
+        rule.group_concurrency,
+    ]
+}
+
 /// What was set wins over the configuration, one by one, and outlasts the engine; what goes back
 /// goes to what the configuration says then.
 #[tokio::test(start_paused = true)]
@@ -262,16 +274,6 @@ async fn limits_are_those_that_were_set_and_else_those_of_the_configuration() {
         )]),
         ..Options::default()
     };
-    async fn limits(engine: &Engine) -> [Option<u64>; 4] {
-        let rule = engine.queue(&name("q")).await.unwrap().unwrap().rule;
-        let rate = rule.rate_limit.map(|rate| rate.limit.into());
-        [
-            rule.max_depth,
-            rule.max_concurrency,
-            rate,
-            rule.group_concurrency,
-        ]
-    }
     let store = store();
     let engine = echoing(store.clone(), configured(5)).await;
     assert_eq!(limits(&engine).await, [Some(5); 4]);
