@@ -10,6 +10,7 @@ use super::body;
 use super::call::Call;
 use super::conditional;
 use super::limits::SETTINGS_BYTES_MAX;
+use super::patch::check_type;
 use super::problem::{FieldError, Kind, Problem};
 use super::value::{Age, Friendly};
 use anteroom::core::{Name, QueueRule, RateLimit, Timestamp};
@@ -19,8 +20,6 @@ use axum::response::Response;
 use http::{HeaderMap, HeaderValue, header};
 use serde::Serialize;
 
-/// What a change of a queue may come as, besides plain JSON.
-const MERGE_PATCH: &str = "application/merge-patch+json";
 #[derive(Serialize)]
 struct QueuesView<'a> {
     queues: Vec<QueueView<'a>>,
@@ -98,7 +97,7 @@ pub(crate) async fn one(Shared(app): Shared<App>, call: Call) -> Result<Response
 pub(crate) async fn patch(Shared(app): Shared<App>, mut call: Call) -> Result<Response, Problem> {
     let name = name_of(&call)?;
     call.no_query()?;
-    check_type(call.headers())?;
+    check_type(call.headers(), "a queue")?;
     let sent = std::mem::take(&mut call.body);
     let (bytes, _room) = body::receive(sent, SETTINGS_BYTES_MAX, &app.buffered).await?;
     let patch = asked::patch(&bytes)?;
@@ -114,18 +113,6 @@ fn name_of(call: &Call) -> Result<Name, Problem> {
         let detail = format!("there is no queue {text:?}: the name {error}");
         Problem::new(Kind::UnknownQueue, detail)
     })
-}
-
-fn check_type(headers: &HeaderMap) -> Result<(), Problem> {
-    let content_type = body::content_type(headers)?;
-    if body::is_json(content_type) || body::essence(content_type).eq_ignore_ascii_case(MERGE_PATCH)
-    {
-        return Ok(());
-    }
-    let detail = format!("a change is application/json or {MERGE_PATCH}, not {content_type}");
-    let accepted = HeaderValue::from_static("application/json, application/merge-patch+json");
-    let problem = Problem::new(Kind::UnsupportedMediaType, detail);
-    Err(problem.with_header(header::HeaderName::from_static("accept-patch"), accepted))
 }
 
 /// Returns the version that `If-Match` stands for, so that it holds until the change is made.

@@ -257,7 +257,11 @@ async fn a_change_says_everything_that_is_wrong_with_it() {
 async fn a_change_is_json_or_a_merge_patch() {
     let server = Server::start().await;
     let body = r#"{"paused": true}"#;
-    for headers in [&[][..], &[("content-type", "text/plain")]] {
+    for headers in [
+        &[][..],
+        &[("content-type", "text/plain")],
+        &[("content-type", "nonsense")],
+    ] {
         let answer = patch_with(&server, "q", headers, body).await;
         answer.is_problem(415, "unsupported-media-type");
         let accepted = answer.header("accept-patch").unwrap();
