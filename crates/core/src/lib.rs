@@ -51,7 +51,7 @@ pub use lifecycle::{
 pub use name::{Label, Name, NameError};
 pub use order::Order;
 pub use place::{Place, Position};
-pub use queue::{Patch, QueueDefaults, QueuePatch, QueueRule, QueueSettings};
+pub use queue::{Patch, QueueDefaults, QueuePatch, QueueRule, QueueSettingError, QueueSettings};
 pub use rate::{Pace, RateLimit};
 pub use report::{LogStream, Progress, Report, Reports};
 pub use retry::{Jitter, RetryPolicy};

@@ -4,8 +4,12 @@
 //! the two is [`QueueDefaults::rule`] and nothing else.
 
 use crate::RateLimit;
+use crate::limits::{
+    QUEUE_CONCURRENCY_MAX, QUEUE_DEPTH_MAX, RATE_LIMIT_MAX, RATE_PERIOD_MAX, RATE_PERIOD_MIN,
+};
 use crate::name::Name;
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::RangeInclusive;
 
 /// What was set for a queue while the server ran; `None`: what its configuration says.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -22,7 +26,48 @@ pub struct QueueSettings {
     pub group_concurrency: Option<u64>,
 }
 
+/// A setting of a queue that is out of its range.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{setting} {detail}")]
+pub struct QueueSettingError {
+    /// The setting, as it is written on the wire.
+    pub setting: &'static str,
+    /// What it is and what it may be.
+    pub detail: String,
+}
+
 impl QueueSettings {
+    /// Checks that each setting lies in its range. None of them is 0: a queue that is to take or
+    /// start nothing is paused instead.
+    ///
+    /// # Errors
+    ///
+    /// [`QueueSettingError`] for the first one that does not.
+    pub fn check(&self) -> Result<(), QueueSettingError> {
+        let running = 1..=QUEUE_CONCURRENCY_MAX;
+        check("max_depth", self.max_depth, 1..=QUEUE_DEPTH_MAX)?;
+        check("max_concurrency", self.max_concurrency, running.clone())?;
+        check("group_concurrency", self.group_concurrency, running)?;
+        let Some(RateLimit { limit, period }) = self.rate_limit else {
+            return Ok(());
+        };
+        check("rate_limit.limit", Some(limit), 1..=RATE_LIMIT_MAX)?;
+        let wrong = |detail| {
+            let setting = "rate_limit.period";
+            Err(QueueSettingError { setting, detail })
+        };
+        if !(RATE_PERIOD_MIN..=RATE_PERIOD_MAX).contains(&period) {
+            let (least, most) = (RATE_PERIOD_MIN, RATE_PERIOD_MAX);
+            return wrong(format!("is {period:?}; it is from {least:?} to {most:?}"));
+        }
+        if !RateLimit::is_whole_millis(period) {
+            return wrong(format!(
+                "is {period:?}; it is a whole number of milliseconds"
+            ));
+        }
+        Ok(())
+    }
+
     /// Returns the settings after a change.
     #[must_use]
     pub const fn patched(self, patch: QueuePatch) -> Self {
@@ -33,6 +78,21 @@ impl QueueSettings {
             rate_limit: patch.rate_limit.of(self.rate_limit),
             group_concurrency: patch.group_concurrency.of(self.group_concurrency),
         }
+    }
+}
+
+fn check<T: PartialOrd + std::fmt::Display>(
+    setting: &'static str,
+    value: Option<T>,
+    range: RangeInclusive<T>,
+) -> Result<(), QueueSettingError> {
+    match value {
+        Some(value) if !range.contains(&value) => {
+            let (least, most) = range.into_inner();
+            let detail = format!("is {value}; it is from {least} to {most}");
+            Err(QueueSettingError { setting, detail })
+        }
+        _ => Ok(()),
     }
 }
 
@@ -123,6 +183,7 @@ impl QueueDefaults {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::time::Duration;
 
     fn name(text: &str) -> Name {
         Name::new(text).unwrap()
@@ -148,6 +209,79 @@ mod tests {
             let rule = defaults.rule(&name("q"), settings(own));
             let found = (rule.paused, rule.max_depth);
             assert_eq!(found, expected, "{own:?} over {configured:?}");
+        }
+    }
+
+    #[test]
+    fn every_setting_has_its_range() {
+        let depth = |max_depth| QueueSettings {
+            max_depth: Some(max_depth),
+            ..QueueSettings::default()
+        };
+        let running = |max_concurrency| QueueSettings {
+            max_concurrency: Some(max_concurrency),
+            ..QueueSettings::default()
+        };
+        let of_group = |group_concurrency| QueueSettings {
+            group_concurrency: Some(group_concurrency),
+            ..QueueSettings::default()
+        };
+        let rate = |limit, micros| QueueSettings {
+            rate_limit: Some(RateLimit {
+                limit,
+                period: Duration::from_micros(micros),
+            }),
+            ..QueueSettings::default()
+        };
+        let most = 31 * 24 * 3_600_000_000;
+        for (settings, expected) in [
+            (QueueSettings::default(), None),
+            (depth(1), None),
+            (depth(1_000_000_000), None),
+            (depth(0), Some("max_depth is 0; it is from 1 to 1000000000")),
+            (depth(1_000_000_001), Some("max_depth is 1000000001; ")),
+            (running(1), None),
+            (running(1_000_000), None),
+            (
+                running(0),
+                Some("max_concurrency is 0; it is from 1 to 1000000"),
+            ),
+            (running(1_000_001), Some("max_concurrency is 1000001; ")),
+            (of_group(1_000_000), None),
+            (of_group(0), Some("group_concurrency is 0; ")),
+            (
+                of_group(u64::MAX),
+                Some("group_concurrency is 18446744073709551615; "),
+            ),
+            (rate(1, 1_000), None),
+            (rate(1_000_000, most), None),
+            (
+                rate(0, 1_000),
+                Some("rate_limit.limit is 0; it is from 1 to 1000000"),
+            ),
+            (
+                rate(1_000_001, 1_000),
+                Some("rate_limit.limit is 1000001; "),
+            ),
+            (
+                rate(1, 999),
+                Some("rate_limit.period is 999µs; it is from 1ms to 2678400s"),
+            ),
+            (
+                rate(1, most + 1),
+                Some("rate_limit.period is 2678400.000001s; it is from "),
+            ),
+            (
+                rate(1, 1_500),
+                Some("rate_limit.period is 1.5ms; it is a whole number of milli"),
+            ),
+        ] {
+            let error = settings.check().err().map(|error| error.to_string());
+            let is_expected = match (&error, expected) {
+                (Some(error), Some(beginning)) => error.starts_with(beginning),
+                (error, expected) => error.is_none() && expected.is_none(),
+            };
+            assert!(is_expected, "{settings:?}: {error:?}");
         }
     }
 

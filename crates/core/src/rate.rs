@@ -39,6 +39,11 @@ impl Pace {
 }
 
 impl RateLimit {
+    /// Tells whether a period is of the grain that instants have.
+    pub const fn is_whole_millis(period: Duration) -> bool {
+        period.subsec_nanos().is_multiple_of(1_000_000)
+    }
+
     /// Returns from when on the next one may happen.
     pub fn free_at(self, pace: Pace) -> Timestamp {
         let earliest = pace.0.saturating_sub(self.saved_up());

@@ -20,7 +20,9 @@ use anteroom_core::limits::{
     INPUT_BYTES_MAX_DEFAULT, LEASE_DEFAULT, LEASE_MAX, LEASE_MIN, RESULT_BYTES_MAX_DEFAULT,
     RETAIN_DEFAULT,
 };
-use anteroom_core::{Event, Job, JobId, Lease, Name, QueueSettings, ShownState, State};
+use anteroom_core::{
+    Event, Job, JobId, Lease, Name, QueueSettingError, QueueSettings, ShownState, State,
+};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -97,6 +99,14 @@ pub enum StartError {
     Lease {
         /// What was asked for.
         lease: Duration,
+    },
+    /// What is to hold for a queue is out of range.
+    #[error("of queue {queue}, {error}")]
+    Queue {
+        /// The queue.
+        queue: Name,
+        /// What is wrong.
+        error: QueueSettingError,
     },
     /// The store could not be read.
     #[error(transparent)]
@@ -188,6 +198,10 @@ impl Engine {
         let lease = options.lease;
         if !(LEASE_MIN..=LEASE_MAX).contains(&lease) {
             return Err(StartError::Lease { lease });
+        }
+        for (queue, settings) in &options.queues {
+            let queue = queue.clone();
+            (settings.check()).map_err(|error| StartError::Queue { queue, error })?;
         }
         let tasks = register(tasks)?;
         let is_pulled = |registered: &Arc<Registered>| registered.task.runner.is_pull();

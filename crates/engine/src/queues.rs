@@ -13,7 +13,8 @@ use crate::submit::SubmitError;
 use crate::task::Task;
 use anteroom_core::limits::{DEFAULT_QUEUE, QUEUE_CHANGE_TRIES_MAX, QUEUES_MADE_MAX};
 use anteroom_core::{
-    JobId, Name, Patch, QueueDefaults, QueuePatch, QueueRule, QueueSettings, Timestamp,
+    JobId, Name, Patch, QueueDefaults, QueuePatch, QueueRule, QueueSettingError, QueueSettings,
+    Timestamp,
 };
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::{PoisonError, RwLock};
@@ -67,6 +68,14 @@ pub enum QueueError {
         queue: Name,
         /// The version that it has; 0: nothing was set.
         version: u64,
+    },
+    /// What it is to be set to is out of range.
+    #[error("of queue {queue}, {error}")]
+    OutOfRange {
+        /// The name.
+        queue: Name,
+        /// What is wrong.
+        error: QueueSettingError,
     },
     /// The store could not do it. Worth a retry where the store's error is.
     #[error(transparent)]
@@ -361,6 +370,10 @@ impl Queues {
         }
         let before = kept.map(|kept| kept.settings).unwrap_or_default();
         let settings = before.patched(patch);
+        if let Err(error) = settings.check() {
+            let queue = queue();
+            return Err(QueueError::OutOfRange { queue, error });
+        }
         let is_there = is_named || kept.is_some();
         Ok((settings != before || !is_there).then(|| QueueChange {
             name: queue(),
@@ -444,8 +457,10 @@ impl From<QueueError> for SubmitError {
             QueueError::Unknown { queue } => Self::UnknownQueue { queue },
             QueueError::TooMany { queue, limit } => Self::TooManyQueues { queue, limit },
             QueueError::Store(error) => error.into(),
-            // Nobody asks for a version where queues are made for jobs.
-            QueueError::VersionDiffers { queue, .. } => Self::UnknownQueue { queue },
+            // Nobody asks for a version, nor sets anything, where queues are made for jobs.
+            QueueError::VersionDiffers { queue, .. } | QueueError::OutOfRange { queue, .. } => {
+                Self::UnknownQueue { queue }
+            }
         }
     }
 }

@@ -4,11 +4,13 @@ use crate::failing_store::FailingStore;
 use crate::harness::*;
 use anteroom::core::limits::QUEUES_MADE_MAX;
 use anteroom::core::{
-    Idempotency, IdempotencyKey, JobId, Name, Patch, QueuePatch, QueueSettings, Spec,
+    Idempotency, IdempotencyKey, JobId, Name, Patch, QueuePatch, QueueSettings, RateLimit, Spec,
 };
 use anteroom::run::{Outcome, function};
 use anteroom::store::{NewJob, Store};
-use anteroom::{Engine, Options, QueueError, Submission, SubmitError, Task, TaskRunner};
+use anteroom::{
+    Engine, Options, QueueError, StartError, Submission, SubmitError, Task, TaskRunner,
+};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -237,6 +239,112 @@ async fn a_full_queue_refuses_a_submit() {
     );
     assert!(is_full, "{refused}");
     engine.submit(into("q")).await.unwrap();
+}
+
+/// Returns the limits that hold for the queue `q`, with that of its rate alone.
+async fn limits(engine: &Engine) -> [Option<u64>; 4] {
+    let rule = engine.queue(&name("q")).await.unwrap().unwrap().rule;
+    let rate = rule.rate_limit.map(|rate| rate.limit.into());
+    [
+        rule.max_depth,
+        rule.max_concurrency,
+        rate,
+        rule.group_concurrency,
+    ]
+}
+
+/// What was set wins over the configuration, one by one, and outlasts the engine; what goes back
+/// goes to what the configuration says then.
+#[tokio::test(start_paused = true)]
+async fn limits_are_those_that_were_set_and_else_those_of_the_configuration() {
+    let rate = |limit| RateLimit {
+        limit,
+        period: secs(1),
+    };
+    let configured = |limit: u32| Options {
+        queues: BTreeMap::from([(
+            name("q"),
+            QueueSettings {
+                max_depth: Some(limit.into()),
+                max_concurrency: Some(limit.into()),
+                rate_limit: Some(rate(limit)),
+                group_concurrency: Some(limit.into()),
+                ..QueueSettings::default()
+            },
+        )]),
+        ..Options::default()
+    };
+    let store = store();
+    let engine = echoing(store.clone(), configured(5)).await;
+    assert_eq!(limits(&engine).await, [Some(5); 4]);
+    let patch = QueuePatch {
+        max_concurrency: Patch::Set(6),
+        rate_limit: Patch::Set(rate(7)),
+        group_concurrency: Patch::Set(8),
+        ..QueuePatch::default()
+    };
+    engine.set_queue(&name("q"), patch, None).await.unwrap();
+    let set = [Some(5), Some(6), Some(7), Some(8)];
+    assert_eq!(limits(&engine).await, set);
+    // Another change leaves them.
+    engine.pause(&name("q")).await.unwrap();
+    assert_eq!(limits(&engine).await, set);
+    engine.stop(secs(1)).await;
+    let engine = echoing(store.clone(), configured(9)).await;
+    assert_eq!(limits(&engine).await, [Some(9), Some(6), Some(7), Some(8)]);
+    let patch = QueuePatch {
+        max_concurrency: Patch::Reset,
+        rate_limit: Patch::Reset,
+        ..QueuePatch::default()
+    };
+    engine.set_queue(&name("q"), patch, None).await.unwrap();
+    assert_eq!(limits(&engine).await, [Some(9), Some(9), Some(9), Some(8)]);
+    engine.stop(secs(1)).await;
+    let engine = echoing(store, Options::default()).await;
+    assert_eq!(limits(&engine).await, [None, None, None, Some(8)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_setting_out_of_its_range_is_refused() {
+    let wrong = RateLimit {
+        limit: 1,
+        period: std::time::Duration::from_micros(1_500),
+    };
+    let options = Options {
+        queues: BTreeMap::from([(
+            name("q"),
+            QueueSettings {
+                rate_limit: Some(wrong),
+                ..QueueSettings::default()
+            },
+        )]),
+        ..Options::default()
+    };
+    let refused = Engine::start(store(), Vec::new(), options).await;
+    let refused = refused.unwrap_err();
+    assert!(matches!(refused, StartError::Queue { .. }), "{refused}");
+    let expected = "of queue q, rate_limit.period is 1.5ms; it is a whole number of milliseconds";
+    assert_eq!(refused.to_string(), expected);
+    let engine = echoing(store(), Options::default()).await;
+    for patch in [
+        QueuePatch {
+            max_concurrency: Patch::Set(0),
+            ..QueuePatch::default()
+        },
+        QueuePatch {
+            rate_limit: Patch::Set(wrong),
+            ..QueuePatch::default()
+        },
+    ] {
+        let refused = engine.set_queue(&name("default"), patch, None).await;
+        let refused = refused.unwrap_err();
+        assert!(
+            matches!(refused, QueueError::OutOfRange { .. }),
+            "{refused}"
+        );
+    }
+    let queue = engine.queue(&name("default")).await.unwrap().unwrap();
+    assert_eq!(queue.version, 0, "nothing was set");
 }
 
 #[tokio::test(start_paused = true)]

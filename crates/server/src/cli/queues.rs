@@ -9,7 +9,7 @@ use bytes::Bytes;
 use http::Method;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 use std::io::Write;
 use std::process::ExitCode;
 
@@ -20,6 +20,22 @@ struct Queue {
     paused: bool,
     depth: Depth,
     oldest_ready_age: Option<String>,
+    limits: Limits,
+}
+
+/// What holds for it; none: no limit.
+#[derive(Debug, Default, Deserialize)]
+struct Limits {
+    max_concurrency: Option<u64>,
+    rate_limit: Option<Rate>,
+    max_depth: Option<u64>,
+    group_concurrency: Option<u64>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Rate {
+    limit: u64,
+    period: String,
 }
 
 #[derive(Debug, Deserialize)]
@@ -108,15 +124,16 @@ fn table(queues: &[Queue]) -> String {
     let names = queues.iter().map(|queue| queue.name.len());
     let width = names.chain(["QUEUE".len()]).max().unwrap_or_default();
     let mut text = String::new();
-    let mut line = |name: &str, rest: [&str; 5]| {
-        let [state, scheduled, ready, running, oldest] = rest;
+    let mut line = |name: &str, rest: [&str; 6]| {
+        let [state, scheduled, ready, running, oldest, limits] = rest;
         // Writing to a string does not fail.
         let _ = writeln!(
             text,
-            "{name:<width$}  {state:<6}  {scheduled:>9}  {ready:>9}  {running:>9}  {oldest:>9}"
+            "{name:<width$}  {state:<6}  {scheduled:>9}  {ready:>9}  {running:>9}  {oldest:>9}  \
+             {limits}"
         );
     };
-    let head = ["STATE", "SCHEDULED", "READY", "RUNNING", "OLDEST"];
+    let head = ["STATE", "SCHEDULED", "READY", "RUNNING", "OLDEST", "LIMITS"];
     line("QUEUE", head);
     for queue in queues {
         let state = if queue.paused { "paused" } else { "open" };
@@ -124,9 +141,30 @@ fn table(queues: &[Queue]) -> String {
         let depth = &queue.depth;
         let numbers = [depth.scheduled, depth.ready, depth.running].map(|n| n.to_string());
         let [scheduled, ready, running] = numbers.each_ref().map(String::as_str);
-        line(&queue.name, [state, scheduled, ready, running, oldest]);
+        let limits = queue.limits.to_string();
+        line(
+            &queue.name,
+            [state, scheduled, ready, running, oldest, &limits],
+        );
     }
     text
+}
+
+impl fmt::Display for Limits {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let limits = [
+            self.max_concurrency.map(|most| format!("{most} running")),
+            (self.rate_limit.as_ref())
+                .map(|Rate { limit, period }| format!("{limit} started in {period}")),
+            (self.group_concurrency).map(|most| format!("{most} running of a group")),
+            self.max_depth.map(|most| format!("{most} waiting")),
+        ];
+        let limits: Vec<String> = limits.into_iter().flatten().collect();
+        match limits.as_slice() {
+            [] => f.write_str("-"),
+            limits => f.write_str(&limits.join(", ")),
+        }
+    }
 }
 
 #[cfg(test)]
@@ -144,16 +182,31 @@ mod tests {
                 running: 1,
             },
             oldest_ready_age: oldest.map(str::to_owned),
+            limits: Limits::default(),
         };
-        let queues = [
+        let mut queues = [
             queue("default", false, 0, None),
+            queue("mails", false, 0, None),
             queue("thumbnails", true, 1_234_567, Some("1h2m5s")),
         ];
-        let expected = "\
-QUEUE       STATE   SCHEDULED      READY    RUNNING     OLDEST
-default     open            0          0          1          -
-thumbnails  paused          0    1234567          1     1h2m5s
-";
-        assert_eq!(table(&queues), expected);
+        queues[1].limits.max_concurrency = Some(1);
+        queues[2].limits = Limits {
+            max_concurrency: Some(8),
+            rate_limit: Some(Rate {
+                limit: 100,
+                period: "1s".to_owned(),
+            }),
+            max_depth: Some(1_000_000),
+            group_concurrency: Some(2),
+        };
+        let rows = [
+            "QUEUE       STATE   SCHEDULED      READY    RUNNING     OLDEST  LIMITS",
+            "default     open            0          0          1          -  -",
+            "mails       open            0          0          1          -  1 running",
+            "thumbnails  paused          0    1234567          1     1h2m5s  8 running, \
+             100 started in 1s, 2 running of a group, 1000000 waiting",
+        ];
+        let text = table(&queues);
+        assert_eq!(text.lines().collect::<Vec<_>>(), rows);
     }
 }

@@ -13,6 +13,9 @@ pub(super) const A_STRING: &str = "a string";
 /// What is expected of a span of time.
 pub(super) const A_DURATION: &str = "a duration such as \"30s\"";
 
+/// The keys of a rate.
+const RATE_KEYS: &str = "limit, period";
+
 /// A value with its place.
 pub(super) type Value<'i> = Spanned<DeValue<'i>>;
 
@@ -132,6 +135,45 @@ impl Reader<'_> {
                 None
             }
         }
+    }
+
+    /// Reads so many in a period. Something that is missing or wrong is noted and gives none.
+    pub(super) fn rate(
+        &mut self,
+        key: &str,
+        value: &Value<'_>,
+        (limits, periods): (RangeInclusive<u32>, RangeInclusive<Duration>),
+        example: &str,
+    ) -> Option<(u32, Duration)> {
+        let table = self.table(key, value)?;
+        let limits = u64::from(*limits.start())..=u64::from(*limits.end());
+        let (mut limit, mut period) = (None, None);
+        for (part, value) in table {
+            match part.get_ref().as_ref() {
+                "limit" => limit = self.whole(&format!("{key}.limit"), value, limits.clone()),
+                "period" => {
+                    let key = format!("{key}.period");
+                    if self.text(&key, value, A_DURATION).is_none() {
+                        continue;
+                    }
+                    self.put(&mut period, &key, value, |text| {
+                        let period = value::duration_in(text, periods.clone())?;
+                        if !anteroom::core::RateLimit::is_whole_millis(period) {
+                            return Err(format!(
+                                "is {text}; expected a whole number of milliseconds"
+                            ));
+                        }
+                        Ok(Some(period))
+                    });
+                }
+                other => self.unknown(other, &part.span(), RATE_KEYS),
+            }
+        }
+        if !(table.contains_key("limit") && table.contains_key("period")) {
+            let message = format!("{key} is not whole; expected {example}");
+            self.wrong(&value.span(), message);
+        }
+        Some((u32::try_from(limit?).ok()?, period?))
     }
 
     pub(super) fn number(

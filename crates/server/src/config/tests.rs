@@ -1,4 +1,5 @@
 use super::*;
+use anteroom::core::RateLimit;
 use anteroom::run::exec::Limits;
 use std::path::Path;
 
@@ -75,7 +76,10 @@ fn every_key_is_read() {
         strict_queues = true
 
         [queues.texts]
+        max_concurrency = 8
         max_depth = 1_000_000
+        rate_limit = { limit = 100, period = "1s" }
+        group_concurrency = 2
 
         [queues.plain]
 
@@ -129,8 +133,14 @@ fn every_key_is_read() {
             (
                 name("texts"),
                 QueueSettings {
+                    paused: None,
                     max_depth: Some(1_000_000),
-                    ..QueueSettings::default()
+                    max_concurrency: Some(8),
+                    rate_limit: Some(RateLimit {
+                        limit: 100,
+                        period: Duration::from_secs(1),
+                    }),
+                    group_concurrency: Some(2),
                 },
             ),
         ]
@@ -219,26 +229,6 @@ const MISTAKES: &[(&str, &str)] = &[
     (
         "[queues.\"anteroom.callback\"]",
         "anteroom.toml:1:9: queue \"anteroom.callback\" begins with",
-    ),
-    (
-        "[queues.q]\nmax_depth = 0",
-        "anteroom.toml:2:13: max_depth is 0; the least is 1",
-    ),
-    (
-        "[queues.q]\nmax_concurrency = 8",
-        "anteroom.toml:2:1: max_concurrency of a queue is not supported by this version",
-    ),
-    (
-        "[queues.q]\nrate_limit = { limit = 100, period = \"1s\" }",
-        "anteroom.toml:2:1: rate_limit of a queue is not supported by this version",
-    ),
-    (
-        "[queues.q]\ngroup_concurrency = 2",
-        "anteroom.toml:2:1: group_concurrency of a queue is not supported by this version",
-    ),
-    (
-        "[queues.q]\npaused = true",
-        "anteroom.toml:2:1: unknown key \"paused\"; expected one of max_depth",
     ),
     (
         "[schedules.x]",

@@ -13,10 +13,8 @@ use std::ops::Range;
 use std::time::Duration;
 use toml::de::DeTable;
 
-/// The keys of a rate.
-const RATE_KEYS: &str = "limit, period";
 /// The highest rate that can be told from none.
-const RATE_LIMIT_MAX: u64 = 1_000_000_000;
+const RATE_LIMIT_MAX: u32 = 1_000_000_000;
 /// The periods of a rate: whole windows are told to clients in seconds.
 const RATE_PERIODS: std::ops::RangeInclusive<Duration> =
     Duration::from_secs(1)..=Duration::from_hours(24);
@@ -52,7 +50,7 @@ impl Reader<'_> {
                 "sha256" => sha256 = self.digests(value),
                 "scopes" => scopes = self.scopes(value),
                 "tasks" => tasks = self.covered_tasks(value),
-                "rate_limit" => rate_limit = self.rate_limit("rate_limit", value),
+                "rate_limit" => rate_limit = self.submit_rate(value),
                 other => self.unknown(other, &key.span(), TOKEN_KEYS),
             }
         }
@@ -170,31 +168,16 @@ impl Reader<'_> {
         )
     }
 
-    fn rate_limit(&mut self, key: &str, value: &Value<'_>) -> Option<RateLimit> {
-        let table = self.table(key, value)?;
-        let (mut limit, mut period) = (None, Duration::ZERO);
-        for (part, value) in table {
-            match part.get_ref().as_ref() {
-                "limit" => {
-                    limit = self
-                        .whole(&format!("{key}.limit"), value, 1..=RATE_LIMIT_MAX)
-                        .and_then(|limit| u32::try_from(limit).ok())
-                        .and_then(NonZeroU32::new);
-                }
-                "period" => {
-                    let key = format!("{key}.period");
-                    self.put_span(&mut period, &key, value, RATE_PERIODS);
-                }
-                other => self.unknown(other, &part.span(), RATE_KEYS),
-            }
-        }
-        if !(table.contains_key("limit") && table.contains_key("period")) {
-            let message =
-                format!("{key} is not whole; expected {{ limit = 600, period = \"1m\" }}");
-            self.wrong(&value.span(), message);
-        }
+    fn submit_rate(&mut self, value: &Value<'_>) -> Option<RateLimit> {
+        let example = "{ limit = 600, period = \"1m\" }";
+        let (limit, period) = self.rate(
+            "rate_limit",
+            value,
+            (1..=RATE_LIMIT_MAX, RATE_PERIODS),
+            example,
+        )?;
         Some(RateLimit {
-            limit: limit?,
+            limit: NonZeroU32::new(limit)?,
             period,
         })
     }

@@ -274,23 +274,38 @@ pub(crate) fn content_type(headers: &HeaderMap) -> Result<&str, Problem> {
     let Some(field) = first.filter(|field| !field.is_empty()) else {
         return Ok(UNNAMED);
     };
-    if field.len() > CONTENT_TYPE_BYTES_MAX {
-        let bytes = field.len();
-        let limit = CONTENT_TYPE_BYTES_MAX;
-        return Err(refused(format!(
-            "Content-Type is {bytes} bytes; the limit is {limit}"
-        )));
+    let checked = match field.to_str() {
+        Ok(text) => check_media_type(text).map(|()| text),
+        Err(_) => Err(format!(
+            "is {field:?}, which is no media type such as text/plain"
+        )),
+    };
+    checked.map_err(|detail| refused(format!("Content-Type {detail}")))
+}
+
+/// Checks that `text` is a content type as a field of a head can hold it, as which it comes back.
+///
+/// # Errors
+///
+/// What is wrong, to follow the name of the place.
+pub(crate) fn check_media_type(text: &str) -> Result<(), String> {
+    if text.len() > CONTENT_TYPE_BYTES_MAX {
+        let bytes = text.len();
+        return Err(format!(
+            "is {bytes} bytes; the limit is {CONTENT_TYPE_BYTES_MAX}"
+        ));
     }
-    match field.to_str() {
-        Ok(text) if is_media_type(text) => Ok(text),
-        Ok(_) | Err(_) => Err(refused(format!(
-            "Content-Type is {field:?}, which is no media type such as text/plain"
-        ))),
+    let can_be_sent = |byte: u8| byte == b'\t' || (b' '..=b'~').contains(&byte);
+    if text.bytes().all(can_be_sent) && is_media_type(text) {
+        return Ok(());
     }
+    Err(format!(
+        "is {text:?}, which is no media type such as text/plain"
+    ))
 }
 
 /// Tells whether `text` is `type/subtype`, whatever its parameters.
-pub(crate) fn is_media_type(text: &str) -> bool {
+fn is_media_type(text: &str) -> bool {
     let is_token = |token: &str| {
         let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
         !token.is_empty() && token.bytes().all(allowed)
@@ -497,6 +512,31 @@ mod tests {
             assert_eq!(content_type(&headers).ok(), fits.then_some(text), "{text}");
         }
         assert_eq!(content_type(&HeaderMap::new()).ok(), Some(UNNAMED));
+    }
+
+    #[test]
+    fn a_content_type_can_be_sent_back() {
+        let long = format!("text/plain; a={}", "x".repeat(CONTENT_TYPE_BYTES_MAX));
+        for (text, expected) in [
+            ("text/plain;\tcharset=utf-8", None),
+            (
+                "text/plain; a=ä",
+                Some("is \"text/plain; a=ä\", which is no media type such as "),
+            ),
+            (
+                "text/plain\n",
+                Some("is \"text/plain\\n\", which is no media type "),
+            ),
+            ("text", Some("is \"text\", which is no media type ")),
+            (&long, Some("is 269 bytes; the limit is 255")),
+        ] {
+            let refusal = check_media_type(text).err();
+            let is_expected = match (&refusal, expected) {
+                (Some(refusal), Some(beginning)) => refusal.starts_with(beginning),
+                (refusal, expected) => refusal.is_none() && expected.is_none(),
+            };
+            assert!(is_expected, "{text}: {refusal:?}");
+        }
     }
 
     #[test]

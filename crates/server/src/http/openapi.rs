@@ -265,6 +265,7 @@ fn all_schemas() -> BTreeMap<String, RefOr<Schema>> {
         schemas::Envelope::name(),
         schemas::JobPatch::name(),
         schemas::QueuePatch::name(),
+        schemas::NewRate::name(),
         schemas::LeaseRequest::name(),
         schemas::LeaseFailure::name(),
         schemas::Extension::name(),

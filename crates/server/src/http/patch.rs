@@ -19,7 +19,7 @@ use anteroom::store::Found;
 use anteroom::{AmendError, QueueError, SubmitError};
 use axum::extract::State as Shared;
 use axum::response::Response;
-use http::{HeaderName, HeaderValue, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use std::collections::BTreeMap;
 
 /// Says which types a patch may have, by RFC 5789.
@@ -35,7 +35,7 @@ pub(crate) async fn patch(Shared(app): Shared<App>, call: Call) -> Result<Respon
     let Call {
         mount, parts, body, ..
     } = call;
-    check_type(&parts.headers)?;
+    check_type(&parts.headers, "a job")?;
     let (bytes, room) = body::receive(body, AMENDMENT_BYTES_MAX, &app.buffered).await?;
     body::check_json(&bytes)?;
     let Asked {
@@ -79,7 +79,12 @@ async fn check_owner(app: &App, id: JobId) -> Result<(), Problem> {
     }
 }
 
-fn check_type(headers: &http::HeaderMap) -> Result<(), Problem> {
+/// Checks that a change of `what` is of a type that holds one.
+///
+/// # Errors
+///
+/// 415 with the types that are taken.
+pub(crate) fn check_type(headers: &HeaderMap, what: &str) -> Result<(), Problem> {
     let types = HeaderValue::from_static(PATCH_TYPES);
     let content_type = body::content_type(headers)
         .map_err(|problem| problem.with_header(ACCEPT_PATCH, types.clone()))?;
@@ -87,7 +92,7 @@ fn check_type(headers: &http::HeaderMap) -> Result<(), Problem> {
     if body::is_json(essence) || essence.eq_ignore_ascii_case("application/merge-patch+json") {
         return Ok(());
     }
-    let detail = format!("a job is changed by {PATCH_TYPES}, not {content_type}");
+    let detail = format!("{what} is changed by {PATCH_TYPES}, not {content_type}");
     Err(Problem::new(Kind::UnsupportedMediaType, detail).with_header(ACCEPT_PATCH, types))
 }
 

@@ -208,6 +208,11 @@ impl Server {
         self.ask("POST", path, "content-type: application/json\r\n", body)
     }
 
+    /// Changes something by JSON and returns the answer as it comes.
+    pub(crate) fn patch(&self, path: &str, body: &str) -> String {
+        self.ask("PATCH", path, "content-type: application/json\r\n", body)
+    }
+
     fn ask(&self, method: &str, path: &str, headers: &str, body: &str) -> String {
         let mut connection = TcpStream::connect(&self.address).unwrap();
         connection.set_read_timeout(Some(PATIENCE)).unwrap();

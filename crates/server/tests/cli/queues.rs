@@ -2,6 +2,7 @@
 
 use crate::harness::{Server, anteroom, folder, run};
 use nix::sys::signal::Signal;
+use serde_json::json;
 
 const CONFIG: &str = r#"
 store = "sqlite:jobs.db"
@@ -84,6 +85,91 @@ fn a_pause_outlasts_a_kill_and_a_restart() {
     assert_eq!(named("other")["paused"], false);
     server.client(&["resume", "echoes"]);
     server.wait_for_state(&id, "succeeded");
+}
+
+/// Changes a queue over HTTP, and returns its limits as they hold then.
+fn limits_after(server: &Server, change: &str) -> serde_json::Value {
+    let answer = server.patch("/v1/queues/reports", change);
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    let (_, body) = answer.split_once("\r\n\r\n").unwrap();
+    let queue: serde_json::Value = serde_json::from_str(body).unwrap();
+    queue["limits"].clone()
+}
+
+/// Returns the limits of the queue `reports`.
+fn limits(server: &Server) -> serde_json::Value {
+    limits_after(server, "{}")
+}
+
+/// What the file says holds; what is set wins, and outlasts a kill and a drain; null goes back to what
+/// the file says by then.
+#[test]
+fn limits_are_the_files_until_they_are_set_and_again_after_null() {
+    let with = |limit: u32| {
+        CONFIG.replace(
+            "max_depth = 2\n",
+            &format!(
+                "max_depth = {limit}\nmax_concurrency = {limit}\ngroup_concurrency = {limit}\n\
+                 rate_limit = {{ limit = {limit}, period = \"1m\" }}\n"
+            ),
+        )
+    };
+    let of_file = |limit: u32| {
+        json!({
+            "max_depth": limit,
+            "max_concurrency": limit,
+            "group_concurrency": limit,
+            "rate_limit": {"limit": limit, "period": "1m"},
+        })
+    };
+    let folder = folder(&with(5));
+    let server = Server::start(folder.path());
+    assert_eq!(limits(&server), of_file(5));
+    let set = json!({
+        "max_depth": 6,
+        "max_concurrency": 7,
+        "group_concurrency": 8,
+        "rate_limit": {"limit": 9, "period": "10s"},
+    });
+    assert_eq!(limits_after(&server, &set.to_string()), set);
+    let shown = server.client(&["queues"]).stdout;
+    let row = shown.lines().find(|line| line.starts_with("reports"));
+    let expected = "7 running, 9 started in 10s, 8 running of a group, 6 waiting";
+    assert!(row.unwrap().ends_with(expected), "{shown}");
+    server.signal(Signal::SIGKILL);
+    server.wait();
+    std::fs::write(folder.path().join("anteroom.toml"), with(20)).unwrap();
+    let server = Server::start(folder.path());
+    assert_eq!(limits(&server), set);
+    let reset = r#"{"max_concurrency": null, "rate_limit": null}"#;
+    let expected = json!({
+        "max_depth": 6,
+        "max_concurrency": 20,
+        "group_concurrency": 8,
+        "rate_limit": {"limit": 20, "period": "1m"},
+    });
+    assert_eq!(limits_after(&server, reset), expected);
+    server.signal(Signal::SIGTERM);
+    server.wait();
+    let server = Server::start(folder.path());
+    assert_eq!(limits(&server), expected);
+    let reset = r#"{"max_depth": null, "group_concurrency": null}"#;
+    assert_eq!(limits_after(&server, reset), of_file(20));
+    let row = server.client(&["queues"]).stdout;
+    let row = row.lines().find(|line| line.starts_with("default"));
+    assert!(row.unwrap().ends_with("  -"), "{row:?}");
+}
+
+#[test]
+fn a_limit_that_is_none_stops_the_start_with_its_place() {
+    let folder = folder("[queues.reports]\nmax_concurrency = 0\n");
+    for command in ["check", "serve"] {
+        let refused = run(folder.path(), &[command]);
+        assert_eq!(refused.code, Some(2), "{refused:?}");
+        let expected = "anteroom.toml:2:19: max_concurrency is 0; the least is 1. To start no jobs, \
+                        pause the queue";
+        assert!(refused.stderr.contains(expected), "{refused:?}");
+    }
 }
 
 #[test]

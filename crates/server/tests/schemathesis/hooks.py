@@ -9,6 +9,11 @@ import schemathesis
 KEY = re.compile(r'("([ !#-\[\]-~]|\\["\\]){1,255}"|[!#-~]([ -~]{0,253}[!-~])?)')
 
 
+WHOLE = (
+    "priority", "max_attempts", "max_depth", "max_concurrency", "group_concurrency", "limit",
+)
+
+
 def is_instant(text):
     """Tell whether a text is an instant. What is none stays as it is."""
     try:
@@ -28,9 +33,11 @@ def before_call(context, case, kwargs):
                 ahead = datetime.now(UTC) + timedelta(hours=1 if name == "start_before" else 0)
                 options[name] = ahead.isoformat(timespec="milliseconds").replace("+00:00", "Z")
         # To a schema 7.0 is a whole number; the API wants it written as one.
-        for name in ("priority", "max_attempts", "max_depth"):
-            if isinstance(options.get(name), float) and options[name].is_integer():
-                options[name] = int(options[name])
+        rate = options.get("rate_limit")
+        for part in (options, rate if isinstance(rate, dict) else {}):
+            for name in WHOLE:
+                if isinstance(part.get(name), float) and part[name].is_integer():
+                    part[name] = int(part[name])
         # Either will do; both are refused, which the tests of the server look at.
         if is_instant(options.get("run_at")) and "delay" in options:
             del options["run_at"]

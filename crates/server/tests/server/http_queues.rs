@@ -2,7 +2,7 @@
 
 use crate::harness::{Answer, Server, Wanted, within};
 use anteroom::core::limits::QUEUES_MADE_MAX;
-use anteroom::core::{Name, Payload, QueueSettings, ShownState};
+use anteroom::core::{Name, Payload, QueueSettings, RateLimit, ShownState};
 use anteroom::{Options, Submission};
 use axum::Router;
 use serde_json::{Value, json};
@@ -205,7 +205,7 @@ async fn a_submit_that_waits_is_answered_once_its_queue_is_resumed() {
 async fn a_change_says_everything_that_is_wrong_with_it() {
     let server = Server::start().await;
     let body = r#"{"paused": 1, "max_depth": 0, "rate_limit": {"limit": 5}, "a/b": null,
-                   "max_concurrency": "8", "group_concurrency": 2}"#;
+                   "max_concurrency": "8", "group_concurrency": 2.5}"#;
     let problem = patch(&server, "q", body).await;
     let problem = problem.is_problem(422, "invalid-body");
     let errors = problem["errors"].as_array().unwrap();
@@ -216,6 +216,7 @@ async fn a_change_says_everything_that_is_wrong_with_it() {
     pointers.sort_unstable();
     let expected = [
         "#/a~1b",
+        "#/group_concurrency",
         "#/max_concurrency",
         "#/max_depth",
         "#/paused",
@@ -256,7 +257,11 @@ async fn a_change_says_everything_that_is_wrong_with_it() {
 async fn a_change_is_json_or_a_merge_patch() {
     let server = Server::start().await;
     let body = r#"{"paused": true}"#;
-    for headers in [&[][..], &[("content-type", "text/plain")]] {
+    for headers in [
+        &[][..],
+        &[("content-type", "text/plain")],
+        &[("content-type", "nonsense")],
+    ] {
         let answer = patch_with(&server, "q", headers, body).await;
         answer.is_problem(415, "unsupported-media-type");
         let accepted = answer.header("accept-patch").unwrap();
@@ -276,22 +281,111 @@ async fn a_change_is_json_or_a_merge_patch() {
 }
 
 #[tokio::test]
-async fn limits_to_come_are_refused_by_name() {
+async fn a_limit_is_changed_while_the_server_runs_and_shown() {
     let server = Server::start().await;
-    for (member, value) in [
-        ("max_concurrency", "8"),
-        ("group_concurrency", "2"),
-        ("rate_limit", r#"{"limit": 100, "period": "1s"}"#),
+    let nothing = json!({
+        "max_concurrency": null,
+        "rate_limit": null,
+        "max_depth": null,
+        "group_concurrency": null,
+    });
+    assert_eq!(queue(&server, "default").await["limits"], nothing);
+    for (member, value, shown) in [
+        ("max_concurrency", json!(8), json!(8)),
+        ("group_concurrency", json!(2), json!(2)),
+        ("max_depth", json!(1_000_000), json!(1_000_000)),
+        (
+            "rate_limit",
+            json!({"period": "PT1M30S", "limit": 100}),
+            json!({"limit": 100, "period": "1m30s"}),
+        ),
+        (
+            "rate_limit",
+            json!({"limit": 1, "period": "1.5s"}),
+            json!({"limit": 1, "period": "1s500ms"}),
+        ),
     ] {
-        let body = format!("{{\"paused\": true, \"{member}\": {value}}}");
-        let answer = patch(&server, "default", &body).await;
-        let problem = answer.is_problem(501, "not-supported");
-        let detail = problem["detail"].as_str().unwrap();
-        assert!(detail.contains(member), "{detail}");
-        // Nothing was set, which is what null asks for.
-        let body = format!("{{\"{member}\": null}}");
-        assert_eq!(set(&server, "default", &body).await["paused"], false);
+        let body = json!({member: value}).to_string();
+        let answer = set(&server, "default", &body).await;
+        assert_eq!(answer["limits"][member], shown, "{member}");
+        assert_eq!(queue(&server, "default").await, answer);
+        // What is shown is taken.
+        let body = json!({member: shown}).to_string();
+        assert_eq!(set(&server, "default", &body).await, answer);
     }
+    let all = queue(&server, "default").await["limits"].clone();
+    let expected = json!({
+        "max_concurrency": 8,
+        "rate_limit": {"limit": 1, "period": "1s500ms"},
+        "max_depth": 1_000_000,
+        "group_concurrency": 2,
+    });
+    assert_eq!(all, expected, "each leaves the others");
+    let listed = server.get("/v1/queues").await.json();
+    assert_eq!(listed["queues"][0]["limits"], expected);
+    for member in [
+        "max_concurrency",
+        "rate_limit",
+        "max_depth",
+        "group_concurrency",
+    ] {
+        let answer = set(&server, "default", &json!({member: null}).to_string()).await;
+        assert_eq!(answer["limits"][member], Value::Null, "{member}");
+    }
+    assert_eq!(queue(&server, "default").await["limits"], nothing);
+}
+
+#[tokio::test]
+async fn a_limit_out_of_its_bounds_is_refused_and_changes_nothing() {
+    let server = Server::start().await;
+    set(&server, "q", r#"{"max_concurrency": 3}"#).await;
+    let before = server.get("/v1/queues/q").await;
+    for (body, pointer) in [
+        (r#"{"max_concurrency": 0}"#, "#/max_concurrency"),
+        (r#"{"max_concurrency": 1000001}"#, "#/max_concurrency"),
+        (r#"{"group_concurrency": 0}"#, "#/group_concurrency"),
+        (r#"{"group_concurrency": -1}"#, "#/group_concurrency"),
+        (r#"{"rate_limit": "100/s"}"#, "#/rate_limit"),
+        (r#"{"rate_limit": {"limit": 100}}"#, "#/rate_limit"),
+        (
+            r#"{"rate_limit": {"limit": 0, "period": "1s"}}"#,
+            "#/rate_limit/limit",
+        ),
+        (
+            r#"{"rate_limit": {"limit": 1, "period": "0s"}}"#,
+            "#/rate_limit/period",
+        ),
+        (
+            r#"{"rate_limit": {"limit": 1, "period": "-1s"}}"#,
+            "#/rate_limit/period",
+        ),
+        (
+            r#"{"rate_limit": {"limit": 1, "period": "500us"}}"#,
+            "#/rate_limit/period",
+        ),
+        (
+            r#"{"rate_limit": {"limit": 1, "period": "1s", "burst": 2}}"#,
+            "#/rate_limit/burst",
+        ),
+    ] {
+        // What is right beside it is not done either.
+        let body = body.replacen('{', "{\"paused\": true, ", 1);
+        let problem = patch(&server, "q", &body).await;
+        let problem = problem.is_problem(422, "invalid-body");
+        assert_eq!(problem["errors"][0]["pointer"], pointer, "{body}");
+        assert_eq!(problem["errors"].as_array().unwrap().len(), 1, "{body}");
+    }
+    let after = server.get("/v1/queues/q").await;
+    assert_eq!(after.header("etag"), before.header("etag"));
+    let after = after.json();
+    assert_eq!(
+        (&after["paused"], &after["limits"]["max_concurrency"]),
+        (&json!(false), &json!(3))
+    );
+    // How to start no jobs is told.
+    let problem = patch(&server, "q", r#"{"max_concurrency": 0}"#).await;
+    let detail = problem.json()["detail"].to_string();
+    assert!(detail.contains("to start no jobs, set paused"), "{detail}");
 }
 
 #[tokio::test]
@@ -331,15 +425,43 @@ async fn if_match_lets_only_what_was_seen_be_changed() {
 
 #[tokio::test]
 async fn null_goes_back_to_what_the_configuration_says() {
-    let server = with(configured("q", Some(5))).await;
-    assert_eq!(queue(&server, "q").await["limits"]["max_depth"], 5);
-    let shown = set(&server, "q", r#"{"max_depth": 9, "paused": true}"#).await;
-    assert_eq!(shown["limits"]["max_depth"], 9);
-    let shown = set(&server, "q", r#"{"max_depth": null}"#).await;
-    assert_eq!(
-        (&shown["limits"]["max_depth"], &shown["paused"]),
-        (&json!(5), &json!(true))
-    );
+    let mut options = configured("q", Some(5));
+    for settings in options.queues.values_mut() {
+        settings.max_concurrency = Some(6);
+        settings.group_concurrency = Some(7);
+        settings.rate_limit = Some(RateLimit {
+            limit: 8,
+            period: Duration::from_secs(9),
+        });
+    }
+    let server = with(options).await;
+    let limits = json!({
+        "max_depth": 5,
+        "max_concurrency": 6,
+        "group_concurrency": 7,
+        "rate_limit": {"limit": 8, "period": "9s"},
+    });
+    assert_eq!(queue(&server, "q").await["limits"], limits);
+    let others = json!({
+        "max_depth": 15,
+        "max_concurrency": 16,
+        "group_concurrency": 17,
+        "rate_limit": {"limit": 18, "period": "19s"},
+    });
+    let shown = set(&server, "q", &others.to_string()).await;
+    assert_eq!(shown["limits"], others);
+    set(&server, "q", r#"{"paused": true}"#).await;
+    for member in [
+        "max_depth",
+        "max_concurrency",
+        "group_concurrency",
+        "rate_limit",
+    ] {
+        let shown = set(&server, "q", &json!({member: null}).to_string()).await;
+        assert_eq!(shown["limits"][member], limits[member]);
+        assert_eq!(shown["paused"], true, "{member}");
+    }
+    assert_eq!(queue(&server, "q").await["limits"], limits);
     let shown = set(&server, "q", r#"{"paused": null}"#).await;
     assert_eq!(shown["paused"], false);
 }

@@ -295,7 +295,9 @@ const ASKED: &str = r#"
 412 PATCH /v1/queues/{queue} other content-type:application/json,if-match:"0" {"paused":true}
 422 PATCH /v1/queues/{queue} other content-type:application/json {"paused":1}
 415 PATCH /v1/queues/{queue} other content-type:text/plain {"paused":true}
-501 PATCH /v1/queues/{queue} other content-type:application/json {"max_concurrency":1}
+200 PATCH /v1/queues/{queue} other content-type:application/json {"max_concurrency":1,"rate_limit":{"limit":100,"period":"1s"},"group_concurrency":2}
+200 GET /v1/queues/{queue} other - -
+422 PATCH /v1/queues/{queue} other content-type:application/json {"rate_limit":{"limit":0}}
 202 POST /v1/tasks/{task}/jobs echo?queue=other - a
 429 POST /v1/tasks/{task}/jobs echo?queue=other - a
 200 POST /v1/leases - content-type:application/json,prefer:respond-async {"tasks":["pulled"]}

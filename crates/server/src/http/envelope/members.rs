@@ -7,8 +7,8 @@ use super::super::submit::{ahead, span};
 use super::mistakes::{self, Mistakes, Place};
 use super::{Bounds, InputMember, Keep, Members};
 use anteroom::core::limits::{
-    AHEAD_MAX, CONTENT_TYPE_BYTES_MAX, MAX_ATTEMPTS_MAX, PRIORITY_MAX, RETAIN_MAX,
-    TAG_VALUE_BYTES_MAX, TAGS_MAX, TIMEOUT_MAX, TIMEOUT_MIN,
+    AHEAD_MAX, MAX_ATTEMPTS_MAX, PRIORITY_MAX, RETAIN_MAX, TAG_VALUE_BYTES_MAX, TAGS_MAX,
+    TIMEOUT_MAX, TIMEOUT_MIN,
 };
 use anteroom::core::{Idempotency, IdempotencyKey, Label, Name, Payload, Priority};
 use anteroom::{CallbackUrl, StartAt, Submission};
@@ -338,16 +338,7 @@ impl<'m> Read<'m> {
             return Ok(None);
         }
         let text = self.text(members, member).ok_or(Noted)?;
-        if text.len() > CONTENT_TYPE_BYTES_MAX {
-            let bytes = text.len();
-            let detail = format!("is {bytes} bytes; the limit is {CONTENT_TYPE_BYTES_MAX}");
-            self.wrong(member, detail);
-            return Err(Noted);
-        }
-        // What a field of a head can hold, as which it comes back.
-        let is_printable = text.bytes().all(|byte| (b' '..=b'~').contains(&byte));
-        if !is_printable || !body::is_media_type(&text) {
-            let detail = format!("is {text:?}, which is no media type such as text/plain");
+        if let Err(detail) = body::check_media_type(&text) {
             self.wrong(member, detail);
             return Err(Noted);
         }

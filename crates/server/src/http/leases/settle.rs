@@ -9,7 +9,6 @@ use super::super::problem::{FieldError, Kind, Problem};
 use super::super::submit_many::off_thread;
 use super::HeldView;
 use super::asked::{Extending, Failing, lease_for};
-use anteroom::core::limits::CONTENT_TYPE_BYTES_MAX;
 use anteroom::core::{Job, Payload};
 use anteroom::{LeaseRefused, Settlement};
 use axum::extract::State as Shared;
@@ -204,11 +203,7 @@ impl Members {
                     .map_err(malformed)
             }),
             "content_type" => text().and_then(|text| {
-                let is_short = text.len() <= CONTENT_TYPE_BYTES_MAX;
-                let is_printable = text.bytes().all(|byte| (b' '..=b'~').contains(&byte));
-                if !is_short || !is_printable || !body::is_media_type(&text) {
-                    return Err(no("media type such as text/plain", value));
-                }
+                body::check_media_type(&text)?;
                 self.content_type = Some(text);
                 Ok(())
             }),

@@ -97,8 +97,8 @@ pub(super) fn queue() -> Value {
             "submitted_per_second": 1.5, "started_per_second": 1.3, "finished_per_second": 1.28,
         },
         "limits": {
-            "max_concurrency": null, "rate_limit": null, "max_depth": 1_000_000,
-            "group_concurrency": null,
+            "max_concurrency": 8, "rate_limit": {"limit": 100, "period": "1s"},
+            "max_depth": 1_000_000, "group_concurrency": null,
         },
         "links": {
             "self": format!("{MOUNT}/v1/queues/default"),

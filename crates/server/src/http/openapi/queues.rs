@@ -49,7 +49,7 @@ fn patch() -> Call {
         .takes(if_match())
         .body(merge_patch::<QueuePatch>(
             "What is changed. At most 64 KiB.",
-            &json!({"paused": true}),
+            &json!({"max_concurrency": 8, "rate_limit": {"limit": 100, "period": "1s"}}),
         ))
         .replies(200, shown("It holds."))
         .problems(&[
@@ -60,7 +60,6 @@ fn patch() -> Call {
             Kind::UnsupportedMediaType,
             Kind::InvalidBody,
             Kind::TooManyQueues,
-            Kind::NotSupported,
             Kind::Overloaded,
         ])
         .fields_at(&[415], &[Field::AcceptPatch])

@@ -453,25 +453,37 @@ pub(crate) struct QueueRates {
 /// What holds for a queue. What is null is not limited.
 #[derive(ToSchema)]
 pub(crate) struct QueueLimits {
-    /// Null in this version.
-    #[schema(required, minimum = 1)]
+    /// Jobs of it that may run at once, over all nodes. Leased ones count.
+    #[schema(required, minimum = 1, maximum = 1_000_000)]
     max_concurrency: Option<u64>,
-    /// Null in this version.
+    /// Jobs of it that may start, over all nodes: those in any time t never exceed
+    /// limit × (1 + t / period).
     #[schema(required)]
     rate_limit: Option<Rate>,
     /// Jobs that may wait in it, scheduled and ready ones together.
     #[schema(required, minimum = 1)]
     max_depth: Option<u64>,
-    /// Null in this version.
-    #[schema(required, minimum = 1)]
+    /// Jobs of one of its groups that may run at once, over all nodes. Those without a group are
+    /// not limited by it.
+    #[schema(required, minimum = 1, maximum = 1_000_000)]
     group_concurrency: Option<u64>,
 }
 
 /// So many in a period.
 #[derive(ToSchema)]
 pub(crate) struct Rate {
-    #[schema(minimum = 1)]
+    #[schema(minimum = 1, maximum = 1_000_000)]
     limit: u64,
+    /// From 1 ms to 31 days, in whole milliseconds.
+    period: Duration,
+}
+
+/// So many starts in a period, in the place of what held before.
+#[derive(ToSchema)]
+pub(crate) struct NewRate {
+    #[schema(minimum = 1, maximum = 1_000_000)]
+    limit: u64,
+    /// From 1 ms to 31 days, in whole milliseconds.
     period: Duration,
 }
 
@@ -483,16 +495,19 @@ pub(crate) struct QueueLinks {
     jobs: String,
 }
 
-/// What is changed of a queue. What is left out stays.
-///
-/// `max_concurrency`, `rate_limit` and `group_concurrency` are to come.
+/// What is changed of a queue. What is left out stays; null goes back to what the configuration
+/// says.
 #[derive(ToSchema)]
 pub(crate) struct QueuePatch {
     /// Null: not paused.
     paused: Option<bool>,
-    /// Null: what the configuration says.
+    #[schema(minimum = 1, maximum = 1_000_000)]
+    max_concurrency: Option<u64>,
+    rate_limit: Option<NewRate>,
     #[schema(minimum = 1, maximum = 1_000_000_000)]
     max_depth: Option<u64>,
+    #[schema(minimum = 1, maximum = 1_000_000)]
+    group_concurrency: Option<u64>,
 }
 
 /// What a worker asks for.
