@@ -52,8 +52,11 @@ pub async fn groups_take_turns_whatever_their_depth(trial: &mut Trial) {
     assert_eq!(all.len(), 430);
     let is_of = |one: &Claimed, group: &str| one.job.spec.group == Some(label(group));
     for group in ["a", "b", "c"] {
-        let last = all.iter().rposition(|one| is_of(one, group));
-        let through = &all[..last.unwrap_or(all.len())];
+        let places: Vec<usize> = (0..all.len())
+            .filter(|at| is_of(&all[*at], group))
+            .collect();
+        assert_eq!(places.len(), 10, "jobs of group {group}");
+        let through = &all[..places[9]];
         let large = through.iter().filter(|one| is_of(one, "large")).count();
         assert!(large <= 10 + 7, "{large} before the last of {group}");
     }

@@ -43,6 +43,41 @@ async fn a_pause_that_was_acknowledged_holds_after_a_crash() {
     again.close().await;
 }
 
+/// How far a rate has come is in the commit of the starts, and not in that of a closing store.
+#[tokio::test]
+async fn a_rate_holds_after_a_crash() {
+    let place = Place::new();
+    let store = place.open();
+    store.insert((1..9).map(job).collect()).await.unwrap();
+    let rate_limit = Some(anteroom_core::RateLimit {
+        limit: 2,
+        period: std::time::Duration::from_hours(1),
+    });
+    let limited = QueueChange {
+        settings: QueueSettings {
+            rate_limit,
+            ..QueueSettings::default()
+        },
+        ..change(false, None).remove(0)
+    };
+    soon(store.set_queues(vec![limited])).await.unwrap();
+    assert_eq!(soon(store.claim(want(1))).await.unwrap().len(), 1);
+    let crashed = place.crashed();
+    let again = crashed.open();
+    assert_eq!(soon(again.claim(want(9))).await.unwrap().len(), 1);
+    let crashed = crashed.crashed();
+    let again_and_again = crashed.open();
+    assert!(
+        soon(again_and_again.claim(want(9)))
+            .await
+            .unwrap()
+            .is_empty()
+    );
+    for store in [store, again, again_and_again] {
+        store.close().await;
+    }
+}
+
 #[tokio::test]
 async fn a_pause_that_could_not_be_written_does_not_hold() {
     let place = Place::new();
