@@ -9,6 +9,7 @@ pub mod drain;
 pub mod fsync_error;
 pub mod kill;
 pub mod naps;
+pub mod poison;
 pub mod power;
 pub mod pull;
 pub mod slow;

@@ -7,6 +7,7 @@
 pub mod campaign;
 pub mod client;
 pub mod history;
+pub mod listing;
 pub mod load;
 pub mod server;
 mod storage;

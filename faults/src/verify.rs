@@ -2,11 +2,9 @@
 
 use crate::client::Client;
 use crate::history::{Bounds, Report, Rule, Seen, check};
+use crate::listing::list;
 use crate::load::Acked;
 use anyhow::Context;
-use bytes::Bytes;
-use hyper::Method;
-use serde::Deserialize;
 use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -116,29 +114,10 @@ async fn end_of(client: &Client, job: &Acked) -> anyhow::Result<Tally> {
 ///
 /// When the server gives no list.
 pub async fn unacknowledged(client: &Client, acked: &[Acked]) -> anyhow::Result<usize> {
-    #[derive(Deserialize)]
-    struct Page {
-        jobs: Vec<Listed>,
-        next_page_token: Option<String>,
-    }
-    #[derive(Deserialize)]
-    struct Listed {
-        id: String,
-    }
     let known: HashSet<&str> = acked.iter().map(|job| &*job.id).collect();
-    let mut unknown = HashSet::new();
-    let mut path = "/v1/jobs?page_size=1000".to_owned();
-    loop {
-        let answer = client.call(Method::GET, &path, &[], Bytes::new()).await?;
-        let page: Page = serde_json::from_slice(&answer.body)
-            .with_context(|| format!("GET {path} is answered {}", answer.status))?;
-        let ids = page.jobs.into_iter().map(|job| job.id);
-        unknown.extend(ids.filter(|id| !known.contains(&**id)));
-        match page.next_page_token {
-            Some(token) => path = format!("/v1/jobs?page_size=1000&page_token={token}"),
-            None => break,
-        }
-    }
+    let ids = list(client, "").await?.into_iter().map(|job| job.id);
+    // A job that is submitted meanwhile moves no other one to another page.
+    let unknown: HashSet<_> = ids.filter(|id| !known.contains(&**id)).collect();
     for id in &unknown {
         client.job(id, None).await?;
     }
