@@ -1,12 +1,11 @@
-//! Reads everything that was acknowledged once all is done, and holds the history to its rules.
+//! Reads everything that was acknowledged once all is done.
 
 use crate::client::Client;
-use crate::history::{Bounds, Report, Rule, Seen, check};
+use crate::history::{Report, Rule, Seen};
 use crate::listing::list;
 use crate::load::Acked;
 use anyhow::Context;
 use std::collections::HashSet;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -122,19 +121,6 @@ pub async fn unacknowledged(client: &Client, acked: &[Acked]) -> anyhow::Result<
         client.job(id, None).await?;
     }
     Ok(unknown.len())
-}
-
-/// Holds the histories to the rules.
-///
-/// # Errors
-///
-/// When they cannot be read.
-pub fn histories(files: &[PathBuf], handlers: bool) -> anyhow::Result<Report> {
-    let bounds = Bounds {
-        handlers,
-        ..Bounds::default()
-    };
-    check::check_files(files, &bounds)
 }
 
 /// Returns `lost, doubled, changed` of a report.

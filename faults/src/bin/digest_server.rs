@@ -1,7 +1,7 @@
 //! A server whose tasks write down each attempt: what an embedder's own binary looks like.
 //!
 //! `digest` is a function, `digest-exec` is this binary as a program; both give the SHA-256 of
-//! their input. `poison` is a function that kills the process, as its input says. The engine, the store and the HTTP are those of the server under test.
+//! their input. `nap` does the same in a time that is known. `poison` is a function that kills the process, as its input says. The engine, the store and the HTTP are those of the server under test.
 
 use anteroom::clock::Clock;
 use anteroom::core::RetryPolicy;
@@ -10,6 +10,7 @@ use anteroom::run::{Attempt, Outcome, function};
 use anteroom::store::sqlite::SqliteStore;
 use anteroom::{Engine, Options, Task, TaskRunner};
 use anteroom_faults::campaign::node;
+use anteroom_faults::campaign::overload::{NAP, NAP_SLOTS};
 use anteroom_faults::client::digest;
 use anteroom_faults::history::{Ended, Event, Recorder, now_us};
 use anteroom_server::http::serve::{ServeLimits, serve};
@@ -30,7 +31,7 @@ const SHUTDOWN_GRACE: Duration = Duration::from_secs(3);
 /// Between two deaths by one job.
 const POISON_DELAY: Duration = Duration::from_millis(300);
 
-/// Serves the tasks `digest`, `digest-exec` and `poison`.
+/// Serves the tasks `digest`, `digest-exec`, `nap` and `poison`.
 #[derive(Debug, Parser)]
 struct Arguments {
     /// The address to listen on.
@@ -71,6 +72,7 @@ async fn server(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let tasks = vec![
         function_task(arguments)?,
         program_task(arguments)?,
+        nap_task(arguments)?,
         poison_task(arguments)?,
     ];
     let engine = Engine::start(Arc::new(store), tasks, Options::default()).await?;
@@ -124,20 +126,22 @@ fn party(what: &str) -> String {
 fn function_task(arguments: &Arguments) -> anyhow::Result<Task> {
     let recorder = Arc::new(Recorder::open(&arguments.history, party("server"))?);
     let node = own_node()?;
-    let runner = function::bytes(move |attempt| run(attempt, recorder.clone(), node.clone()));
+    let runner = function::bytes(move |attempt| {
+        // A few milliseconds, so that a kill finds attempts at work.
+        let wait = Duration::from_micros(fastrand::u64(0..5_000));
+        run(attempt, recorder.clone(), node.clone(), wait)
+    });
     Ok(many_attempts(Task::new(
         "digest",
         TaskRunner::Here(runner),
     )?))
 }
 
-/// Takes a few milliseconds, so that a kill finds attempts at work.
-async fn run(attempt: Attempt, recorder: Arc<Recorder>, node: String) -> Outcome {
+async fn run(attempt: Attempt, recorder: Arc<Recorder>, node: String, wait: Duration) -> Outcome {
     let body = match begin(&attempt, &recorder, node) {
         Ok(body) => body,
         Err(error) => return Outcome::failed(format!("{error:#}")),
     };
-    let wait = Duration::from_micros(fastrand::u64(0..5_000));
     Clock::system().sleep(wait).await;
     let end = Event::End {
         id: attempt.job.id.to_string(),
@@ -153,6 +157,16 @@ async fn run(attempt: Attempt, recorder: Arc<Recorder>, node: String) -> Outcome
         content_type: "text/plain".into(),
         bytes: Bytes::from(body),
     })
+}
+
+/// As many jobs a second as are known beforehand: slots by the time that each takes.
+fn nap_task(arguments: &Arguments) -> anyhow::Result<Task> {
+    let recorder = Arc::new(Recorder::open(&arguments.history, party("nap"))?);
+    let node = own_node()?;
+    let runner = function::bytes(move |attempt| run(attempt, recorder.clone(), node.clone(), NAP));
+    let mut task = many_attempts(Task::new("nap", TaskRunner::Here(runner))?);
+    task.concurrency = NAP_SLOTS;
+    Ok(task)
 }
 
 /// Writes down that an attempt begins, and returns the digest of its input.

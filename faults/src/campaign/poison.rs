@@ -3,14 +3,13 @@
 //! The server is started again each time, as whoever supervises it does, and others work beside.
 
 use super::{Common, DIGEST_TASK, Ground, Kind, node};
-use crate::client::{Ask, Client, Submitted};
+use crate::client::{Ask, Client};
 use crate::history::{Event, FaultKind, Line, Seen, now_us};
 use crate::listing::{Listed, list};
-use crate::load::{Acked, Load, Mix};
+use crate::load::{Acked, Load, Mix, submit_one};
 use crate::server::{Launch, Server};
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, ensure};
 use bytes::Bytes;
-use hyper::Method;
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
@@ -114,7 +113,7 @@ async fn poison_server(
     already: usize,
 ) -> anyhow::Result<Vec<String>> {
     let mut ids = Vec::new();
-    pause_poison(client, true).await?;
+    client.change_queue("poison", r#"{"paused": true}"#).await?;
     for number in already..already + usize::try_from(arguments.together)? {
         let way = FUNCTION_WAYS[number % FUNCTION_WAYS.len()];
         let ask = Ask {
@@ -124,27 +123,11 @@ async fn poison_server(
             options: format!("queue=poison&max_attempts={}", arguments.attempts),
             retain: None,
         };
-        ids.push(acknowledged(client, &ask).await?);
+        ids.push(submit_one(client, &ask).await?.id);
     }
     // The server may be dead before it has answered; whether it took it is seen by its death.
-    let _answer = pause_poison(client, false).await;
+    let _answer = client.change_queue("poison", r#"{"paused": false}"#).await;
     Ok(ids)
-}
-
-async fn pause_poison(client: &Client, paused: bool) -> anyhow::Result<()> {
-    let body = Bytes::from(format!(r#"{{"paused": {paused}}}"#));
-    let headers = [("content-type", "application/json")];
-    let path = "/v1/queues/poison";
-    let answer = client.call(Method::PATCH, path, &headers, body).await?;
-    ensure!(answer.status == 200, "a pause is {}", answer.status);
-    Ok(())
-}
-
-async fn acknowledged(client: &Client, ask: &Ask) -> anyhow::Result<String> {
-    match client.submit(ask).await? {
-        Submitted::Acked(id) => Ok(id),
-        other => bail!("a submit is answered {other:?}"),
-    }
 }
 
 /// Waits for the server's death and starts it again. It may die once more before it listens: then
@@ -281,7 +264,7 @@ async fn programs(arguments: &Arguments) -> anyhow::Result<()> {
                 options: format!("max_attempts={}", arguments.attempts),
                 retain: None,
             };
-            let id = acknowledged(&client, &ask).await?;
+            let id = submit_one(&client, &ask).await?.id;
             poison.push((id, says));
         }
     }
