@@ -8,6 +8,7 @@ pub mod disk_full;
 pub mod drain;
 pub mod fsync_error;
 pub mod kill;
+pub mod limits;
 pub mod naps;
 pub mod overload;
 pub mod poison;

@@ -6,6 +6,7 @@
 
 pub mod campaign;
 pub mod client;
+pub mod flow;
 pub mod history;
 pub mod listing;
 pub mod load;
