@@ -21,6 +21,58 @@ pub fn resident_bytes(process: Pid) -> anyhow::Result<u64> {
     Ok(kibibytes.trim().parse::<u64>()? * 1024)
 }
 
+/// CPU time up to now, in ticks: of the machine's cores while they were busy and in all, and of
+/// some processes.
+#[derive(Clone, Copy, Debug)]
+pub struct Cpu {
+    busy: u64,
+    all: u64,
+    ours: u64,
+}
+
+impl Cpu {
+    /// Reads what the machine and `processes` have used.
+    ///
+    /// # Errors
+    ///
+    /// When one of them is gone.
+    pub fn read(processes: &[Pid]) -> anyhow::Result<Self> {
+        let machine = std::fs::read_to_string("/proc/stat").context("read /proc/stat")?;
+        let line = machine.lines().next().unwrap_or_default();
+        // The last two, guests, are counted in the first two already.
+        let fields = line.split_whitespace().skip(1).take(8).map(str::parse);
+        let fields: Vec<u64> = fields.collect::<Result<_, _>>()?;
+        let idle = fields.iter().skip(3).take(2).sum::<u64>();
+        let all = fields.iter().sum::<u64>();
+        let mut ours = 0;
+        for process in processes {
+            let path = format!("/proc/{process}/stat");
+            let stat = std::fs::read_to_string(&path).with_context(|| format!("read {path}"))?;
+            ours += process_ticks(&stat).with_context(|| format!("{path} is not as expected"))?;
+        }
+        Ok(Self {
+            busy: all - idle,
+            all,
+            ours,
+        })
+    }
+
+    /// Returns the share of all cores that others than the processes used since `before`, in
+    /// percent.
+    pub fn others_percent_since(self, before: Self) -> u64 {
+        let others = (self.busy - before.busy).saturating_sub(self.ours - before.ours);
+        others * 100 / (self.all - before.all).max(1)
+    }
+}
+
+/// User and system time: fields 14 and 15, counted behind the name, which may hold anything.
+fn process_ticks(stat: &str) -> Option<u64> {
+    let (_, fields) = stat.rsplit_once(") ")?;
+    let mut fields = fields.split(' ').skip(11);
+    let [user, system] = [fields.next()?, fields.next()?].map(str::parse::<u64>);
+    Some(user.ok()? + system.ok()?)
+}
+
 /// Looks at the memory of a process now and then.
 #[derive(Debug)]
 pub struct MemoryWatch {
@@ -88,6 +140,21 @@ mod tests {
         assert_eq!(at_percent(&values, 100), 200);
         assert_eq!(at_percent(&[7], 50), 7);
         assert_eq!(at_percent(&[], 99), 0);
+    }
+
+    #[test]
+    fn a_process_with_an_odd_name_is_read() {
+        let stat = "7 (a) b ( c) S 1 7 7 0 -1 4194560 1 2 3 4 150 50 0 0 20 0 1 0";
+        assert_eq!(process_ticks(stat), Some(200));
+        assert_eq!(process_ticks("7 (a"), None);
+    }
+
+    #[test]
+    fn what_others_used_is_told_from_ours() {
+        let [before, after] = [(100, 300, 40), (190, 400, 70)];
+        let cpu = |(busy, all, ours)| Cpu { busy, all, ours };
+        assert_eq!(cpu(after).others_percent_since(cpu(before)), 60);
+        assert!(Cpu::read(&[Pid::this()]).is_ok());
     }
 
     #[test]

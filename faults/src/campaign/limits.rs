@@ -211,3 +211,26 @@ async fn submit_all(client: &Client, arguments: &Arguments) -> anyhow::Result<Ve
     }
     Ok(acked)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_configuration_says_what_is_checked() {
+        let Rate { limit, period_ms } = RATE;
+        assert_eq!(period_ms % 1_000, 0);
+        let period = period_ms / 1_000;
+        let rate = format!("rate_limit = {{ limit = {limit}, period = \"{period}s\" }}");
+        for (expected, count) in [
+            (format!("max_concurrency = {CONCURRENCY}\n"), 1),
+            (rate, 1),
+            (format!("group_concurrency = {GROUP_CONCURRENCY}\n"), 1),
+            (format!("timeout = \"{}s\"\n", TIMEOUT_MS / 1_000), 3),
+            (format!(">> {STARTS}"), 3),
+            (format!("exec sleep 0.{}\"", NAP_MS / 100), 2),
+        ] {
+            assert_eq!(CONFIGURED.matches(&expected).count(), count, "{expected}");
+        }
+    }
+}

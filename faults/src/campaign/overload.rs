@@ -8,10 +8,11 @@ use crate::client::{Ask, Client, digest};
 use crate::history::{Bounds, now_us};
 use crate::listing::{Listed, list};
 use crate::load::{Acked, submit_one};
-use crate::measure::{MemoryWatch, at_percent, resident_bytes, spread};
+use crate::measure::{Cpu, MemoryWatch, at_percent, resident_bytes, spread};
 use crate::server::Server;
 use crate::verify;
 use anyhow::{Context, bail, ensure};
+use nix::unistd::Pid;
 use offer::{Seen, offer};
 use std::collections::HashSet;
 use std::time::Duration;
@@ -23,8 +24,9 @@ pub const NAP_SLOTS: usize = 8;
 /// As many a second as these give.
 const NAPS_PER_S: u64 = 400;
 
-/// Jobs that may wait: half a second's.
-const DEPTH_MAX: u64 = NAPS_PER_S / 2;
+/// Jobs that may wait: a quarter of a second's, so that they end in time also where the machine has
+/// half of its time for others.
+const DEPTH_MAX: u64 = NAPS_PER_S / 4;
 /// A job that took longer from its submit to its end is of no use any more.
 const IN_TIME_MS_MAX: i64 = 1_000;
 /// How long a client waits for an answer.
@@ -82,11 +84,14 @@ async fn one(arguments: &Arguments) -> anyhow::Result<Option<String>> {
     let before_bytes = resident_bytes(server.pid())?;
     let watch = MemoryWatch::start(server.pid());
     let rate = NAPS_PER_S * arguments.times;
+    let ours = [server.pid(), Pid::this()];
+    let before_cpu = Cpu::read(&ours)?;
     ground.overload(true)?;
     let from_ms = wall_ms();
     let mut seen = offer(&client, rate, Duration::from_secs(arguments.seconds)).await?;
     let to_ms = wall_ms();
     ground.overload(false)?;
+    let others_percent = Cpu::read(&ours)?.others_percent_since(before_cpu);
     let most_bytes = watch.finish().await?.max(before_bytes);
 
     let overloaded: HashSet<String> = seen.taken.iter().map(|job| job.id.clone()).collect();
@@ -101,7 +106,7 @@ async fn one(arguments: &Arguments) -> anyhow::Result<Option<String>> {
          second (8 at once of 20 ms each; {DEPTH_MAX} may wait): {} taken, {}, of which {good} a second \
          came to their end within {IN_TIME_MS_MAX} ms, {} % of the peak; {} refused, {}, \
          all as problems with Retry-After; {} without an answer in {DEADLINE:?}; resident {} MiB \
-         before, {} MiB at most",
+         before, {} MiB at most; other programs used {others_percent} % of the cores",
         seen.sent,
         (to_ms - from_ms) / 1_000,
         overloaded.len(),
