@@ -1,18 +1,24 @@
 //! Measures what Anteroom does in a second, beside a bare handler, in one run.
 //!
 //! `README.md` beside it says what each figure means. One file for each thing: the rounds
-//! ([`rounds`]), the [`list`]s, the load and its client ([`load`], [`wire`]), what is under test ([`server`],
+//! ([`rounds`]), the [`list`]s, what comes [`due`], what
+//! [`groups`] cost ([`held`] until they are measured), a [`position`] in line, the load and its client ([`load`], [`wire`]), what is under test ([`server`],
 //! [`bare`], [`life`], each HTTP server in a [`process`] of its own), what is watched meanwhile
 //! ([`cpu`], [`disk`]), the [`report`].
 
 mod bare;
+mod calls;
 mod clock;
 mod cpu;
 mod disk;
+mod due;
+mod groups;
+mod held;
 mod life;
 mod list;
 mod load;
 mod machine;
+mod position;
 mod process;
 mod report;
 mod rounds;
@@ -52,6 +58,15 @@ enum Command {
     Latency(Settings),
     /// Pages of a list, filter by filter, and bulk calls, over many kept jobs.
     List(list::Settings),
+    /// Many jobs that come due in the same instant.
+    Due(due::Settings),
+    /// What groups cost, and how soon small ones are through beside a large one.
+    Groups(groups::Settings),
+    /// What it takes to tell a job's place in line.
+    Position(position::Settings),
+    /// Is a part of `groups`.
+    #[command(hide = true)]
+    GroupsPart(groups::Part),
     /// Is the bare process under test.
     #[command(hide = true)]
     ServeBare,
@@ -158,6 +173,19 @@ fn main() -> anyhow::Result<()> {
             print!("{}", list::run(&settings)?);
             return Ok(());
         }
+        Command::Due(settings) => {
+            print!("{}", due::run(&settings)?);
+            return Ok(());
+        }
+        Command::Groups(settings) => {
+            print!("{}", groups::run(&settings)?);
+            return Ok(());
+        }
+        Command::Position(settings) => {
+            print!("{}", position::run(&settings)?);
+            return Ok(());
+        }
+        Command::GroupsPart(part) => return under_test(groups::part(part)),
         Command::Table(settings) => (settings, &Part::ALL[..]),
         Command::Submit(settings) => (settings, &[Part::BareSubmit, Part::Submit][..]),
         Command::Life(settings) => (settings, &Part::ALL[2..7]),

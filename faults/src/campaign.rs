@@ -8,13 +8,16 @@ pub mod disk_full;
 pub mod drain;
 pub mod fsync_error;
 pub mod kill;
+pub mod limits;
 pub mod naps;
+pub mod overload;
+pub mod poison;
 pub mod power;
 pub mod pull;
 pub mod slow;
 
 use crate::client::{Client, Whereabouts};
-use crate::history::{Event, FaultKind, Recorder, Report};
+use crate::history::{Bounds, Event, FaultKind, Recorder, Report, check};
 use crate::load::{Acked, Load, Mix};
 use crate::server::{Launch, Server};
 use crate::verify::{self, Tally};
@@ -177,6 +180,15 @@ impl Ground {
         beside("digest_server")
     }
 
+    /// Writes down that more is submitted from now on than the server can take, or no longer.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be written.
+    pub fn overload(&self, on: bool) -> anyhow::Result<()> {
+        self.injector.write(Event::Overload { on })
+    }
+
     /// Tells the clients that the server is up.
     pub fn up(&self, server: &Server) {
         self.server.send_replace(Some(server.address().to_owned()));
@@ -242,8 +254,21 @@ impl Ground {
     ///
     /// When a rule was broken, or a job was not right.
     pub fn conclude(&self, line: &str, tally: Tally, handlers: bool) -> anyhow::Result<()> {
-        let files = self.histories()?;
-        let report = verify::histories(&files, handlers)?;
+        let bounds = Bounds {
+            handlers,
+            ..Bounds::default()
+        };
+        self.conclude_within(line, tally, &bounds)
+    }
+
+    /// Holds all histories to the rules with these bounds, and says what came of the campaign in
+    /// one line.
+    ///
+    /// # Errors
+    ///
+    /// When a rule was broken, or a job was not right.
+    pub fn conclude_within(&self, line: &str, tally: Tally, bounds: &Bounds) -> anyhow::Result<()> {
+        let report = check::check_files(&self.histories()?, bounds)?;
         println!(
             "{}",
             Conclusion {

@@ -5,6 +5,7 @@ use crate::pause;
 use anyhow::{Context, bail};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
+use hyper::header::{HeaderMap, HeaderValue};
 use hyper::{Method, Request};
 use hyper_util::client::legacy::Client as Http;
 use hyper_util::client::legacy::connect::HttpConnector;
@@ -40,11 +41,19 @@ pub type Whereabouts = watch::Receiver<Option<String>>;
 pub struct Answer {
     /// The HTTP status.
     pub status: u16,
+    /// The fields of its head.
+    pub headers: HeaderMap,
     /// The body.
     pub body: Bytes,
 }
 
 impl Answer {
+    /// Returns the value of a field; empty where there is none.
+    pub fn field(&self, name: &str) -> &str {
+        let value = self.headers.get(name).map(HeaderValue::to_str);
+        value.and_then(Result::ok).unwrap_or_default()
+    }
+
     /// Reads the job that the answer has.
     ///
     /// # Errors
@@ -180,9 +189,13 @@ impl Client {
         let request = request.body(Full::new(body)).context("build a request")?;
         let answer = async {
             let response = self.http.request(request).await?;
-            let status = response.status().as_u16();
-            let body = response.into_body().collect().await?.to_bytes();
-            anyhow::Ok(Answer { status, body })
+            let (head, body) = response.into_parts();
+            let body = body.collect().await?.to_bytes();
+            anyhow::Ok(Answer {
+                status: head.status.as_u16(),
+                headers: head.headers,
+                body,
+            })
         };
         tokio::time::timeout(ANSWER_MAX, answer)
             .await
@@ -196,6 +209,41 @@ impl Client {
     /// When the answer is none that a server may give, or the history cannot be written.
     pub async fn submit(&self, ask: &Ask) -> anyhow::Result<Submitted> {
         self.up().await?;
+        let call = self.note_asked(ask)?;
+        let path = format!("/v1/tasks/{}/jobs?{}", ask.task, ask.options);
+        let answer = self.call(Method::POST, &path, &[], ask.body.clone()).await;
+        let submitted = match answer {
+            Err(_cut) => Submitted::Unknown(None),
+            Ok(answer) => match answer.status {
+                200 | 202 => {
+                    let job = answer.job()?;
+                    self.recorder.write(Event::Ack {
+                        call,
+                        id: job.id.clone(),
+                        duplicate: job.duplicate,
+                    })?;
+                    return Ok(Submitted::Acked(job.id));
+                }
+                500.. => Submitted::Unknown(Some((answer.status, answer.problem()))),
+                status => Submitted::Refused(status, answer.problem()),
+            },
+        };
+        self.note_answered(call, &submitted)?;
+        Ok(submitted)
+    }
+
+    /// Writes down a submit that was sent in another way than by [`submit`](Self::submit), and
+    /// what became of it, once that is known.
+    ///
+    /// # Errors
+    ///
+    /// When the history cannot be written.
+    pub fn note_submitted(&self, ask: &Ask, submitted: &Submitted) -> anyhow::Result<()> {
+        let call = self.note_asked(ask)?;
+        self.note_answered(call, submitted)
+    }
+
+    fn note_asked(&self, ask: &Ask) -> anyhow::Result<u64> {
         let call = self.calls.fetch_add(1, Ordering::Relaxed) + 1;
         self.recorder.write(Event::Submit(Submit {
             call,
@@ -207,34 +255,39 @@ impl Client {
                 .map(|retain| u64::try_from(retain.as_micros()).unwrap_or(u64::MAX)),
             ..Submit::default()
         }))?;
-        let path = format!("/v1/tasks/{}/jobs?{}", ask.task, ask.options);
-        let answer = match self.call(Method::POST, &path, &[], ask.body.clone()).await {
-            Ok(answer) => answer,
-            Err(_cut) => {
-                self.recorder.write(Event::Unknown { call })?;
-                return Ok(Submitted::Unknown(None));
-            }
-        };
-        match answer.status {
-            200 | 202 => {
-                let job = answer.job()?;
-                self.recorder.write(Event::Ack {
-                    call,
-                    id: job.id.clone(),
-                    duplicate: job.duplicate,
-                })?;
-                Ok(Submitted::Acked(job.id))
-            }
-            500.. => {
-                self.recorder.write(Event::Unknown { call })?;
-                let seen = (answer.status, answer.problem());
-                Ok(Submitted::Unknown(Some(seen)))
-            }
-            status => {
-                self.recorder.write(Event::Refused { call, status })?;
-                Ok(Submitted::Refused(status, answer.problem()))
-            }
+        Ok(call)
+    }
+
+    fn note_answered(&self, call: u64, submitted: &Submitted) -> anyhow::Result<()> {
+        self.recorder.write(match submitted {
+            Submitted::Acked(id) => Event::Ack {
+                call,
+                id: id.clone(),
+                duplicate: false,
+            },
+            Submitted::Refused(status, _) => Event::Refused {
+                call,
+                status: *status,
+            },
+            Submitted::Unknown(_) => Event::Unknown { call },
+        })
+    }
+
+    /// Changes what holds for a queue: `settings` is a JSON object.
+    ///
+    /// # Errors
+    ///
+    /// When the server does not say that it has.
+    pub async fn change_queue(&self, queue: &str, settings: &str) -> anyhow::Result<()> {
+        let headers = [("content-type", "application/json")];
+        let body = Bytes::copy_from_slice(settings.as_bytes());
+        let path = format!("/v1/queues/{queue}");
+        let answer = self.call(Method::PATCH, &path, &headers, body).await?;
+        if answer.status != 200 {
+            let (status, problem) = (answer.status, answer.problem());
+            bail!("{settings} for queue {queue} is answered {status} {problem}");
         }
+        Ok(())
     }
 
     /// Asks where a job stands; waits up to `wait` for its end.

@@ -6,11 +6,15 @@
 
 pub mod campaign;
 pub mod client;
+pub mod flow;
 pub mod history;
+pub mod listing;
 pub mod load;
+pub mod measure;
 pub mod server;
 mod storage;
 pub mod verify;
+pub mod wire;
 pub mod worker;
 
 use std::time::Duration;

@@ -94,6 +94,22 @@ pub struct Acked {
     pub is_short: bool,
 }
 
+/// Submits a job that the server has to take.
+///
+/// # Errors
+///
+/// When it does not.
+pub async fn submit_one(client: &Client, ask: &Ask) -> anyhow::Result<Acked> {
+    match client.submit(ask).await? {
+        Submitted::Acked(id) => Ok(Acked {
+            id,
+            expected: ask.expected.clone(),
+            is_short: ask.retain.is_some(),
+        }),
+        other => bail!("a submit is answered {other:?}"),
+    }
+}
+
 /// Load on a server: runs until it is stopped.
 #[derive(Debug)]
 pub struct Load {

@@ -1,7 +1,7 @@
 //! The command line of the fault campaigns.
 
 use anteroom_faults::campaign::{
-    damage, disk_full, drain, fsync_error, kill, naps, power, pull, slow,
+    damage, disk_full, drain, fsync_error, kill, limits, naps, overload, poison, power, pull, slow,
 };
 use anteroom_faults::history::{Bounds, check};
 use anyhow::bail;
@@ -39,6 +39,12 @@ enum Command {
     Drain(drain::Arguments),
     /// Kills and pauses workers that pull, and the server under them.
     Pull(pull::Arguments),
+    /// Submits ten times as much as the server can run.
+    Overload(overload::Arguments),
+    /// Counts from outside what limits of queues let through.
+    Limits(limits::Arguments),
+    /// Runs jobs that kill what runs them.
+    Poison(poison::Arguments),
     /// Damages the database.
     Damage(damage::Arguments),
     /// Opens thousands of slow sockets.
@@ -86,6 +92,9 @@ async fn run() -> anyhow::Result<()> {
         Command::Naps(arguments) => naps::run(&arguments).await,
         Command::Drain(arguments) => drain::run(&arguments).await,
         Command::Pull(arguments) => pull::run(&arguments).await,
+        Command::Overload(arguments) => overload::run(&arguments).await,
+        Command::Limits(arguments) => limits::run(&arguments).await,
+        Command::Poison(arguments) => poison::run(&arguments).await,
         Command::Damage(arguments) => damage::run(&arguments).await,
         Command::Slow(arguments) => slow::run(&arguments).await,
     }

@@ -104,16 +104,30 @@ impl Starting {
     /// # Errors
     ///
     /// When it ends instead, or does not listen in time.
-    pub async fn listening(mut self) -> anyhow::Result<Server> {
+    pub async fn listening(self) -> anyhow::Result<Server> {
+        match self.listening_or_ended().await? {
+            (server, None) => Ok(server),
+            (server, Some(status)) => {
+                let said = server.last_words();
+                bail!("the server ended with {status} before it listened: {said}")
+            }
+        }
+    }
+
+    /// Waits until it listens or has ended, and returns how it ended if it has.
+    ///
+    /// # Errors
+    ///
+    /// When it does neither in time.
+    pub async fn listening_or_ended(mut self) -> anyhow::Result<(Server, Option<ExitStatus>)> {
         match tokio::time::timeout(START_MAX, self.listening).await {
             Ok(Ok(address)) => {
                 self.server.address = address;
-                Ok(self.server)
+                Ok((self.server, None))
             }
             Ok(Err(_)) => {
                 let status = self.server.ended().await?;
-                let said = self.server.last_words();
-                bail!("the server ended with {status} before it listened: {said}")
+                Ok((self.server, Some(status)))
             }
             Err(_) => bail!("the server did not listen within {START_MAX:?}"),
         }

@@ -1,14 +1,11 @@
-//! Reads everything that was acknowledged once all is done, and holds the history to its rules.
+//! Reads everything that was acknowledged once all is done.
 
 use crate::client::Client;
-use crate::history::{Bounds, Report, Rule, Seen, check};
+use crate::history::{Report, Rule, Seen};
+use crate::listing::list;
 use crate::load::Acked;
 use anyhow::Context;
-use bytes::Bytes;
-use hyper::Method;
-use serde::Deserialize;
 use std::collections::HashSet;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -116,46 +113,14 @@ async fn end_of(client: &Client, job: &Acked) -> anyhow::Result<Tally> {
 ///
 /// When the server gives no list.
 pub async fn unacknowledged(client: &Client, acked: &[Acked]) -> anyhow::Result<usize> {
-    #[derive(Deserialize)]
-    struct Page {
-        jobs: Vec<Listed>,
-        next_page_token: Option<String>,
-    }
-    #[derive(Deserialize)]
-    struct Listed {
-        id: String,
-    }
     let known: HashSet<&str> = acked.iter().map(|job| &*job.id).collect();
-    let mut unknown = HashSet::new();
-    let mut path = "/v1/jobs?page_size=1000".to_owned();
-    loop {
-        let answer = client.call(Method::GET, &path, &[], Bytes::new()).await?;
-        let page: Page = serde_json::from_slice(&answer.body)
-            .with_context(|| format!("GET {path} is answered {}", answer.status))?;
-        let ids = page.jobs.into_iter().map(|job| job.id);
-        unknown.extend(ids.filter(|id| !known.contains(&**id)));
-        match page.next_page_token {
-            Some(token) => path = format!("/v1/jobs?page_size=1000&page_token={token}"),
-            None => break,
-        }
-    }
+    let ids = list(client, "").await?.into_iter().map(|job| job.id);
+    // A job that is submitted meanwhile moves no other one to another page.
+    let unknown: HashSet<_> = ids.filter(|id| !known.contains(&**id)).collect();
     for id in &unknown {
         client.job(id, None).await?;
     }
     Ok(unknown.len())
-}
-
-/// Holds the histories to the rules.
-///
-/// # Errors
-///
-/// When they cannot be read.
-pub fn histories(files: &[PathBuf], handlers: bool) -> anyhow::Result<Report> {
-    let bounds = Bounds {
-        handlers,
-        ..Bounds::default()
-    };
-    check::check_files(files, &bounds)
 }
 
 /// Returns `lost, doubled, changed` of a report.

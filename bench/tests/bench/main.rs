@@ -113,32 +113,81 @@ fn the_table_has_everything() {
     assert_eq!(rows.len(), 2 + 8 + 2 + 7, "{rows:#?}");
 }
 
-#[test]
-fn pages_and_bulk_calls_are_measured() {
+/// Runs a command with just these arguments, which succeeds and leaves nothing behind, and returns
+/// its report.
+fn report(arguments: &[&str]) -> String {
     let folder = tempfile::tempdir().unwrap();
     let output = Command::new(env!("CARGO_BIN_EXE_anteroom-bench"))
-        .args(["list", "--jobs=4000", "--pages=3", "--dir"])
+        .args(arguments)
+        .arg("--dir")
         .arg(folder.path())
         .output()
         .unwrap();
     let said = String::from_utf8(output.stderr).unwrap();
-    assert!(output.status.success(), "{said}");
+    assert!(output.status.success(), "{arguments:?}: {said}");
     assert!(folder.path().read_dir().unwrap().next().is_none());
-    let text = String::from_utf8(output.stdout).unwrap();
-    let row = |name: &str| -> Vec<&str> {
-        let line = text
-            .lines()
-            .find(|line| line.starts_with(&format!("| {name} |")));
-        let line = line.unwrap_or_else(|| panic!("no {name} in {text}"));
-        line.split(" | ").skip(1).collect()
-    };
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// Returns the cells of the row of this name, the name apart.
+fn cells<'a>(text: &'a str, name: &str) -> Vec<&'a str> {
+    let mut lines = text.lines();
+    let line = lines.find(|line| line.starts_with(&format!("| {name} |")));
+    let line = line.unwrap_or_else(|| panic!("no {name} in {text}"));
+    let cells = line.trim_end_matches(" |").split(" | ");
+    cells.skip(1).collect()
+}
+
+#[test]
+fn pages_and_bulk_calls_are_measured() {
+    let text = report(&["list", "--jobs=4000", "--pages=3"]);
     // Pages, empty ones, jobs.
-    assert_eq!(row("none")[..3], ["3", "0", "150"]);
-    assert_eq!(row("task=needle")[..3], ["1", "0", "10"]);
-    assert_eq!(row("tag.user=none")[..3], ["1", "1", "0"]);
+    assert_eq!(cells(&text, "none")[..3], ["3", "0", "150"]);
+    assert_eq!(cells(&text, "task=needle")[..3], ["1", "0", "10"]);
+    assert_eq!(cells(&text, "tag.user=none")[..3], ["1", "1", "0"]);
     let needles = r#"{"changed":10,"matched":10,"more":false}"#;
-    assert_eq!(row("POST /v1/jobs/cancel?tag.needle=1")[0], needles);
-    assert_eq!(row("POST /v1/jobs/retry?tag.needle=1")[0], needles);
+    for call in ["cancel", "retry"] {
+        let name = format!("POST /v1/jobs/{call}?tag.needle=1");
+        assert_eq!(cells(&text, &name)[0], needles);
+    }
+}
+
+#[test]
+fn jobs_that_come_due_at_once_are_measured() {
+    let text = report(&["due", "--jobs=1200", "--ahead=10"]);
+    let ms = |name: &str, column: usize| -> f64 { cells(&text, name)[column].parse().unwrap() };
+    let first = ms("from the instant to the first start", 0);
+    let last = ms("to the last start", 0);
+    let end = ms("to the last end", 0);
+    assert!(0.0 <= first && first <= last && last <= end, "{text}");
+    for name in ["`GET /livez`, while due", "a submit, while due"] {
+        let [p50, p99, max, gap] = [0, 1, 2, 3].map(|column| ms(name, column));
+        assert!(0.0 < p50 && p50 <= p99 && p99 <= max + 0.1, "{text}");
+        // It begins at an answer and ends at the next.
+        assert!(gap + 0.1 >= max, "{text}");
+    }
+}
+
+#[test]
+fn what_groups_cost_is_measured() {
+    let text = report(&["groups", "--jobs=2000", "--groups=100", "--rounds=1"]);
+    for name in ["in 100 groups", "without groups"] {
+        let cells = cells(&text, name);
+        let rate: f64 = cells[2].parse().unwrap();
+        assert!((1.0..10_000_000.0).contains(&rate), "{text}");
+    }
+    assert!(text.contains("100 groups of 10 jobs, submitted behind one of 2000"));
+}
+
+#[test]
+fn a_place_in_line_is_asked_for_where_it_matters() {
+    let text = report(&["position", "--jobs=300", "--requests=20"]);
+    for (name, ahead) in [("head", "0"), ("middle", "150"), ("end", "299")] {
+        let cells = cells(&text, name);
+        assert_eq!(cells[..2], [ahead, "plain"], "{text}");
+        let p50: f64 = cells[2].parse().unwrap();
+        assert!(0.0 < p50, "{text}");
+    }
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! A server whose tasks write down each attempt: what an embedder's own binary looks like.
 //!
 //! `digest` is a function, `digest-exec` is this binary as a program; both give the SHA-256 of
-//! their input. The engine, the store and the HTTP are those of the server under test.
+//! their input. `nap` does the same in a time that is known. `poison` is a function that kills the process, as its input says. The engine, the store and the HTTP are those of the server under test.
 
 use anteroom::clock::Clock;
 use anteroom::core::RetryPolicy;
@@ -10,6 +10,7 @@ use anteroom::run::{Attempt, Outcome, function};
 use anteroom::store::sqlite::SqliteStore;
 use anteroom::{Engine, Options, Task, TaskRunner};
 use anteroom_faults::campaign::node;
+use anteroom_faults::campaign::overload::{NAP, NAP_SLOTS};
 use anteroom_faults::client::digest;
 use anteroom_faults::history::{Ended, Event, Recorder, now_us};
 use anteroom_server::http::serve::{ServeLimits, serve};
@@ -27,8 +28,10 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 const SHUTDOWN_GRACE: Duration = Duration::from_secs(3);
+/// Between two deaths by one job.
+const POISON_DELAY: Duration = Duration::from_millis(300);
 
-/// Serves the tasks `digest` and `digest-exec`.
+/// Serves the tasks `digest`, `digest-exec`, `nap` and `poison`.
 #[derive(Debug, Parser)]
 struct Arguments {
     /// The address to listen on.
@@ -66,7 +69,12 @@ async fn server(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let listener = TcpListener::bind(&arguments.listen).await?;
     let address = listener.local_addr()?;
     let store = SqliteStore::open(path, Clock::system())?;
-    let tasks = vec![function_task(arguments)?, program_task(arguments)?];
+    let tasks = vec![
+        function_task(arguments)?,
+        program_task(arguments)?,
+        nap_task(arguments)?,
+        poison_task(arguments)?,
+    ];
     let engine = Engine::start(Arc::new(store), tasks, Options::default()).await?;
     let stopping = CancellationToken::new();
     let mut http = tokio::task::JoinSet::new();
@@ -118,34 +126,27 @@ fn party(what: &str) -> String {
 fn function_task(arguments: &Arguments) -> anyhow::Result<Task> {
     let recorder = Arc::new(Recorder::open(&arguments.history, party("server"))?);
     let node = own_node()?;
-    let runner = function::bytes(move |attempt| run(attempt, recorder.clone(), node.clone()));
+    let runner = function::bytes(move |attempt| {
+        // A few milliseconds, so that a kill finds attempts at work.
+        let wait = Duration::from_micros(fastrand::u64(0..5_000));
+        run(attempt, recorder.clone(), node.clone(), wait)
+    });
     Ok(many_attempts(Task::new(
         "digest",
         TaskRunner::Here(runner),
     )?))
 }
 
-/// Takes a few milliseconds, so that a kill finds attempts at work.
-async fn run(attempt: Attempt, recorder: Arc<Recorder>, node: String) -> Outcome {
-    let body = digest(&attempt.input.bytes);
-    let id = attempt.job.id.to_string();
-    let (number, claim) = (attempt.number, attempt.claim.get());
-    let start = Event::Start {
-        id: id.clone(),
-        attempt: number,
-        claim,
-        node,
-        body: body.clone(),
+async fn run(attempt: Attempt, recorder: Arc<Recorder>, node: String, wait: Duration) -> Outcome {
+    let body = match begin(&attempt, &recorder, node) {
+        Ok(body) => body,
+        Err(error) => return Outcome::failed(format!("{error:#}")),
     };
-    if let Err(error) = recorder.write(start) {
-        return Outcome::failed(format!("{error:#}"));
-    }
-    let wait = Duration::from_micros(fastrand::u64(0..5_000));
     Clock::system().sleep(wait).await;
     let end = Event::End {
-        id,
-        attempt: number,
-        claim,
+        id: attempt.job.id.to_string(),
+        attempt: attempt.number,
+        claim: attempt.claim.get(),
         outcome: Ended::Succeeded,
         result: Some(digest(body.as_bytes())),
     };
@@ -156,6 +157,60 @@ async fn run(attempt: Attempt, recorder: Arc<Recorder>, node: String) -> Outcome
         content_type: "text/plain".into(),
         bytes: Bytes::from(body),
     })
+}
+
+/// As many jobs a second as are known beforehand: slots by the time that each takes.
+fn nap_task(arguments: &Arguments) -> anyhow::Result<Task> {
+    let recorder = Arc::new(Recorder::open(&arguments.history, party("nap"))?);
+    let node = own_node()?;
+    let runner = function::bytes(move |attempt| run(attempt, recorder.clone(), node.clone(), NAP));
+    let mut task = many_attempts(Task::new("nap", TaskRunner::Here(runner))?);
+    task.concurrency = NAP_SLOTS;
+    Ok(task)
+}
+
+/// Writes down that an attempt begins, and returns the digest of its input.
+fn begin(attempt: &Attempt, recorder: &Recorder, node: String) -> anyhow::Result<String> {
+    let body = digest(&attempt.input.bytes);
+    recorder.write(Event::Start {
+        id: attempt.job.id.to_string(),
+        attempt: attempt.number,
+        claim: attempt.claim.get(),
+        node,
+        body: body.clone(),
+    })?;
+    Ok(body)
+}
+
+/// One at a time, so that each death is that of one job; and some time between two of a job.
+fn poison_task(arguments: &Arguments) -> anyhow::Result<Task> {
+    let recorder = Arc::new(Recorder::open(&arguments.history, party("poison"))?);
+    let node = own_node()?;
+    let runner = function::bytes(move |attempt| {
+        let begun = begin(&attempt, &recorder, node.clone());
+        if begun.is_ok() {
+            die(&attempt.input.bytes);
+        }
+        std::future::ready(Outcome::failed("the input names no way to die"))
+    });
+    let mut task = many_attempts(Task::new("poison", TaskRunner::Here(runner))?);
+    task.concurrency = 1;
+    task.retry.initial = POISON_DELAY;
+    task.retry.max = POISON_DELAY;
+    Ok(task)
+}
+
+/// Kills this process in the way that the first word of the input names, if it names one.
+fn die(input: &[u8]) {
+    match input.split(|byte| *byte == b' ').next() {
+        Some(b"abort") => std::process::abort(),
+        Some(b"exit") => std::process::exit(1),
+        Some(b"kill") => {
+            // It does not come back.
+            let _dead = nix::sys::signal::raise(nix::sys::signal::Signal::SIGKILL);
+        }
+        _ => {}
+    }
 }
 
 fn program_task(arguments: &Arguments) -> anyhow::Result<Task> {
