@@ -117,6 +117,13 @@ fn targets_of(jobs: &[NewJob]) -> Vec<(usize, Arc<str>)> {
 }
 
 impl Shared {
+    /// Returns a task that this node has, that of callbacks included.
+    pub(crate) fn registered(&self, task: &Name) -> Option<&Arc<Registered>> {
+        let callbacks = self.callbacks.as_ref();
+        let named = self.tasks.get(task);
+        named.or_else(|| callbacks.filter(|it| it.task.name == *task))
+    }
+
     /// Returns how long a job waits whose attempt number `attempt` was lost.
     pub(crate) fn retry_in(&self, task: &Name, attempt: u32) -> Duration {
         let policy = match self.tasks.get(task) {

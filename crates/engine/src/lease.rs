@@ -7,6 +7,7 @@
 
 mod token;
 
+use crate::asking::Asks;
 use crate::attempt::retry;
 use crate::engine::{Engine, Shared};
 use crate::metrics::AttemptEnd;
@@ -161,10 +162,12 @@ impl Engine {
             lease_for: request.lease_for,
             wait: request.wait,
         };
+        let asking = shared.asks(&want);
         let claimed = tokio::select! {
             claimed = shared.store.claim(want) => claimed?,
             () = shared.phases.draining() => return Err(LeaseError::Draining),
         };
+        drop(asking);
         let Some(key) = &shared.lease_key else {
             return Ok(Vec::new());
         };
@@ -230,6 +233,17 @@ impl Engine {
 }
 
 impl Shared {
+    /// Counts who asks for jobs, for as long as the guards live.
+    fn asks(&self, want: &Want) -> Vec<Asks> {
+        let asked = want.tasks.iter().filter_map(|task| self.tasks.get(task));
+        asked
+            .map(|task| {
+                task.asking
+                    .begin(want.limit, want.queues.clone(), &self.clock)
+            })
+            .collect()
+    }
+
     /// Turns what the holder of a lease says into changes, or tells why it is none.
     async fn say(
         &self,
@@ -302,6 +316,7 @@ impl Shared {
         if is_end {
             let began_at = job.status.started_at.unwrap_or(job.status.run_at);
             let took = self.clock.now().since(began_at);
+            self.took(&job.spec, end, took);
             self.metrics.of(&job.spec.task).ended(end, took);
         }
     }
