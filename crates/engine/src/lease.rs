@@ -18,7 +18,6 @@ use crate::store::{Applied, Change, Found, Refused, StoreError, Want};
 use anteroom_core::limits::{CLAIM_JOBS_MAX, LEASE_MAX, LEASE_MIN};
 use anteroom_core::{
     Event, Failure, FailureKind, Fingerprint, HandBack, Job, Lease, Name, Payload, Report, Reports,
-    RetryPolicy,
 };
 use sha2::{Digest, Sha256};
 use std::fmt;
@@ -272,12 +271,12 @@ impl Shared {
                 let Found::Here(job) = self.store.get(id).await? else {
                     return Ok(Some(LeaseRefused::Lost));
                 };
-                let task = self.tasks.get(&job.spec.task);
-                let policy = task.map_or_else(RetryPolicy::default, |task| task.task.retry);
+                let attempt = job.status.attempt;
+                let policy = self.retry_policy(&job.spec.task, attempt);
                 changes.push(change(Event::Failed {
                     claim,
                     failure: Failure::new(FailureKind::Error, message),
-                    retry: self::retry(retry, &policy, job.status.attempt),
+                    retry: self::retry(retry, &policy, attempt),
                 }));
             }
             Settlement::Extend { lease_for, reports } => {
