@@ -81,6 +81,9 @@ async def test_options_arrive_as_they_were_meant(server: Server) -> None:
 async def test_a_waiting_job_is_cancelled(server: Server) -> None:
     async with Client(server.url) as anteroom:
         job = await anteroom.submit("wordcount", delay=3600)
+        assert job.waiting is not None
+        assert (job.waiting.position, job.waiting.eta) == (None, "1h")
+        assert job.waiting.reasons[0].startswith("run_at is ahead: ")
         assert (await anteroom.cancel(job.id)).state == "cancelled"
         with pytest.raises(JobCancelled):
             await anteroom.result(job.id)

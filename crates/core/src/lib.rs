@@ -23,6 +23,7 @@
 //! ([`Status::shown`]): the passage of time is not a change that anybody has to store.
 #![warn(clippy::wildcard_enum_match_arm)]
 
+mod forecast;
 pub mod history;
 mod id;
 mod idempotency;
@@ -38,6 +39,7 @@ mod report;
 mod retry;
 mod time;
 
+pub use forecast::{Outlook, ServiceTimes, Slots};
 pub use history::{EventId, EventPart, Happened, JobEvent, MalformedEventId, StateEvent};
 pub use id::{ClaimNumber, JobId, MalformedId};
 pub use idempotency::{Fingerprint, Idempotency, IdempotencyKey, IdempotencyKeyError};

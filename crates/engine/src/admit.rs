@@ -30,6 +30,17 @@ impl Engine {
         self.shared.admit(submission).await.map(Admitted)
     }
 
+    /// Checks that an admitted job that is to be submitted alone may still start by its
+    /// `start_before`, as [`Engine::submit`] does. Many at once are not checked: what they mean for
+    /// each other is not known.
+    ///
+    /// # Errors
+    ///
+    /// [`SubmitError::StartsTooLate`], or the store's.
+    pub async fn check_in_time(&self, admitted: &Admitted) -> Result<(), SubmitError> {
+        self.shared.check_in_time(&admitted.0).await
+    }
+
     /// Submits what was admitted, all or none, in one commit, and returns what became of each, in
     /// their order.
     ///

@@ -117,14 +117,26 @@ fn targets_of(jobs: &[NewJob]) -> Vec<(usize, Arc<str>)> {
 }
 
 impl Shared {
+    /// Returns a task that this node has, that of callbacks included.
+    pub(crate) fn registered(&self, task: &Name) -> Option<&Arc<Registered>> {
+        let callbacks = self.callbacks.as_ref();
+        let named = self.tasks.get(task);
+        named.or_else(|| callbacks.filter(|it| it.task.name == *task))
+    }
+
     /// Returns how long a job waits whose attempt number `attempt` was lost.
     pub(crate) fn retry_in(&self, task: &Name, attempt: u32) -> Duration {
-        let policy = match self.tasks.get(task) {
+        self.retry_policy(task, attempt).delay(attempt, jitter())
+    }
+
+    /// Returns what says how long a job of a task waits after its attempt number `attempt`, also where
+    /// the task is none of this node's any more.
+    pub(crate) fn retry_policy(&self, task: &Name, attempt: u32) -> RetryPolicy {
+        match self.registered(task) {
             Some(registered) => registered.retry(attempt),
             None if **task == *CALLBACK_TASK => retry(attempt),
             None => RetryPolicy::default(),
-        };
-        policy.delay(attempt, jitter())
+        }
     }
 
     /// Refuses jobs to be inserted if one of them calls back where callbacks may not go. Each target

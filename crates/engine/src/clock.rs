@@ -165,6 +165,36 @@ pub(crate) fn rfc3339(instant: Timestamp) -> String {
     format!("{instant:.3}")
 }
 
+/// Writes a span as people say it, and as an option of a submit takes it: below a second in milliseconds
+/// (`87ms`), below a minute in tenths of a second (`3.2s`), and from there on in whole seconds (`1h2m5s`).
+pub fn about(span: Duration) -> String {
+    let millis = (span.as_micros() + 500) / 1_000;
+    let tenths = (millis + 50) / 100;
+    match (millis, tenths) {
+        (0, _) => "0s".to_owned(),
+        (..1_000, _) => format!("{millis}ms"),
+        (_, ..600) if tenths.is_multiple_of(10) => format!("{}s", tenths / 10),
+        (_, ..600) => format!("{}.{}s", tenths / 10, tenths % 10),
+        (_, _) => in_units((millis + 500) / 1_000),
+    }
+}
+
+/// Writes whole seconds in the units that have a part in them.
+fn in_units(seconds: u128) -> String {
+    let parts = [
+        (seconds / 3_600, 'h'),
+        (seconds / 60 % 60, 'm'),
+        (seconds % 60, 's'),
+    ];
+    let mut text = String::new();
+    for (count, unit) in parts {
+        if count > 0 {
+            text.extend([count.to_string(), unit.to_string()]);
+        }
+    }
+    text
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -207,6 +237,25 @@ mod tests {
             (i64::MAX, "9999-12-30T22:00:00.999Z"),
         ] {
             assert_eq!(rfc3339(Timestamp::from_millis(millis)), expected);
+        }
+    }
+
+    #[test]
+    fn spans_are_written_as_people_say_them() {
+        for (micros, expected) in [
+            (0, "0s"),
+            (499, "0s"),
+            (87_400, "87ms"),
+            (999_400, "999ms"),
+            (999_600, "1s"),
+            (3_249_000, "3.2s"),
+            (3_250_000, "3.3s"),
+            (59_940_000, "59.9s"),
+            (59_960_000, "1m"),
+            (3_725_400_000, "1h2m5s"),
+            (36_000_000_000, "10h"),
+        ] {
+            assert_eq!(about(Duration::from_micros(micros)), expected);
         }
     }
 }

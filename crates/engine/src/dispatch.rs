@@ -10,6 +10,7 @@ use crate::store::{Claimed, StoreError, Want};
 use anteroom_core::Lease;
 use anteroom_core::limits::CLAIM_JOBS_MAX;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::sync::OwnedSemaphorePermit;
 use tracing::{error, warn};
@@ -49,7 +50,12 @@ async fn claim_and_begin(
             lease_for: shared.options.lease,
             wait: CLAIM_WAIT,
         };
-        match shared.store.claim(want).await {
+        registered
+            .offered
+            .store(slots.num_permits(), Ordering::Relaxed);
+        let claimed = shared.store.claim(want).await;
+        registered.offered.store(0, Ordering::Relaxed);
+        match claimed {
             Ok(claimed) => {
                 delay = RETRY_DELAYS.0;
                 for (claimed, slot) in claimed

@@ -1,9 +1,11 @@
 //! The engine: what an embedder starts, calls and stops; and the list of the loops it runs.
 
+use crate::asking::Asking;
 use crate::bulk::Retries;
 use crate::callback::{self, Callbacks};
 use crate::clock::Clock;
 use crate::feed::Feed;
+use crate::forecast::Forecast;
 use crate::lease::LeaseKey;
 use crate::metrics::{Metrics, TaskMetrics};
 use crate::notify::Notices;
@@ -21,10 +23,12 @@ use anteroom_core::limits::{
     RETAIN_DEFAULT,
 };
 use anteroom_core::{
-    Event, Job, JobId, Lease, Name, QueueSettingError, QueueSettings, ShownState, State,
+    Event, Job, JobId, Lease, Name, QueueSettingError, QueueSettings, ServiceTimes, ShownState,
+    State,
 };
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
@@ -139,6 +143,7 @@ pub(crate) struct Shared {
     pub(crate) lease_key: Option<LeaseKey>,
     pub(crate) notices: Arc<Notices>,
     pub(crate) feed: Feed,
+    pub(crate) forecast: Forecast,
     pub(crate) outbox: Arc<Outbox>,
     pub(crate) running: Arc<Running>,
     pub(crate) retries: Retries,
@@ -152,18 +157,34 @@ pub(crate) struct Shared {
     pub(crate) loops: TaskTracker,
 }
 
-/// A task, its slots on this node, and what is counted of it.
+/// A task, its slots on this node, and what is counted and remembered of it.
 #[derive(Debug)]
 pub(crate) struct Registered {
     pub(crate) task: Task,
     pub(crate) slots: Arc<Semaphore>,
+    /// Slots that its dispatcher has in hand while its claim waits for jobs.
+    pub(crate) offered: AtomicUsize,
+    /// Workers that wait for its jobs.
+    pub(crate) asking: Asking,
+    /// How long its attempts took lately.
+    pub(crate) service: Mutex<ServiceTimes>,
     pub(crate) metrics: Arc<TaskMetrics>,
 }
 
 impl Registered {
+    /// Returns how many of its slots no attempt has.
+    pub(crate) fn free_slots(&self) -> usize {
+        let free = self.slots.available_permits() + self.offered.load(Ordering::Relaxed);
+        // The two are not looked at at once.
+        free.min(self.task.concurrency)
+    }
+
     fn new(task: Task) -> Self {
         Self {
             slots: Arc::new(Semaphore::new(task.concurrency)),
+            offered: AtomicUsize::new(0),
+            asking: Asking::default(),
+            service: Mutex::default(),
             metrics: Arc::new(TaskMetrics::new(task.runner.is_pull())),
             task,
         }
@@ -224,6 +245,7 @@ impl Engine {
             lease_key,
             notices: Arc::default(),
             feed: Feed::default(),
+            forecast: Forecast::default(),
             outbox: Arc::default(),
             running: Arc::default(),
             retries: Retries::default(),

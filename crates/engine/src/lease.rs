@@ -7,6 +7,7 @@
 
 mod token;
 
+use crate::asking::Asks;
 use crate::attempt::retry;
 use crate::engine::{Engine, Shared};
 use crate::metrics::AttemptEnd;
@@ -17,7 +18,6 @@ use crate::store::{Applied, Change, Found, Refused, StoreError, Want};
 use anteroom_core::limits::{CLAIM_JOBS_MAX, LEASE_MAX, LEASE_MIN};
 use anteroom_core::{
     Event, Failure, FailureKind, Fingerprint, HandBack, Job, Lease, Name, Payload, Report, Reports,
-    RetryPolicy,
 };
 use sha2::{Digest, Sha256};
 use std::fmt;
@@ -161,10 +161,12 @@ impl Engine {
             lease_for: request.lease_for,
             wait: request.wait,
         };
+        let asking = shared.asks(&want);
         let claimed = tokio::select! {
             claimed = shared.store.claim(want) => claimed?,
             () = shared.phases.draining() => return Err(LeaseError::Draining),
         };
+        drop(asking);
         let Some(key) = &shared.lease_key else {
             return Ok(Vec::new());
         };
@@ -230,6 +232,17 @@ impl Engine {
 }
 
 impl Shared {
+    /// Counts who asks for jobs, for as long as the guards live.
+    fn asks(&self, want: &Want) -> Vec<Asks> {
+        let asked = want.tasks.iter().filter_map(|task| self.tasks.get(task));
+        asked
+            .map(|task| {
+                task.asking
+                    .begin(want.limit, want.queues.clone(), &self.clock)
+            })
+            .collect()
+    }
+
     /// Turns what the holder of a lease says into changes, or tells why it is none.
     async fn say(
         &self,
@@ -258,12 +271,12 @@ impl Shared {
                 let Found::Here(job) = self.store.get(id).await? else {
                     return Ok(Some(LeaseRefused::Lost));
                 };
-                let task = self.tasks.get(&job.spec.task);
-                let policy = task.map_or_else(RetryPolicy::default, |task| task.task.retry);
+                let attempt = job.status.attempt;
+                let policy = self.retry_policy(&job.spec.task, attempt);
                 changes.push(change(Event::Failed {
                     claim,
                     failure: Failure::new(FailureKind::Error, message),
-                    retry: self::retry(retry, &policy, job.status.attempt),
+                    retry: self::retry(retry, &policy, attempt),
                 }));
             }
             Settlement::Extend { lease_for, reports } => {
@@ -302,6 +315,7 @@ impl Shared {
         if is_end {
             let began_at = job.status.started_at.unwrap_or(job.status.run_at);
             let took = self.clock.now().since(began_at);
+            self.took(&job.spec, end, took);
             self.metrics.of(&job.spec.task).ended(end, took);
         }
     }

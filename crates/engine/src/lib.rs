@@ -6,6 +6,7 @@
 
 mod admit;
 mod amend;
+mod asking;
 mod attempt;
 mod bulk;
 mod callback;
@@ -17,12 +18,14 @@ mod engine;
 mod feed;
 mod fingerprint;
 mod follow;
+mod forecast;
 mod lease;
 mod maintain;
 pub mod metrics;
 mod notify;
 mod queues;
 mod rates;
+mod reasons;
 mod report;
 pub mod run;
 mod running;
@@ -45,6 +48,7 @@ pub use callback::{
 pub use engine::{Engine, Options, StartError, Until};
 pub use feed::{FeedEvent, FeedId, FeedTold, FollowAll};
 pub use follow::{Follow, Told};
+pub use forecast::Waiting;
 pub use lease::{LeaseError, LeaseRefused, LeaseRequest, Leased, Settlement};
 pub use queues::{Queue, QueueError};
 pub use rates::Rates;

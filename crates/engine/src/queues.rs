@@ -393,7 +393,11 @@ impl Shared {
             .iter()
             .map(|job| (job.spec.queue.clone(), job.spec.created_at))
             .collect();
-        let inserted = self.store.insert(jobs).await?;
+        let tasks: Vec<Name> = jobs.iter().map(|job| job.spec.task.clone()).collect();
+        let inserted = match self.store.insert(jobs).await {
+            Ok(inserted) => inserted,
+            Err(error) => return Err(self.refused(error, &tasks, &counted).await),
+        };
         for ((queue, at), inserted) in counted.into_iter().zip(&inserted) {
             if matches!(inserted, Inserted::New(_)) {
                 self.queues.meters.submitted(&queue, at);
@@ -404,6 +408,34 @@ impl Shared {
 }
 
 impl Shared {
+    /// Says of an insert that was refused for a full queue when there is room.
+    async fn refused(
+        &self,
+        error: StoreError,
+        tasks: &[Name],
+        jobs: &[(Name, Timestamp)],
+    ) -> SubmitError {
+        let mut error = SubmitError::from(error);
+        if let SubmitError::QueueFull {
+            queue,
+            waiting,
+            limit,
+            room_in,
+        } = &mut error
+        {
+            let its = || {
+                jobs.iter()
+                    .zip(tasks)
+                    .filter(|((name, _), _)| name == queue)
+            };
+            let more = (*waiting + its().count() as u64).saturating_sub(*limit);
+            if let Some((_, task)) = its().next() {
+                *room_in = self.room_in(task, queue, more).await;
+            }
+        }
+        error
+    }
+
     /// Makes the queues of jobs to be inserted where they are used first.
     async fn make_queues_for(&self, jobs: &[NewJob]) -> Result<(), SubmitError> {
         let queues = jobs.iter().map(|job| &job.spec.queue);

@@ -30,7 +30,7 @@ pub(crate) async fn settle(shared: &Shared, task: &TaskMetrics, change: Change, 
         // Counted before anybody hears of it.
         let count = |applied: &[Applied]| {
             for applied in applied {
-                settled(task, &change, applied, took);
+                settled(shared, task, &change, applied, took);
             }
         };
         let Err(error) = shared.apply_and(vec![change.clone()], count).await else {
@@ -58,9 +58,19 @@ pub(crate) async fn settle(shared: &Shared, task: &TaskMetrics, change: Change, 
 }
 
 /// The store has answered: counts what it made of the outcome.
-fn settled(task: &TaskMetrics, change: &Change, applied: &Applied, took: Duration) {
+fn settled(
+    shared: &Shared,
+    task: &TaskMetrics,
+    change: &Change,
+    applied: &Applied,
+    took: Duration,
+) {
     match applied {
-        Ok(job) => task.ended(end_of(&change.event, job.status.state), took),
+        Ok(job) => {
+            let end = end_of(&change.event, job.status.state);
+            shared.took(&job.spec, end, took);
+            task.ended(end, took);
+        }
         Err(refused) => {
             task.ended(AttemptEnd::Lost, took);
             log_refused(change, refused);

@@ -1,7 +1,7 @@
 //! Step 1 of a job's path: a submission is checked, given its id, and stored.
 
 use crate::callback::CallbackUrl;
-use crate::clock::Clock;
+use crate::clock::{Clock, about};
 use crate::engine::{Engine, Shared, Until};
 use crate::notify::Watch;
 use crate::shutdown::Phase;
@@ -13,7 +13,8 @@ use anteroom_core::limits::{
     TAG_VALUE_BYTES_MAX, TAGS_MAX, TIMEOUT_MAX, TIMEOUT_MIN,
 };
 use anteroom_core::{
-    Fingerprint, Idempotency, Job, JobId, Label, Name, Payload, Priority, Spec, Status, Timestamp,
+    Fingerprint, Idempotency, Job, JobId, Label, Name, Payload, Place, Priority, Spec, Status,
+    Timestamp,
 };
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -174,6 +175,8 @@ pub enum SubmitError {
         waiting: u64,
         /// How many may.
         limit: u64,
+        /// In how long there is room for what was refused, about; none where that cannot be told.
+        room_in: Option<Duration>,
     },
     /// Its idempotency key was used for a submit of something else.
     #[error("the idempotency key was used for another submit in the last 24 hours")]
@@ -191,6 +194,21 @@ pub enum SubmitError {
         index: usize,
         /// The job.
         id: JobId,
+    },
+    /// By how busy the server is it would not start by its `start_before`. Worth a retry, later or with
+    /// a later one.
+    #[error(
+        "about {before} jobs start before it, so that it would start in {}; start_before is in {}",
+        about(*starts_in),
+        about(*spare)
+    )]
+    StartsTooLate {
+        /// How many jobs would start before it, about.
+        before: u64,
+        /// In how long it would start, about.
+        starts_in: Duration,
+        /// In how long it was to start.
+        spare: Duration,
     },
     /// Its `start_before` went by while it waited for the store. Worth a retry, with a later one.
     #[error("start_before went by before the job was stored")]
@@ -238,6 +256,7 @@ impl From<StoreError> for SubmitError {
                 queue,
                 waiting,
                 limit,
+                room_in: None,
             },
             StoreError::TooLate { .. } => Self::TooLate,
             error => Self::Store(error),
@@ -257,6 +276,7 @@ impl Engine {
     /// A dropped call may or may not have submitted the job.
     pub async fn submit(&self, submission: Submission) -> Result<Submitted, SubmitError> {
         let new = self.shared.admit(submission).await?;
+        self.shared.check_in_time(&new).await?;
         let job = job_of(&new);
         let inserted = self.shared.insert_one(new).await?;
         Ok(self.shared.told(job, inserted))
@@ -319,6 +339,7 @@ impl Engine {
     pub async fn submit_and_watch(&self, submission: Submission) -> Result<Watched, SubmitError> {
         let shared = &self.shared;
         let new = shared.admit(submission).await?;
+        shared.check_in_time(&new).await?;
         let job = job_of(&new);
         // Before it is inserted, so that no end comes too early to be seen.
         let mut watch = shared.notices.subscribe(job.spec.id);
@@ -347,20 +368,23 @@ pub struct Submitted {
     /// It is not new: the same submit gave it before, under the same idempotency key. Then
     /// `duplicate` is what it was the first time.
     pub replayed: bool,
+    /// Where it stood when it was stored, if it was stored alone and just now.
+    pub place: Option<Box<Place>>,
 }
 
 impl Submitted {
     /// Tells what became of the submission that asked for `job`.
     fn of(job: Job, inserted: Inserted) -> Self {
-        let (job, duplicate, replayed) = match inserted {
-            Inserted::New(_) => (job, false, false),
-            Inserted::Duplicate(job) => (*job, true, false),
-            Inserted::Replayed { job, duplicate } => (*job, duplicate, true),
+        let (job, duplicate, replayed, place) = match inserted {
+            Inserted::New(place) => (job, false, false, place),
+            Inserted::Duplicate(job) => (*job, true, false, None),
+            Inserted::Replayed { job, duplicate } => (*job, duplicate, true, None),
         };
         Self {
             job,
             duplicate,
             replayed,
+            place,
         }
     }
 }
@@ -395,6 +419,8 @@ impl Watched {
             }
         }
         submitted.job = watch.until(submitted.job, Until::Done, wait, &shared).await;
+        // By now it stands elsewhere.
+        submitted.place = None;
         submitted
     }
 }

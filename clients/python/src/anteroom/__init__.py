@@ -22,7 +22,7 @@ from .errors import (
     UnknownTask,
     Unreachable,
 )
-from .job import Job, JobError, Progress
+from .job import Job, JobError, Progress, Waiting
 from .leased import LeasedJob
 from .payload import Payload
 from .worker import Worker
@@ -49,5 +49,6 @@ __all__ = [
     "UnknownJob",
     "UnknownTask",
     "Unreachable",
+    "Waiting",
     "Worker",
 ]

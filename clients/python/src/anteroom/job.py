@@ -27,6 +27,20 @@ class Progress:
 
 
 @dataclass(frozen=True, slots=True)
+class Waiting:
+    """What a job that has not started waits for."""
+
+    #: Ready jobs of its queue ahead of it; none while its `run_at` lies ahead.
+    position: int | None
+    #: Whether that was counted; else it is an estimate.
+    exact: bool
+    #: In how long it starts, about, such as `3.2s` or `1m5s`; none where that cannot be told.
+    eta: str | None
+    #: Why it has not started, most important first.
+    reasons: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Job:
     """A submitted run of a task, as it stood when the server answered."""
 
@@ -51,6 +65,8 @@ class Job:
     unique_key: str | None
     cancel_requested: bool
     progress: Progress | None
+    #: In the answer to a submit, while it waits.
+    waiting: Waiting | None
     tags: Mapping[str, str]
     #: What the last attempt said, in a job that failed.
     error: JobError | None
@@ -86,6 +102,7 @@ class Job:
             unique_key=raw.get("unique_key"),
             cancel_requested=raw.get("cancel_requested", False),
             progress=progress and Progress(progress.get("fraction"), progress.get("message")),
+            waiting=_waiting(raw.get("waiting")),
             tags=raw.get("tags") or {},
             error=error and _error(error),
             errors=tuple(_error(error) for error in raw.get("errors") or ()),
@@ -97,6 +114,13 @@ class Job:
 
 def _instant(text: str | None) -> datetime | None:
     return None if text is None else datetime.fromisoformat(text)
+
+
+def _waiting(raw: Mapping[str, Any] | None) -> Waiting | None:
+    if raw is None:
+        return None
+    reasons = tuple(raw.get("reasons") or ())
+    return Waiting(raw.get("position"), raw.get("exact", False), raw.get("eta"), reasons)
 
 
 def _error(raw: Mapping[str, Any]) -> JobError:

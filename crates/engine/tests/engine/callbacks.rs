@@ -1,8 +1,8 @@
 //! Callbacks: each end of a job that somebody asks about is told of, whatever the way to it.
 
 use crate::harness::*;
-use anteroom::core::limits::CALLBACK_TASK;
-use anteroom::core::{Job, JobId, Name, ShownState};
+use anteroom::core::limits::{CALLBACK_TASK, CALLBACKS_AT_ONCE_MAX};
+use anteroom::core::{Job, JobId, Name, ShownState, State};
 use anteroom::run::{Attempt, Outcome, Runner, function};
 use anteroom::store::{Filter, Page, Store};
 use anteroom::{
@@ -268,4 +268,31 @@ async fn a_callback_of_a_process_that_died_is_sent_by_the_next() {
     ended(&second, callback.spec.id).await;
     assert_eq!(listed(second.store()).await.len(), 1);
     second.close().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_callback_that_waits_says_for_what() {
+    let store = store();
+    let never = function::bytes(|_| std::future::pending());
+    let engine = Engine::start(store.clone(), vec![work()], callbacks(never))
+        .await
+        .unwrap();
+    for _ in 0..=CALLBACKS_AT_ONCE_MAX {
+        let id = asked(&engine, asking("ok")).await;
+        ended(&engine, id).await;
+    }
+    let running = async || {
+        let jobs = listed(&store).await.into_iter();
+        jobs.partition::<Vec<Job>, _>(|job| job.status.state == State::Running)
+    };
+    let waiting = loop {
+        let (running, waiting) = running().await;
+        if running.len() == CALLBACKS_AT_ONCE_MAX {
+            break waiting;
+        }
+        tokio::task::yield_now().await;
+    };
+    let told = engine.waiting(&waiting[0]).await.unwrap().unwrap();
+    let busy = "all 64 slots of task anteroom.callback on this node are busy";
+    assert_eq!(told.reasons, [busy]);
 }

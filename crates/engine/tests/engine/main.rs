@@ -9,6 +9,7 @@ mod bulk;
 mod callbacks;
 mod events;
 mod failing_store;
+mod forecasts;
 mod harness;
 #[cfg(feature = "metrics")]
 mod metrics;

@@ -180,7 +180,7 @@ fn read_input(input: Option<String>) -> Result<Bytes, Stopped> {
 }
 
 async fn get(client: &Client, id: &str) -> Result<Answer, Stopped> {
-    let call = Call::new(Method::GET, format!("/v1/jobs/{id}"));
+    let call = Call::new(Method::GET, format!("/v1/jobs/{id}?include=waiting"));
     Answer::read(body(client.call(call).await?).await?)
 }
 

@@ -40,6 +40,7 @@ pub(super) struct Waiting {
     position: Option<u64>,
     #[serde(default)]
     exact: bool,
+    eta: Option<String>,
     #[serde(default)]
     reasons: Vec<String>,
 }
@@ -117,6 +118,13 @@ pub(super) fn describe(job: &Job) -> String {
     if let Some(position) = job.waiting.as_ref().and_then(Waiting::position_text) {
         line("waits at", &position);
     }
+    if let Some(eta) = job
+        .waiting
+        .as_ref()
+        .and_then(|waiting| waiting.eta.as_ref())
+    {
+        line("starts in", &plain::line(&format!("about {eta}")));
+    }
     for reason in job.waiting.iter().flat_map(|waiting| &waiting.reasons) {
         line("because", &plain::line(reason));
     }
@@ -175,6 +183,22 @@ mod tests {
                         queue     default\n  tag       a=b\n  created   C\n  finished  F\n  \
                         kept till E\n  error     error in attempt 2: one\n            two\\u{1b}[2J\n";
         assert_eq!(describe(&job), expected);
+    }
+
+    #[test]
+    fn a_waiting_job_shows_where_it_stands_and_why() {
+        let job = serde_json::json!({
+            "id": "019", "task": "t", "queue": "default", "group": null, "state": "ready",
+            "done": false, "attempt": 0, "max_attempts": 2, "created_at": "C", "run_at": "R",
+            "finished_at": null, "expires_at": null, "result": null,
+            "waiting": {
+                "position": 12, "exact": true, "eta": "3.2s", "reasons": ["one", "two\u{1b}[2J"],
+            },
+        });
+        let shown = describe(&serde_json::from_value(job).unwrap());
+        let expected = "  waits at  position 12\n  starts in about 3.2s\n  because   one\n  \
+                        because   two\\u{1b}[2J\n";
+        assert!(shown.contains(expected), "{shown}");
     }
 
     #[test]

@@ -31,6 +31,12 @@ pub(crate) fn is_known(headers: &HeaderMap, tag: &str) -> bool {
     names(headers, &header::IF_NONE_MATCH, tag, Comparison::Weak)
 }
 
+/// Tells whether `If-None-Match` is `*`: what is there in whatever form is known.
+pub(crate) fn takes_none(headers: &HeaderMap) -> bool {
+    let fields = headers.get_all(header::IF_NONE_MATCH);
+    (fields.iter()).any(|value| value.as_bytes().trim_ascii() == b"*")
+}
+
 /// Tells whether `If-Match`, if it is there, names `tag` or is `*`.
 pub(crate) fn is_as_expected(headers: &HeaderMap, tag: &str) -> bool {
     !headers.contains_key(header::IF_MATCH)

@@ -234,6 +234,7 @@ impl<'a> LeaseView<'a> {
                 now,
                 prefix,
                 duplicate: false,
+                waiting: None,
             },
             input: json,
             input_base64: json.is_none().then(|| BASE64_STANDARD.encode(&input.bytes)),

@@ -7,12 +7,13 @@ use std::time::Duration;
 pub const WAIT_MAX: Duration = Duration::from_mins(1);
 /// How long `…/call` waits where the client does not say.
 pub const CALL_WAIT_DEFAULT: Duration = Duration::from_secs(30);
-/// The longest advice in `Retry-After` for a job that is not done: somebody may hurry it.
+/// The longest advice in `Retry-After` that is made by a forecast: somebody may hurry it.
 pub const RETRY_AFTER_MAX: Duration = Duration::from_mins(1);
 /// When to come back to a server that is shutting down: another one is up by then.
 pub const RETRY_AFTER_DRAINING: Duration = Duration::from_secs(5);
-/// When to come back to a queue that is full: some of its jobs may have begun by then.
-pub const RETRY_AFTER_QUEUE_FULL: Duration = Duration::from_secs(1);
+/// When to come back to a queue that is full, where it cannot be told when there is room: it is paused,
+/// or none of its jobs has ended yet.
+pub const RETRY_AFTER_QUEUE_FULL: Duration = Duration::from_secs(5);
 /// When to come back after an overload or a store's failure.
 pub const RETRY_AFTER_OVERLOAD: Duration = Duration::from_secs(1);
 

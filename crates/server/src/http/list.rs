@@ -33,6 +33,7 @@ pub(crate) async fn list(Shared(app): Shared<App>, call: Call) -> Result<Respons
             now,
             prefix,
             duplicate: false,
+            waiting: None,
         })
     };
     let view = PageView {

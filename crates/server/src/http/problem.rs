@@ -4,7 +4,9 @@
 //! router is mounted under. Each [`Kind`] has its page in `docs/problems`.
 
 use super::envelope::fragment;
-use super::limits::{RETRY_AFTER_DRAINING, RETRY_AFTER_OVERLOAD, RETRY_AFTER_QUEUE_FULL};
+use super::limits::{
+    RETRY_AFTER_DRAINING, RETRY_AFTER_MAX, RETRY_AFTER_OVERLOAD, RETRY_AFTER_QUEUE_FULL,
+};
 use super::prefer::Prefer;
 use super::query::encode_path;
 use super::represent::ErrorView;
@@ -496,7 +498,7 @@ impl IntoResponse for Problem {
 impl From<StoreError> for Problem {
     fn from(error: StoreError) -> Self {
         if let StoreError::QueueFull { waiting, limit, .. } = error {
-            return Self::queue_full(error.to_string(), waiting, limit);
+            return Self::queue_full(error.to_string(), waiting, limit, None);
         }
         let detail = match error {
             StoreError::Overloaded { .. } => "too much is waiting for the store; try again later",
@@ -545,8 +547,19 @@ impl From<SubmitError> for Problem {
                 Self::new(Kind::UnknownQueue, detail).with_status(StatusCode::UNPROCESSABLE_ENTITY)
             }
             SubmitError::TooManyQueues { .. } => Self::new(Kind::TooManyQueues, detail),
-            SubmitError::QueueFull { waiting, limit, .. } => {
-                Self::queue_full(detail, waiting, limit)
+            SubmitError::QueueFull {
+                waiting,
+                limit,
+                room_in,
+                ..
+            } => Self::queue_full(detail, waiting, limit, room_in),
+            SubmitError::StartsTooLate {
+                starts_in, spare, ..
+            } => {
+                // By then so much is done that the same, as long before its deadline, would start in time.
+                let wait = whole_seconds(starts_in.saturating_sub(spare), RETRY_AFTER_MAX);
+                let problem = Self::new(Kind::TooLate, format!("{detail}; nothing was stored"));
+                problem.with_retry_after(wait)
             }
             SubmitError::TooLate => {
                 let problem = Self::new(Kind::TooLate, format!("{detail}; nothing was stored"));
@@ -561,8 +574,10 @@ impl From<SubmitError> for Problem {
 
 impl Problem {
     /// Returns the problem that a queue takes no more jobs, with how many it would have taken.
-    fn queue_full(detail: String, waiting: u64, limit: u64) -> Self {
-        let (left, wait) = (limit.saturating_sub(waiting), RETRY_AFTER_QUEUE_FULL);
+    fn queue_full(detail: String, waiting: u64, limit: u64, room_in: Option<Duration>) -> Self {
+        let known = room_in.map(|wait| whole_seconds(wait, RETRY_AFTER_MAX));
+        let wait = known.unwrap_or(RETRY_AFTER_QUEUE_FULL);
+        let left = limit.saturating_sub(waiting);
         let policy = format!("\"queue\";q={limit}");
         let standing = format!("\"queue\";r={left};t={}", wait.as_secs());
         let fields = [("ratelimit-policy", policy), ("ratelimit", standing)];
@@ -585,6 +600,12 @@ impl Problem {
         let detail = "the server is shutting down and takes no more jobs; try again later";
         Self::new(Kind::Draining, detail).with_retry_after(RETRY_AFTER_DRAINING)
     }
+}
+
+/// Returns a wait as `Retry-After` has it: whole seconds, rounded up, from one to `most`.
+pub(crate) fn whole_seconds(wait: Duration, most: Duration) -> Duration {
+    let seconds = (wait.as_secs()).saturating_add(u64::from(wait.subsec_nanos() > 0));
+    Duration::from_secs(seconds.clamp(1, most.as_secs()))
 }
 
 #[cfg(test)]

@@ -7,12 +7,12 @@ use super::conditional;
 use super::idempotency;
 use super::limits::RETRY_AFTER_MAX;
 use super::prefer::Prefer;
-use super::problem::{Kind, Problem};
+use super::problem::{Kind, Problem, whole_seconds};
 use super::represent::{JobView, shown_result};
 use anteroom::core::limits::RESULT_SHOWN_BYTES_MAX;
 use anteroom::core::{Job, JobId, Payload, State, Timestamp};
 use anteroom::store::{Found, StoreError};
-use anteroom::{Submitted, Until};
+use anteroom::{Submitted, Until, Waiting};
 use axum::body::Body;
 use axum::extract::State as Shared;
 use axum::response::Response;
@@ -32,32 +32,69 @@ const INPUT_TAG: &str = "\"input\"";
 pub(crate) async fn job(Shared(app): Shared<App>, call: Call) -> Result<Response, Problem> {
     let id = call.job_id(&app).await?;
     let mut query = call.query();
-    let include = query.value("include", |text| match text {
+    let is_waiting_asked = query.value("include", |text| match text {
         "waiting" => Ok(()),
         other => Err(format!("is {other:?}; there is waiting to include")),
     });
     query.finish()?;
-    if include.is_some() {
-        let detail = "this version does not know include=waiting";
-        return Err(Problem::new(Kind::NotSupported, detail));
-    }
     let prefer = Prefer::of(call.headers());
+    if is_waiting_asked.is_some() {
+        return job_and_waiting(&app, id, call, prefer)
+            .await
+            .map_err(|problem| problem.preferring(prefer));
+    }
     let (job, now, is_known) = wait_for(&app, id, call.headers(), prefer)
         .await
         .map_err(|problem| problem.preferring(prefer))?;
     let answer = Answer::new(call.mount, prefer);
     let mut response = if is_known {
         let mut response = answer.empty(StatusCode::NOT_MODIFIED);
-        answer.say_retry_after(&mut response, &job, now);
+        say_retry_after(&mut response, &app, &job, None, now);
         response
     } else {
         let shown = shown_payload(&app, &job).await?;
-        answer.job_at(StatusCode::OK, &job, shown.as_ref(), now)
+        answer.job_at(&app, StatusCode::OK, &job, shown.as_ref(), now)
     };
     let headers = response.headers_mut();
     headers.insert(header::ETAG, text(conditional::tag_of(&job, now)));
     headers.insert(header::CACHE_CONTROL, NO_CACHE);
     headers.remove(header::LOCATION);
+    Ok(response)
+}
+
+/// Answers `?include=waiting`: the job and what it waits for.
+///
+/// This has no tag, since what it says changes without the job: an `If-None-Match` does not match it,
+/// but says which change is waited for.
+async fn job_and_waiting(
+    app: &App,
+    id: JobId,
+    call: Call,
+    prefer: Prefer,
+) -> Result<Response, Problem> {
+    let answer = Answer::new(call.mount.clone(), prefer);
+    let (mut job, _, _) = wait_for(app, id, call.headers(), prefer).await?;
+    if conditional::takes_none(call.headers()) {
+        let mut response = answer.empty(StatusCode::NOT_MODIFIED);
+        response
+            .headers_mut()
+            .insert(header::CACHE_CONTROL, NO_STORE);
+        return Ok(response);
+    }
+    let mut waiting = app.engine.waiting(&job).await?;
+    if waiting.is_none() && job.status.state == State::Waiting {
+        // It has gone on between the two looks.
+        job = here(id, app.engine.store().get(id).await)?;
+        waiting = app.engine.waiting(&job).await?;
+    }
+    let shown = shown_payload(app, &job).await?;
+    let now = app.engine.clock().now();
+    let view = View {
+        waiting: waiting.as_ref(),
+        ..View::of(&job, now)
+    };
+    let mut response = answer.view(app, StatusCode::OK, view, shown.as_ref());
+    response.headers_mut().remove(header::LOCATION);
     Ok(response)
 }
 
@@ -172,6 +209,26 @@ pub(crate) fn ended(job: &Job, kind: Kind) -> Problem {
     Problem::new(kind, detail).with_job(id, last)
 }
 
+/// A job as an answer shows it.
+#[derive(Clone, Copy, Debug)]
+struct View<'a> {
+    job: &'a Job,
+    now: Timestamp,
+    duplicate: bool,
+    waiting: Option<&'a Waiting>,
+}
+
+impl<'a> View<'a> {
+    const fn of(job: &'a Job, now: Timestamp) -> Self {
+        Self {
+            job,
+            now,
+            duplicate: false,
+            waiting: None,
+        }
+    }
+}
+
 /// What an answer about a job says beside it.
 #[derive(Debug)]
 pub(crate) struct Answer {
@@ -199,7 +256,7 @@ impl Answer {
     /// Returns the job as it stands now.
     pub(crate) async fn job(&self, app: &App, status: StatusCode, job: &Job) -> Response {
         let shown = shown_if_readable(app, job).await;
-        self.job_at(status, job, shown.as_ref(), app.engine.clock().now())
+        self.job_at(app, status, job, shown.as_ref(), app.engine.clock().now())
     }
 
     /// Returns the job as it was changed, with the tag to change it by again.
@@ -221,10 +278,19 @@ impl Answer {
             job,
             duplicate,
             replayed,
+            place,
         } = submitted;
         let shown = shown_if_readable(app, job).await;
-        let now = app.engine.clock().now();
-        let mut response = self.view_at(status, job, shown.as_ref(), now, *duplicate);
+        let waiting = match place {
+            Some(place) => Some(app.engine.waiting_at(job, place)),
+            None => waiting_if_readable(app, job).await,
+        };
+        let view = View {
+            duplicate: *duplicate,
+            waiting: waiting.as_ref(),
+            ..View::of(job, app.engine.clock().now())
+        };
+        let mut response = self.view(app, status, view, shown.as_ref());
         if status == StatusCode::ACCEPTED && job.status.state.is_final() {
             // A replay of what is done since: it is worth asking at once.
             let soon = HeaderValue::from(1_u64);
@@ -236,31 +302,33 @@ impl Answer {
 
     fn job_at(
         &self,
+        app: &App,
         status: StatusCode,
         job: &Job,
         result: Option<&Payload>,
         now: Timestamp,
     ) -> Response {
-        self.view_at(status, job, result, now, false)
+        self.view(app, status, View::of(job, now), result)
     }
 
-    fn view_at(
+    fn view(
         &self,
+        app: &App,
         status: StatusCode,
-        job: &Job,
+        view: View<'_>,
         result: Option<&Payload>,
-        now: Timestamp,
-        duplicate: bool,
     ) -> Response {
-        let view = JobView {
+        let View { job, now, .. } = view;
+        let shown = JobView {
             job,
             result: result.and_then(shown_result),
             now,
             prefix: self.mount.prefix(),
-            duplicate,
+            duplicate: view.duplicate,
+            waiting: view.waiting,
         };
-        let mut response = self.with_body(status, Body::from(view.to_json()));
-        self.say_retry_after(&mut response, job, now);
+        let mut response = self.with_body(status, Body::from(shown.to_json()));
+        say_retry_after(&mut response, app, job, view.waiting, now);
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, JSON);
         headers.insert(header::CACHE_CONTROL, NO_STORE);
@@ -269,15 +337,6 @@ impl Answer {
             headers.insert(header::LOCATION, text(path));
         }
         response
-    }
-
-    /// Says when it is worth asking again, unless the job is done.
-    #[expect(clippy::unused_self, reason = "it is a part of the answer")]
-    fn say_retry_after(&self, response: &mut Response, job: &Job, now: Timestamp) {
-        if let Some(wait) = retry_after(job, now) {
-            let seconds = HeaderValue::from(wait.as_secs());
-            response.headers_mut().insert(header::RETRY_AFTER, seconds);
-        }
     }
 
     /// Returns a result or input, or the part of it that is asked for, or that it is known.
@@ -361,21 +420,43 @@ async fn shown_if_readable(app: &App, job: &Job) -> Option<Payload> {
     }
 }
 
-/// Returns when it is worth asking again: whole seconds, at least one; none once it is done.
-fn retry_after(job: &Job, now: Timestamp) -> Option<Duration> {
+/// Asks what a job waits for that an answer is about, if it waits: what cannot be read is left out.
+async fn waiting_if_readable(app: &App, job: &Job) -> Option<Waiting> {
+    match app.engine.waiting(job).await {
+        Ok(waiting) => waiting,
+        Err(error) => {
+            let id = job.spec.id;
+            debug!(job.id = %id, %error, "left out what job {id} waits for: {error}");
+            None
+        }
+    }
+}
+
+/// Says when it is worth asking again, unless the job is done: when it is expected to be, whole seconds,
+/// at least one. Where it is not known what is ahead of it, that is when it can be at the soonest.
+fn say_retry_after(
+    response: &mut Response,
+    app: &App,
+    job: &Job,
+    waiting: Option<&Waiting>,
+    now: Timestamp,
+) {
     let status = &job.status;
     if status.state.is_final() {
-        return None;
+        return;
     }
     let ahead = if status.state == State::Waiting {
         status.run_at.since(now)
     } else {
         Duration::ZERO
     };
-    let seconds = ahead.as_millis().div_ceil(1_000);
-    let most = RETRY_AFTER_MAX.as_secs();
-    let seconds = u64::try_from(seconds).unwrap_or(most).clamp(1, most);
-    Some(Duration::from_secs(seconds))
+    let forecast = match waiting {
+        Some(waiting) => waiting.done_in,
+        None => app.engine.done_in(job),
+    };
+    let wait = whole_seconds(forecast.unwrap_or_default().max(ahead), RETRY_AFTER_MAX);
+    let seconds = HeaderValue::from(wait.as_secs());
+    response.headers_mut().insert(header::RETRY_AFTER, seconds);
 }
 
 /// Makes a header value of text of our own making.

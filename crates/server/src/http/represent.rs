@@ -1,6 +1,7 @@
 //! The job resource: what a client sees of a job. Written straight to bytes.
 
-use super::value::{Friendly, Instant};
+use super::value::{Eta, Friendly, Instant};
+use anteroom::Waiting;
 use anteroom::core::{
     AttemptError, Job, JobId, Name, Payload, PayloadInfo, Progress, State, Timestamp,
 };
@@ -22,6 +23,8 @@ pub(crate) struct JobView<'a> {
     pub(crate) prefix: &'a str,
     /// It answers a submit, and was there before: it has the unique key.
     pub(crate) duplicate: bool,
+    /// What it waits for, where that is asked for.
+    pub(crate) waiting: Option<&'a Waiting>,
 }
 
 impl JobView<'_> {
@@ -68,9 +71,9 @@ struct Resource<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     errors: Option<Errors<'a>>,
     progress: Option<ProgressView<'a>>,
-    /// Null where it is not left out: this version has none to show.
+    /// Null where it is neither left out nor asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
-    waiting: Option<()>,
+    waiting: Option<MaybeWaiting<'a>>,
     cancel_requested: bool,
     tags: Tags<'a>,
     links: Links<'a>,
@@ -115,7 +118,7 @@ impl<'a> JobView<'a> {
             error: job.errors.last().filter(|_| failed).map(ErrorView),
             errors: (!is_listed).then_some(Errors(&job.errors)),
             progress: job.progress.as_ref().map(ProgressView),
-            waiting: (!is_listed).then_some(()),
+            waiting: (!is_listed).then_some(MaybeWaiting(self.waiting)),
             cancel_requested: status.cancel_requested,
             tags: Tags(&spec.tags),
             links: Links {
@@ -195,6 +198,24 @@ impl Serialize for ProgressView<'_> {
         let mut map = serializer.serialize_map(Some(2))?;
         map.serialize_entry("fraction", &self.0.fraction())?;
         map.serialize_entry("message", &self.0.message())?;
+        map.end()
+    }
+}
+
+/// What a job waits for; null where it does not wait, or nobody asks.
+struct MaybeWaiting<'a>(Option<&'a Waiting>);
+
+impl Serialize for MaybeWaiting<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let Some(waiting) = self.0 else {
+            return serializer.serialize_none();
+        };
+        let position = waiting.position;
+        let mut map = serializer.serialize_map(Some(4))?;
+        map.serialize_entry("position", &position.map(|it| it.ahead))?;
+        map.serialize_entry("exact", &position.is_some_and(|it| it.is_exact))?;
+        map.serialize_entry("eta", &waiting.starts_in.map(Eta))?;
+        map.serialize_entry("reasons", &waiting.reasons)?;
         map.end()
     }
 }

@@ -95,7 +95,14 @@ async fn at_once(app: &App, call: Call, key: Option<Idempotency>) -> Result<Resp
     let size = bytes.len();
     let released = room.clone();
     let all = off_thread(size, async move { desk.admit_all(bytes, &room, key).await }).await?;
-    let submitted = app.engine.submit_admitted(all.admitted).await;
+    let in_time = match all.admitted.as_slice() {
+        [one] if !all.inputs.is_array => app.engine.check_in_time(one).await,
+        _ => Ok(()),
+    };
+    let submitted = match in_time {
+        Ok(()) => app.engine.submit_admitted(all.admitted).await,
+        Err(error) => Err(error),
+    };
     released.release();
     let submitted = submitted.map_err(|error| all.inputs.refusal(error))?;
     let now = app.engine.clock().now();

@@ -138,6 +138,16 @@ impl fmt::Display for Age {
     }
 }
 
+/// In how long something is expected: `87ms`, `3.2s`, from a minute on in whole seconds.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Eta(pub(crate) Duration);
+
+impl Serialize for Eta {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&anteroom::clock::about(self.0))
+    }
+}
+
 impl Serialize for Age {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self)

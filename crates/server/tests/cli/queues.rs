@@ -27,6 +27,9 @@ fn queues_are_shown_paused_and_resumed() {
         "{paused:?}"
     );
     let id = server.submit(&["echo", "--input", "x"]);
+    let stands = "  waits at  position 0\n  because   queue echoes is paused; resume it to go on\n";
+    let job = server.client(&["job", &id]);
+    assert!(job.stdout.contains(stands), "{job:?}");
     let shown = server.client(&["queues"]);
     assert_eq!(shown.code, Some(0), "{shown:?}");
     let rows: Vec<Vec<&str>> = shown

@@ -300,7 +300,8 @@ async fn while_a_job_is_unfinished_none_has_its_unique_key() {
     let mut expected = job.clone();
     expected["duplicate"] = Value::Bool(true);
     assert_eq!(again.json(), expected);
-    let read = server.get(&format!("/v1/jobs/{}", id(&first))).await.json();
+    let path_of_first = format!("/v1/jobs/{}?include=waiting", id(&first));
+    let read = server.get(&path_of_first).await.json();
     assert_eq!(read, job, "it is a member of that answer alone");
     let other = server.submit("hold", "?unique_key=user%207").await;
     assert_ne!(other, id(&first), "of another task");

@@ -479,7 +479,7 @@ async fn a_full_queue_takes_no_more_and_says_when_to_come_back() {
         assert_eq!(problem["detail"], "2 jobs wait in queue q; the limit is 2");
         answer.says_retry_after();
         assert_eq!(answer.header("ratelimit-policy"), Some("\"queue\";q=2"));
-        assert_eq!(answer.header("ratelimit"), Some("\"queue\";r=0;t=1"));
+        assert_eq!(answer.header("ratelimit"), Some("\"queue\";r=0;t=5"));
     }
     assert_eq!(submit(&server, "").await.status, 202, "another queue");
     let cancel = format!("/v1/jobs/{first}/cancel");

@@ -46,7 +46,8 @@ async fn the_job_has_every_member_in_its_order() {
          \"created_at\":\"{at}\",\"run_at\":\"{at}\",\"start_before\":null,\"started_at\":null,\
          \"finished_at\":null,\"expires_at\":null,\"unique_key\":null,\"callback_url\":null,\
          \"input\":{{\"content_type\":\"application/octet-stream\",\"bytes\":3}},\
-         \"result\":null,\"error\":null,\"errors\":[],\"progress\":null,\"waiting\":null,\
+         \"result\":null,\"error\":null,\"errors\":[],\"progress\":null,\"waiting\":{{\"position\":0,\"exact\":true,\"eta\":null,\
+         \"reasons\":[\"no worker has asked for task pulled in the last minute\"]}},\
          \"cancel_requested\":false,\"tags\":{{}},\
          \"links\":{{\"self\":\"/v1/jobs/{id}\",\"result\":\"/v1/jobs/{id}/result\",\
          \"input\":\"/v1/jobs/{id}/input\",\"events\":\"/v1/jobs/{id}/events\",\

@@ -23,6 +23,7 @@ mod http_queues;
 mod http_read;
 mod http_schema;
 mod http_submit;
+mod http_waiting;
 mod metrics;
 mod mount;
 mod openapi;

@@ -28,7 +28,8 @@ async fn links_and_location_carry_the_prefix() {
     for link in ["result", "input", "events", "cancel"] {
         assert_eq!(job["links"][link], format!("{path}/{link}"));
     }
-    assert_eq!(server.get(&path).await.json(), job);
+    let with_waiting = format!("{path}?include=waiting");
+    assert_eq!(server.get(&with_waiting).await.json(), job);
     let list = server.get("/tenants/7/work/v1/jobs").await.json();
     assert_eq!(list["jobs"][0]["links"], job["links"]);
     let task = server.get("/tenants/7/work/v1/tasks/pulled").await.json();

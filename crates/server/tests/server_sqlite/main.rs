@@ -42,6 +42,8 @@ mod http_read;
 mod http_schema;
 #[path = "../server/http_submit.rs"]
 mod http_submit;
+#[path = "../server/http_waiting.rs"]
+mod http_waiting;
 #[path = "../server/metrics.rs"]
 mod metrics;
 #[path = "../server/mount.rs"]

@@ -16,7 +16,11 @@ pub(super) fn job_ready() -> Value {
         "start_before": null, "started_at": null, "finished_at": null, "expires_at": null,
         "unique_key": null, "callback_url": null,
         "input": {"content_type": "text/plain", "bytes": 5},
-        "result": null, "error": null, "errors": [], "progress": null, "waiting": null,
+        "result": null, "error": null, "errors": [], "progress": null,
+        "waiting": {
+            "position": 12, "exact": true, "eta": "3.2s",
+            "reasons": ["all 4 slots of task wordcount on this node are busy", "12 jobs are ahead of it"],
+        },
         "cancel_requested": false, "tags": {"customer": "acme"},
         "links": {
             "self": itself, "result": format!("{itself}/result"),
@@ -29,6 +33,7 @@ pub(super) fn job_ready() -> Value {
 /// Returns the same job with other members.
 fn job_with(members: Value) -> Value {
     let mut job = job_ready();
+    job["waiting"] = Value::Null;
     if let (Some(job), Value::Object(members)) = (job.as_object_mut(), members) {
         job.extend(members);
     }
@@ -197,7 +202,10 @@ pub(super) fn detail_of(kind: Kind) -> String {
             return format!("job {ID} has changed since it was read; read it again");
         }
         Kind::Draining => "the server is shutting down and takes no more jobs; try again later",
-        Kind::TooLate => "start_before went by before the job was stored; nothing was stored",
+        Kind::TooLate => {
+            "about 99 jobs start before it, so that it would start in 1m40s; start_before is in 20s; \
+             nothing was stored"
+        }
         Kind::StoreUnavailable => "the store cannot be used just now; try again later",
         Kind::Overloaded => "too many bodies are being received; try again later",
         Kind::Unauthorized => "this needs a token: Authorization: Bearer …",
@@ -209,7 +217,7 @@ pub(super) fn detail_of(kind: Kind) -> String {
         Kind::CallbackRefused => {
             "callbacks may not go to http://10.0.0.1/: 10.0.0.1 is a private address"
         }
-        Kind::NotSupported => "this version does not know include",
+        Kind::NotSupported => "this server sends no callbacks; nothing was stored",
         Kind::RequestTimeout => "the body did not come in time",
         Kind::NotAPullTask => "wordcount is no task that is left to workers",
         Kind::LeaseLost => {

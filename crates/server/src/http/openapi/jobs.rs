@@ -10,6 +10,7 @@ use super::submit::PREFERRED;
 use crate::http::problem::Kind;
 use serde_json::json;
 use utoipa::openapi::Type;
+use utoipa::openapi::path::Parameter;
 use utoipa::openapi::schema::ObjectBuilder;
 
 /// No such job, or not any more.
@@ -62,9 +63,13 @@ fn job() -> Call {
             "With `Prefer: wait=N` it is answered when the job is done, or as it stands after N \
              seconds. With `If-None-Match` as well, as soon as the job differs from that: to follow \
              a job, read it with `Prefer: wait=60` and the `ETag` of the last answer, again and \
-             again.",
+             again.\n\n\
+             `include=waiting` says as well what a job that waits is waiting for: `position`, `eta` and \
+             `reasons`. That answer has no `ETag` and is `no-store`; with `Prefer: wait=N` and \
+             `If-None-Match` it comes as soon as the job differs from that, or after N seconds.",
         )
         .takes(path_job())
+        .takes(include())
         .takes(prefer())
         .takes(if_none_match())
         .replies(
@@ -81,8 +86,14 @@ fn job() -> Call {
                 .fields(&PREFERRED),
         )
         .problems(&ABSENT)
-        .problems(&[Kind::NotSupported])
         .fields_at(&[404, 410, 503], &PREFERRED)
+}
+
+fn include() -> Parameter {
+    let word = ObjectBuilder::new()
+        .schema_type(Type::String)
+        .enum_values(Some(["waiting"]));
+    query("include", "What to show as well.", word)
 }
 
 fn result() -> Call {

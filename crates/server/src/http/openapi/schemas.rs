@@ -139,7 +139,8 @@ pub(crate) struct Job {
     /// How far its running attempt has come. Null where it has not said.
     #[schema(required)]
     progress: Option<Progress>,
-    /// Null in this version. Not in lists.
+    /// What it waits for: in answers to submits, and where it is asked for. Else, and once it runs,
+    /// null. Not in lists.
     waiting: Option<Waiting>,
     /// Its running attempt was told to stop.
     cancel_requested: bool,
@@ -304,15 +305,18 @@ pub(crate) struct Progress {
 /// Why a job has not started.
 #[derive(ToSchema)]
 pub(crate) struct Waiting {
-    /// Ready jobs of its queue that are ahead of it. Null while it is scheduled.
+    /// Ready jobs of its queue that are ahead of it by priority and order. Null while it is
+    /// scheduled.
     #[schema(required, minimum = 0)]
     position: Option<u64>,
-    /// Whether `position` is counted rather than estimated.
+    /// Whether `position` is counted: up to 1,000. False where it is an estimate, or null.
     exact: bool,
-    /// An estimate of when it starts. Null where nothing is known.
+    /// In how long it starts, by what is ahead of it and how long jobs took lately: an estimate. Null
+    /// where it cannot be told.
     #[schema(required)]
     eta: Option<Duration>,
-    /// In words that a person can act on.
+    /// Why it has not started, in words that a person can act on, most important first.
+    #[schema(min_items = 1, max_items = 5)]
     reasons: Vec<String>,
 }
 
