@@ -45,6 +45,7 @@ impl MemoryStore {
 
     /// Begins the turns of groups, priorities and queues anew, as in a process that opens a store:
     /// what a store on trial that was opened again is compared with.
+    #[cfg(feature = "contract")]
     pub(crate) fn forget_turns(&self) -> Result<(), StoreError> {
         let now = self.clock.now();
         self.with(|jobs| jobs.forget_turns(now))

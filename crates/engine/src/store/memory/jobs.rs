@@ -206,6 +206,7 @@ impl Jobs {
     }
 
     /// Begins the turns of groups, priorities and queues anew, as in a process that opens a store.
+    #[cfg(feature = "contract")]
     pub(super) fn forget_turns(&mut self, now: Timestamp) {
         let mut order = Order::new(now);
         order.configure(self.queues.defaults.clone());
