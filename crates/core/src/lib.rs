@@ -33,6 +33,7 @@ mod name;
 mod queue;
 mod report;
 mod retry;
+mod schedule;
 mod time;
 
 pub use history::{EventId, EventPart, Happened, JobEvent, MalformedEventId, StateEvent};
@@ -49,4 +50,5 @@ pub use name::{Label, Name, NameError};
 pub use queue::{Patch, QueueDefaults, QueuePatch, QueueRule, QueueSettings};
 pub use report::{LogStream, Progress, Report, Reports};
 pub use retry::{Jitter, RetryPolicy};
+pub use schedule::{Cron, CronError, UnknownZone, Zone};
 pub use time::Timestamp;

@@ -28,6 +28,15 @@ pub const QUEUE_CHANGE_TRIES_MAX: usize = 16;
 /// Seconds that the rates of a queue look back.
 pub const QUEUE_RATE_SECONDS: usize = 60;
 
+/// Schedules, those of the configuration included: all of them are looked at for the next firing.
+pub const SCHEDULES_MAX: usize = 1_000;
+/// Bytes of a cron expression, and of the name of its zone: room for long lists.
+pub const CRON_BYTES_MAX: usize = 255;
+/// Firings that a preview shows.
+pub const PREVIEW_MAX: usize = 100;
+/// Firings that a preview shows that names no number.
+pub const PREVIEW_DEFAULT: usize = 5;
+
 /// The least urgent priority; 0 is the most urgent.
 pub const PRIORITY_MAX: u8 = 9;
 /// The priority of a job that names none: half-way, so that there is room either side.
