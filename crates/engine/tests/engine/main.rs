@@ -14,6 +14,7 @@ mod harness;
 mod metrics;
 mod path;
 mod queues;
+mod schedules;
 mod stopping;
 #[cfg(feature = "contract")]
 mod store_contract;
