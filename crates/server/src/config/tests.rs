@@ -241,8 +241,8 @@ const MISTAKES: &[(&str, &str)] = &[
         "anteroom.toml:2:1: unknown key \"paused\"; expected one of max_depth",
     ),
     (
-        "[schedules.x]",
-        "anteroom.toml:1:2: schedules is not supported by this version",
+        "schedules = 1",
+        "anteroom.toml:1:13: schedules is an integer; expected a table",
     ),
     (
         "[tasks.A]",
