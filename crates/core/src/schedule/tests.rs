@@ -407,3 +407,49 @@ fn the_last_firing_is_found_however_many_there_were() {
         assert_eq!(last, expected.map(at), "{text} {after} {until}");
     }
 }
+
+/// Made at random of what expressions are made of, always the same ones.
+#[test]
+fn whatever_is_taken_fires_and_goes_on() {
+    const PIECES: [&str; 24] = [
+        "*", "0", "1", "5", "7", "12", "23", "29", "31", "59", "60", "JAN", "feb", "SUN", "fri",
+        "L", "W", "#2", "#", "/", "-", ",", "?", "+",
+    ];
+    let mut state = 7_u64;
+    let mut draw = |most: usize| {
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1);
+        usize::try_from(state >> 33).unwrap() % most
+    };
+    let mut taken = 0;
+    for _ in 0..5_000 {
+        let fields = 5 + draw(2);
+        let field = |draw: &mut dyn FnMut(usize) -> usize| {
+            if draw(3) > 0 {
+                return ["*", "*/7", "1-5", "3"][draw(4)].to_owned();
+            }
+            let count = [1, 1, 1, 2, 3][draw(5)];
+            (0..count)
+                .map(|_| PIECES[draw(PIECES.len())])
+                .collect::<String>()
+        };
+        let text: Vec<String> = (0..fields).map(|_| field(&mut draw)).collect();
+        let text = text.join(" ");
+        let zone = Zone::new(["UTC", BERLIN, LORD_HOWE][draw(3)]).unwrap();
+        let Ok(cron) = Cron::new(&text, zone) else {
+            continue;
+        };
+        taken += 1;
+        let mut last = at("2026-03-28T12:00:00Z");
+        for _ in 0..3 {
+            let next = cron
+                .next_after(last)
+                .unwrap_or_else(|| panic!("{text} ends"));
+            assert!(next > last, "{text}");
+            assert_eq!(cron.last_within(last, next), Some(next), "{text}");
+            last = next;
+        }
+    }
+    assert!(taken > 100, "{taken}");
+}
