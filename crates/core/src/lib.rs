@@ -37,6 +37,7 @@ mod queue;
 mod rate;
 mod report;
 mod retry;
+mod schedule;
 mod time;
 
 pub use forecast::{Outlook, ServiceTimes, Slots};
@@ -57,4 +58,5 @@ pub use queue::{Patch, QueueDefaults, QueuePatch, QueueRule, QueueSettingError, 
 pub use rate::{Pace, RateLimit};
 pub use report::{LogStream, Progress, Report, Reports};
 pub use retry::{Jitter, RetryPolicy};
+pub use schedule::{Cron, CronError, UnknownZone, Zone};
 pub use time::Timestamp;

@@ -38,6 +38,30 @@ pub const QUEUE_CHANGE_TRIES_MAX: usize = 16;
 /// Seconds that the rates of a queue look back.
 pub const QUEUE_RATE_SECONDS: usize = 60;
 
+/// Schedules, those of the configuration included: all of them are looked at for the next firing.
+pub const SCHEDULES_MAX: usize = 1_000;
+/// Bytes of the input of a schedule: in base64 it fits a document with all the rest.
+pub const SCHEDULE_INPUT_BYTES_MAX: usize = 1024 * 1024;
+/// Bytes of the inputs of all schedules together: every node has them in memory.
+pub const SCHEDULES_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Times that a change of a schedule is made anew because it fired, or somebody else changed it.
+pub const SCHEDULE_CHANGE_TRIES_MAX: usize = 16;
+/// How often a node looks for schedules that others changed; its own changes hold at once.
+pub const SCHEDULES_LOOK_INTERVAL: Duration = Duration::from_secs(10);
+/// Firings that are dealt with together: the next ones wait no longer than that.
+pub const FIRINGS_PASS_MAX: usize = 100;
+/// Submits of firings at once: they share commits.
+pub const FIRINGS_AT_ONCE_MAX: usize = 32;
+/// How late a firing may be that is not made up for: a full queue or a store that is away for a while
+/// costs none.
+pub const FIRING_LATE_MAX: Duration = Duration::from_hours(1);
+/// Bytes of a cron expression, and of the name of its zone: room for long lists.
+pub const CRON_BYTES_MAX: usize = 255;
+/// Firings that a preview shows.
+pub const PREVIEW_MAX: usize = 100;
+/// Firings that a preview shows that names no number.
+pub const PREVIEW_DEFAULT: usize = 5;
+
 /// The least urgent priority; 0 is the most urgent.
 pub const PRIORITY_MAX: u8 = 9;
 /// The priority of a job that names none: half-way, so that there is room either side.

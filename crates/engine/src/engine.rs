@@ -13,11 +13,12 @@ use crate::queues::Queues;
 use crate::report::{Outbox, write_reports};
 use crate::run::StopReason;
 use crate::running::Running;
+use crate::schedules::{Schedule, ScheduleError, Schedules};
 use crate::shutdown::Phases;
 use crate::store::{Applied, Change, Deleted, Found, Store, StoreError};
 use crate::submit::IdSource;
 use crate::task::{Task, TaskRunner};
-use crate::{dispatch, maintain};
+use crate::{dispatch, maintain, schedules};
 use anteroom_core::limits::{
     INPUT_BYTES_MAX_DEFAULT, LEASE_DEFAULT, LEASE_MAX, LEASE_MIN, RESULT_BYTES_MAX_DEFAULT,
     RETAIN_DEFAULT,
@@ -55,6 +56,8 @@ pub struct Options {
     pub hold: bool,
     /// Who sends callbacks. Default: nobody, and submits with a `callback_url` are refused.
     pub callbacks: Option<Callbacks>,
+    /// Schedules that nobody changes while the engine runs. Default: none.
+    pub schedules: BTreeMap<Name, Schedule>,
 }
 
 impl Default for Options {
@@ -68,6 +71,7 @@ impl Default for Options {
             strict_queues: false,
             hold: false,
             callbacks: None,
+            schedules: BTreeMap::new(),
         }
     }
 }
@@ -112,6 +116,14 @@ pub enum StartError {
         /// What is wrong.
         error: QueueSettingError,
     },
+    /// A schedule could not fire.
+    #[error("schedule {name} cannot fire: {error}")]
+    Schedule {
+        /// Its name.
+        name: Name,
+        /// Why not.
+        error: Box<ScheduleError>,
+    },
     /// The store could not be read.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -121,7 +133,7 @@ pub enum StartError {
 ///
 /// Loops that it runs until it is shut down: a dispatcher for each task that this process runs
 /// (`dispatch.rs`), the lease keeper and the upkeep (`maintain.rs`), the writer of what attempts say
-/// (`report.rs`), and every attempt.
+/// (`report.rs`), the timer of schedules (`schedules.rs`), and every attempt.
 #[derive(Clone, Debug)]
 pub struct Engine {
     pub(crate) shared: Arc<Shared>,
@@ -138,6 +150,7 @@ pub(crate) struct Shared {
     /// submits to it.
     pub(crate) callbacks: Option<Arc<Registered>>,
     pub(crate) queues: Queues,
+    pub(crate) schedules: Schedules,
     pub(crate) ids: IdSource,
     /// Where there are tasks that are left to workers.
     pub(crate) lease_key: Option<LeaseKey>,
@@ -237,6 +250,7 @@ impl Engine {
         let shared = Arc::new(Shared {
             clock: store.clock(),
             queues: Queues::new(&options, tasks.values().map(|registered| &registered.task)),
+            schedules: Schedules::new(&options.schedules),
             options,
             metrics: Metrics::new(counted, store.metrics()),
             tasks,
@@ -256,6 +270,7 @@ impl Engine {
             store,
         });
         shared.queues.begin(&*shared.store).await?;
+        shared.begin_schedules().await?;
         maintain::rescue(&shared).await?;
         for registered in shared.tasks.values().chain(&shared.callbacks) {
             if let TaskRunner::Here(runner) = &registered.task.runner {
@@ -266,6 +281,7 @@ impl Engine {
         }
         shared.loops.spawn(maintain::maintain(shared.clone()));
         shared.loops.spawn(write_reports(shared.clone()));
+        shared.loops.spawn(schedules::run(shared.clone()));
         maintain::start_keeper(&shared);
         Ok(Self { shared })
     }

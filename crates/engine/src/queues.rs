@@ -128,6 +128,11 @@ impl Queues {
         self.make(store, found).await.map(drop)
     }
 
+    /// Tells whether jobs may wait in a queue of this name, as far as no bound is in the way.
+    pub(crate) fn takes(&self, queue: &Name) -> bool {
+        !self.is_strict || self.named.contains(queue)
+    }
+
     /// Tells whether a queue need not be made.
     fn is_known(&self, queue: &Name) -> bool {
         self.named.contains(queue)

@@ -4,7 +4,6 @@
 //! mistakes are told at once, each with its place. Nothing else in the program reads the
 //! environment or the file.
 
-use anteroom::Validate;
 use anteroom::core::limits::{
     CONCURRENCY_EXEC_DEFAULT, CONCURRENCY_PUSH_DEFAULT, DEFAULT_QUEUE, INPUT_BYTES_MAX_DEFAULT,
     KILL_GRACE_DEFAULT, MAX_ATTEMPTS_DEFAULT, RESULT_BYTES_MAX_DEFAULT, RETAIN_DEFAULT, RETAIN_MAX,
@@ -13,6 +12,7 @@ use anteroom::core::limits::{
 use anteroom::core::{Name, NameError, QueueSettings, RetryPolicy};
 use anteroom::run::targets::Network;
 use anteroom::webhook::Secret;
+use anteroom::{Schedule, Validate};
 use anteroom_server::http::Token;
 use anteroom_server::http::limits::{BUFFERED_BYTES_MAX_DEFAULT, BULK_BYTES_MAX_DEFAULT};
 use std::collections::BTreeMap;
@@ -27,6 +27,7 @@ mod exec;
 mod file;
 mod queues;
 mod reader;
+mod schedules;
 mod tokens;
 mod value;
 mod webhooks;
@@ -80,6 +81,8 @@ pub(crate) struct Config {
     pub(crate) queues: BTreeMap<Name, QueueSettings>,
     /// The tasks, by name.
     pub(crate) tasks: BTreeMap<Name, TaskConfig>,
+    /// What is submitted again and again, by name.
+    pub(crate) schedules: BTreeMap<Name, Schedule>,
     /// Which log lines are written: a level, or `target=level` pairs. Default `info`.
     pub(crate) log: tracing_subscriber::filter::Targets,
     /// How log lines are written.
@@ -105,6 +108,7 @@ impl Default for Config {
             strict_queues: false,
             queues: BTreeMap::new(),
             tasks: BTreeMap::new(),
+            schedules: BTreeMap::new(),
             log: value::log_filter_default(),
             log_format: LogFormat::Text,
         }
@@ -381,6 +385,9 @@ impl Draft {
                 value::show_bytes(input)
             );
             self.wrong(Place::Whole, message);
+        }
+        for mistake in schedules::mistakes_of_the_whole(&self.config) {
+            self.wrong(Place::Whole, mistake);
         }
         let listen = self.config.listen;
         let is_guarded = self.config.insecure || !self.config.tokens.is_empty();

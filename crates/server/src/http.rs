@@ -41,6 +41,7 @@ mod rate;
 mod read;
 mod represent;
 mod routes;
+mod schedules;
 mod scrape;
 mod stream;
 mod submit;
@@ -139,6 +140,20 @@ fn routes() -> Routes {
         .get("/v1/queues", Needs::ReadAll, queues::all)
         .get("/v1/queues/{queue}", Needs::ReadAll, queues::one)
         .patch("/v1/queues/{queue}", Needs::AdminAll, queues::patch)
+        .get("/v1/schedules", Needs::Read, schedules::all)
+        .get("/v1/schedules/{schedule}", Needs::Read, schedules::one)
+        .put("/v1/schedules/{schedule}", Needs::Admin, schedules::put)
+        .delete("/v1/schedules/{schedule}", Needs::Admin, schedules::delete)
+        .post(
+            "/v1/schedules/{schedule}/trigger",
+            Needs::Admin,
+            schedules::trigger,
+        )
+        .get(
+            "/v1/schedules/{schedule}/preview",
+            Needs::Read,
+            schedules::preview,
+        )
 }
 
 /// Returns the route table: every route, with what it needs.

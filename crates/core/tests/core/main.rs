@@ -5,3 +5,4 @@ mod history_walk;
 mod lifecycle_table;
 mod lifecycle_walk;
 mod model;
+mod schedule_walk;

@@ -15,6 +15,7 @@ mod harness;
 mod metrics;
 mod path;
 mod queues;
+mod schedules;
 mod stopping;
 #[cfg(feature = "contract")]
 mod store_contract;

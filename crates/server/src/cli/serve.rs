@@ -150,6 +150,7 @@ async fn start_engine(
         strict_queues: config.strict_queues,
         hold,
         callbacks: Some(callbacks(config, address)),
+        schedules: config.schedules.clone(),
         ..Options::default()
     };
     // It may be long at it, with a large journal to take in or a slow disk: on a thread of its own,

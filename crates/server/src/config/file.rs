@@ -19,7 +19,7 @@ use toml::de::DeTable;
 /// The keys of the file, as a mistake lists them.
 const KEYS: &str = "listen, store, insecure, shutdown_grace, max_input, max_result, max_buffered, \
                     max_bulk, retain, allowed_origins, strict_queues, tokens, webhooks, callbacks, \
-                    queues, tasks";
+                    queues, tasks, schedules";
 /// The keys of a token.
 pub(super) const TOKEN_KEYS: &str = "name, sha256, scopes, tasks, rate_limit";
 /// The keys of a task.
@@ -74,6 +74,7 @@ pub(super) fn read(path: &Path, folder: &Path, draft: &mut Draft) -> Result<(), 
 
 impl Reader<'_> {
     fn document(&mut self, document: &DeTable<'_>) {
+        let mut schedules = None;
         for (key, value) in document {
             let (place, key_span) = (self.place(&value.span()), key.span());
             match key.get_ref().as_ref() {
@@ -115,11 +116,14 @@ impl Reader<'_> {
                         self.draft.measure(key, &text, &place);
                     }
                 }
-                "schedules" => {
-                    self.wrong(&key_span, "schedules is not supported by this version");
-                }
+                // They name tasks.
+                "schedules" => schedules = Some(value),
                 other => self.unknown(other, &key_span, KEYS),
             }
+        }
+        if let Some(value) = schedules {
+            let tasks = document.get("tasks").map(toml::Spanned::get_ref);
+            self.schedules(value, tasks.and_then(|tasks| tasks.as_table()));
         }
     }
 

@@ -231,8 +231,8 @@ const MISTAKES: &[(&str, &str)] = &[
         "anteroom.toml:1:9: queue \"anteroom.callback\" begins with",
     ),
     (
-        "[schedules.x]",
-        "anteroom.toml:1:2: schedules is not supported by this version",
+        "schedules = 1",
+        "anteroom.toml:1:13: schedules is an integer; expected a table",
     ),
     (
         "[tasks.A]",

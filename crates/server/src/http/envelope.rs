@@ -20,7 +20,7 @@ mod mistakes;
 
 pub use mistakes::{Mistake, Mistakes};
 
-pub(crate) use mistakes::{Place, fragment};
+pub(crate) use mistakes::{Place, cut, fragment};
 
 use members::{Member, Read};
 
@@ -146,6 +146,22 @@ pub(crate) fn read(
     } else {
         Err(Refused::Wrong(mistakes))
     }
+}
+
+/// Reads those members of something else that an envelope has too, by their names, and notes what is
+/// wrong with them.
+pub(crate) fn read_submission(
+    given: &[(&str, &RawValue)],
+    bounds: &Bounds,
+    mistakes: &mut Mistakes,
+) -> Option<(Submission, InputMember)> {
+    let mut members: Members<'_> = [None; Member::ALL.len()];
+    for (name, value) in given {
+        if let Some(member) = Member::named(name) {
+            members[member as usize] = Some(value);
+        }
+    }
+    Read::new(bounds, mistakes, None).submission(&members, &mut Copies)
 }
 
 /// Values by member; none where it does not stand there.

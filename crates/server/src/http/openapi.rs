@@ -14,6 +14,7 @@ mod leases;
 mod operation;
 mod parts;
 mod queues;
+mod schedules;
 mod schemas;
 mod server;
 mod submit;
@@ -118,6 +119,7 @@ fn calls() -> Vec<Call> {
     calls.extend(control::calls());
     calls.extend(leases::calls());
     calls.extend(queues::calls());
+    calls.extend(schedules::calls());
     calls.extend(server::calls());
     calls
 }
@@ -193,6 +195,7 @@ fn tags() -> Vec<Tag> {
             "Leases of jobs for workers that pull, and what their holders say.",
         ),
         ("Queues", "What waits where, and what holds it."),
+        ("Schedules", "What is submitted again and again."),
         ("Tasks", "What there is to submit to."),
         ("Server", "The server itself."),
     ]
@@ -259,6 +262,9 @@ fn all_schemas() -> BTreeMap<String, RefOr<Schema>> {
     with::<schemas::SettleResults>(&mut schemas);
     with::<schemas::QueueList>(&mut schemas);
     with::<schemas::QueuePatch>(&mut schemas);
+    with::<schemas::ScheduleList>(&mut schemas);
+    with::<schemas::SchedulePut>(&mut schemas);
+    with::<schemas::Preview>(&mut schemas);
     let mut schemas: BTreeMap<_, _> = schemas.into_iter().collect();
     // What requests may not have more of; answers may, in a later version.
     for name in [
@@ -266,6 +272,7 @@ fn all_schemas() -> BTreeMap<String, RefOr<Schema>> {
         schemas::JobPatch::name(),
         schemas::QueuePatch::name(),
         schemas::NewRate::name(),
+        schemas::SchedulePut::name(),
         schemas::LeaseRequest::name(),
         schemas::LeaseFailure::name(),
         schemas::Extension::name(),

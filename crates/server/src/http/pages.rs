@@ -28,6 +28,7 @@ struct RootLinks {
     tasks: String,
     jobs: String,
     queues: String,
+    schedules: String,
     live: String,
     ready: String,
     openapi: String,
@@ -47,6 +48,7 @@ pub(crate) async fn root(call: Call) -> Result<Response, Problem> {
             tasks: format!("{prefix}/v1/tasks"),
             jobs: format!("{prefix}/v1/jobs"),
             queues: format!("{prefix}/v1/queues"),
+            schedules: format!("{prefix}/v1/schedules"),
             live: format!("{prefix}/livez"),
             ready: format!("{prefix}/readyz"),
             openapi: format!("{prefix}/openapi.json"),
@@ -65,6 +67,7 @@ pub(crate) async fn root(call: Call) -> Result<Response, Problem> {
         (&view.links.tasks, "tasks"),
         (&view.links.jobs, "jobs"),
         (&view.links.queues, "queues"),
+        (&view.links.schedules, "schedules"),
         (&view.links.ready, "readiness"),
         (&view.links.docs, "the HTTP API"),
         (&view.links.metrics, "metrics"),
@@ -105,6 +108,11 @@ const fn text_of(kind: Kind) -> &'static str {
         Kind::UnknownTask => include_str!("../../../../docs/problems/unknown-task.md"),
         Kind::UnknownQueue => include_str!("../../../../docs/problems/unknown-queue.md"),
         Kind::TooManyQueues => include_str!("../../../../docs/problems/too-many-queues.md"),
+        Kind::UnknownSchedule => include_str!("../../../../docs/problems/unknown-schedule.md"),
+        Kind::TooManySchedules => include_str!("../../../../docs/problems/too-many-schedules.md"),
+        Kind::DefinedInConfiguration => {
+            include_str!("../../../../docs/problems/defined-in-configuration.md")
+        }
         Kind::CallbackRefused => include_str!("../../../../docs/problems/callback-refused.md"),
         Kind::QueueFull => include_str!("../../../../docs/problems/queue-full.md"),
         Kind::UnknownJob => include_str!("../../../../docs/problems/unknown-job.md"),

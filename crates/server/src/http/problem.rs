@@ -29,6 +29,12 @@ pub enum Kind {
     UnknownQueue,
     /// As many queues were made as may.
     TooManyQueues,
+    /// No schedule has the name, or it is kept for the server.
+    UnknownSchedule,
+    /// There are as many schedules as may be, or their inputs are as large.
+    TooManySchedules,
+    /// The schedule stands in the configuration.
+    DefinedInConfiguration,
     /// A callback may not go where it is to go.
     CallbackRefused,
     /// As many jobs wait in the queue as may.
@@ -113,10 +119,13 @@ pub enum Kind {
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 43] = [
+    pub const ALL: [Self; 46] = [
         Self::UnknownTask,
         Self::UnknownQueue,
         Self::TooManyQueues,
+        Self::UnknownSchedule,
+        Self::TooManySchedules,
+        Self::DefinedInConfiguration,
         Self::CallbackRefused,
         Self::QueueFull,
         Self::UnknownJob,
@@ -179,6 +188,13 @@ impl Kind {
             Self::UnknownTask => ("unknown-task", 404, "There is no such task"),
             Self::UnknownQueue => ("unknown-queue", 404, "There is no such queue"),
             Self::TooManyQueues => ("too-many-queues", 422, "There are too many queues"),
+            Self::UnknownSchedule => ("unknown-schedule", 404, "There is no such schedule"),
+            Self::TooManySchedules => ("too-many-schedules", 422, "There are too many schedules"),
+            Self::DefinedInConfiguration => (
+                "defined-in-configuration",
+                409,
+                "It is defined in the configuration",
+            ),
             Self::CallbackRefused => ("callback-refused", 422, "Callbacks may not go there"),
             Self::QueueFull => ("queue-full", 429, "The queue is full"),
             Self::UnknownJob => ("unknown-job", 404, "There is no such job"),

@@ -110,10 +110,6 @@ impl Routes {
         self.add(Method::DELETE, MethodFilter::DELETE, path, needs, handler)
     }
 
-    #[allow(
-        dead_code,
-        reason = "whether a route of this version takes the method or not"
-    )]
     pub(crate) fn put<T: 'static>(
         self,
         path: &'static str,

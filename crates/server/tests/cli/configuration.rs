@@ -13,7 +13,7 @@ fn a_mistake_stops_the_start_with_file_line_and_column() {
             "lisen = \"x\"\n",
             "anteroom.toml:1:1: unknown key \"lisen\"; expected one of listen, store, insecure, \
              shutdown_grace, max_input, max_result, max_buffered, max_bulk, retain, allowed_origins, \
-             strict_queues, tokens, webhooks, callbacks, queues, tasks\n",
+             strict_queues, tokens, webhooks, callbacks, queues, tasks, schedules\n",
         ),
         (
             "store = 3\n\n[tasks.a]\npull = 3\n",

@@ -10,6 +10,7 @@ mod lists;
 mod programs;
 mod pushing;
 mod queues;
+mod schedules;
 mod scripted;
 mod serving;
 mod streams;

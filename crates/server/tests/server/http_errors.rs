@@ -12,7 +12,7 @@ async fn a_path_with_nothing_at_it_is_404() {
         ("GET", "/nowhere"),
         ("POST", "/v1"),
         ("GET", "/v1/jobs/"),
-        ("GET", "/v1/schedules"),
+        ("GET", "/v1/schedule"),
         ("POST", "/v1/leases/x"),
         ("POST", "/v1/leases/x/nothing"),
         (

@@ -267,6 +267,9 @@ async fn a_result_never_splits_the_answer() {
 async fn head_works_wherever_get_does() {
     let server = Server::start().await;
     let id = server.done("echo", "").await;
+    let json = [("content-type", "application/json")];
+    let daily = br#"{"task": "echo", "cron": "0 3 * * *"}"#;
+    server.send("PUT", "/v1/schedules/s", &json, daily).await;
     // The stream of all jobs has no end to compare; its head has a test of its own.
     let routes = route_table().into_iter().filter(|route| {
         let is_read = route.method == Method::GET;
@@ -274,7 +277,9 @@ async fn head_works_wherever_get_does() {
     });
     let paths = routes.map(|route| {
         let path = route.path.replace("{id}", &id).replace("{task}", "echo");
-        let path = path.replace("{queue}", "default");
+        let path = path
+            .replace("{queue}", "default")
+            .replace("{schedule}", "s");
         path.replace("{slug}", "unknown-job")
     });
     for path in paths.chain(["/nowhere".to_owned()]) {

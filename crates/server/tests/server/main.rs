@@ -21,6 +21,7 @@ mod http_ndjson;
 mod http_patch;
 mod http_queues;
 mod http_read;
+mod http_schedules;
 mod http_schema;
 mod http_submit;
 mod http_waiting;

@@ -38,6 +38,8 @@ mod http_patch;
 mod http_queues;
 #[path = "../server/http_read.rs"]
 mod http_read;
+#[path = "../server/http_schedules.rs"]
+mod http_schedules;
 #[path = "../server/http_schema.rs"]
 mod http_schema;
 #[path = "../server/http_submit.rs"]

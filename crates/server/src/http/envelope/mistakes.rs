@@ -102,6 +102,12 @@ impl Mistakes {
         self.kept.is_empty()
     }
 
+    /// Tells whether something is wrong at a place.
+    pub(crate) fn has(&self, place: &Place) -> bool {
+        let pointer = place.pointer();
+        self.kept.iter().any(|mistake| mistake.pointer == pointer)
+    }
+
     /// Tells whether there is no use in looking further.
     pub(crate) fn is_full(&self) -> bool {
         self.kept.len() >= MISTAKES_MAX

@@ -140,6 +140,38 @@ pub(super) fn envelope() -> Value {
     })
 }
 
+pub(super) fn schedule_put() -> Value {
+    json!({
+        "task": "wordcount", "cron": "0 3 * * *", "timezone": "Europe/Berlin",
+        "input_base64": "YSBiIGM=", "content_type": "text/plain", "catch_up": "last",
+    })
+}
+
+pub(super) fn schedule() -> Value {
+    let itself = format!("{MOUNT}/v1/schedules/nightly");
+    json!({
+        "name": "nightly", "task": "wordcount", "cron": "0 3 * * *",
+        "timezone": "Europe/Berlin", "paused": false, "catch_up": "last",
+        "input_base64": "YSBiIGM=", "content_type": "text/plain", "queue": null, "group": null,
+        "priority": null, "delay": null, "max_attempts": null, "timeout": null, "retain": null,
+        "unique_key": null, "callback_url": null, "tags": {}, "defined_in": "api",
+        "next_at": "2026-11-23T02:00:00.000Z", "last_at": "2026-11-22T02:00:00.000Z",
+        "last_job": ID, "last_error": null,
+        "links": {
+            "self": itself, "trigger": format!("{itself}/trigger"),
+            "preview": format!("{itself}/preview"), "last_job": format!("{MOUNT}/v1/jobs/{ID}"),
+        },
+    })
+}
+
+pub(super) fn schedule_in_list() -> Value {
+    let mut schedule = schedule();
+    if let Some(schedule) = schedule.as_object_mut() {
+        schedule.remove("input_base64");
+    }
+    schedule
+}
+
 pub(super) fn submitted() -> Value {
     json!({"id": ID, "state": "scheduled", "duplicate": false})
 }
@@ -150,6 +182,7 @@ pub(super) fn root() -> Value {
         "links": {
             "self": format!("{MOUNT}/"), "tasks": format!("{MOUNT}/v1/tasks"),
             "jobs": format!("{MOUNT}/v1/jobs"), "queues": format!("{MOUNT}/v1/queues"),
+            "schedules": format!("{MOUNT}/v1/schedules"),
             "live": format!("{MOUNT}/livez"),
             "ready": format!("{MOUNT}/readyz"), "openapi": format!("{MOUNT}/openapi.json"),
             "docs": format!("{MOUNT}/docs"), "metrics": format!("{MOUNT}/metrics"),
@@ -162,6 +195,13 @@ pub(super) fn detail_of(kind: Kind) -> String {
     let detail = match kind {
         Kind::UnknownTask => "there is no task wordcuont",
         Kind::UnknownQueue => "anteroom.callback begins with what the server keeps for itself",
+        Kind::UnknownSchedule => "there is no schedule nighlty",
+        Kind::TooManySchedules => {
+            "there are 1000 schedules, which is the limit; s1000 is not one of them"
+        }
+        Kind::DefinedInConfiguration => {
+            "schedule nightly is defined in the configuration; change it there"
+        }
         Kind::TooManyQueues => "queue q1001 would have to be made, and 1000 were",
         Kind::QueueFull => "queue default has 1000 jobs waiting; the limit is 1000",
         Kind::UnknownJob => return format!("there is no job {ID}"),

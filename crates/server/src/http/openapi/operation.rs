@@ -97,6 +97,10 @@ impl Call {
         Self::new(Method::POST, id, path)
     }
 
+    pub(super) fn put(id: &'static str, path: &'static str) -> Self {
+        Self::new(Method::PUT, id, path)
+    }
+
     pub(super) fn patch(id: &'static str, path: &'static str) -> Self {
         Self::new(Method::PATCH, id, path)
     }

@@ -127,7 +127,7 @@ impl Field {
                 text(),
             ),
             Self::Location => header(
-                "The path of the job.",
+                "The path of the job, or of the schedule that was made.",
                 text().format(Some(SchemaFormat::Custom("uri-reference".to_owned()))),
             ),
             Self::PreferenceApplied => header(
@@ -223,6 +223,14 @@ pub(super) fn path_queue() -> Parameter {
     parameter
 }
 
+pub(super) fn path_schedule() -> Parameter {
+    let description = "The schedule.";
+    let schema = schema_of::<Name>();
+    let mut parameter = parameter(ParameterIn::Path, "schedule", description, schema);
+    parameter.example("nightly");
+    parameter
+}
+
 pub(super) fn path_lease() -> Parameter {
     let description = "The token of the lease. A secret: no log of the server shows it.";
     let text = ObjectBuilder::new().schema_type(Type::String);
@@ -303,6 +311,14 @@ pub(super) fn if_none_match() -> Parameter {
         "If-None-Match",
         "Entity tags: 304 while it has one of them.",
         "\"3-ready\"",
+    )
+}
+
+pub(super) fn if_none_match_put() -> Parameter {
+    request_field(
+        "If-None-Match",
+        "`*`: only if there is none yet; else 412. Entity tags: not if it has one of them.",
+        "*",
     )
 }
 

@@ -9,6 +9,10 @@ use utoipa::openapi::schema::{AdditionalProperties, ObjectBuilder, Schema};
 use utoipa::openapi::{RefOr, Type};
 use utoipa::{PartialSchema, ToSchema};
 
+mod schedules;
+
+pub(crate) use schedules::{Preview, Schedule, ScheduleList, SchedulePut};
+
 /// An instant by RFC 3339: answers give UTC with milliseconds, requests may have any offset.
 #[derive(ToSchema)]
 #[schema(value_type = String, format = DateTime, examples("2026-11-22T12:00:00.000Z"))]
@@ -681,6 +685,7 @@ pub(crate) struct RootLinks {
     tasks: String,
     jobs: String,
     queues: String,
+    schedules: String,
     live: String,
     ready: String,
     openapi: String,
