@@ -1,6 +1,7 @@
 //! Which job is next.
 
 use super::Order;
+use super::lanes::LaneId;
 use super::queue::{PRIORITIES, QueueId, TaskId};
 use crate::Name;
 
@@ -34,14 +35,15 @@ impl Order {
         self.tasks.iter().any(|task| !task.open.is_empty())
     }
 
-    /// Returns the job that is next, by its place in the order of submission.
-    pub fn next(&self, sources: &Sources) -> Option<i64> {
+    /// Returns the job that is next, by its place in the order of submission, and where it waits.
+    pub fn next(&self, sources: &Sources) -> Option<(i64, LaneId)> {
         let queue = self.next_queue(sources)?;
         let priority = self.next_priority(queue, &sources.tasks)?;
         let parts = &self.queues[queue].parts;
         let parts = sources.tasks.iter().filter_map(|task| parts.get(task));
         let heads = parts.filter_map(|part| part.heads(priority, false).first_key_value());
-        heads.map(|(head, _)| *head).min().map(|(_, _, seq)| seq)
+        let ((_, _, seq), lane) = heads.min()?;
+        Some((*seq, *lane))
     }
 
     fn next_queue(&self, sources: &Sources) -> Option<QueueId> {

@@ -28,10 +28,10 @@ impl Order {
         } else {
             self.take_due(job);
         }
+        self.note_if_empty(job.lane);
     }
 
     fn leave(&mut self, job: Waiting) {
-        self.emptied.push(job.lane);
         if let Some(deadline) = job.deadline {
             self.deadlines.remove(&(deadline, job.seq));
         }
@@ -78,9 +78,16 @@ impl Order {
 
     /// Counts a running job no more.
     pub fn end(&mut self, lane: LaneId) {
-        self.emptied.push(lane);
         self.lanes[lane as usize].others -= 1;
         self.count_running(lane, |running| running - 1);
+        self.note_if_empty(lane);
+    }
+
+    fn note_if_empty(&mut self, id: LaneId) {
+        let lane = &self.lanes[id as usize];
+        if lane.others == 0 && lane.ready.is_empty() {
+            self.emptied.push(id);
+        }
     }
 
     fn count_running(&mut self, lane: LaneId, count: impl Fn(u64) -> u64) {

@@ -57,7 +57,8 @@ impl Short {
     }
 
     fn next(&self) -> Option<i64> {
-        self.order.next(&self.order.sources(&[name("t")], None))
+        let next = self.order.next(&self.order.sources(&[name("t")], None));
+        next.map(|(seq, _)| seq)
     }
 
     fn start(&mut self) -> Option<i64> {
@@ -324,16 +325,16 @@ fn time_moves_jobs_forth_and_back() {
     order.place(overdue);
     let sources = order.sources(&[name("t")], None);
     let ran_out = |order: &Order| order.ran_out().map(|(_, seq)| seq).collect::<Vec<_>>();
-    assert_eq!(order.next(&sources), Some(2));
+    assert_eq!(order.next(&sources), Some((2, lane)));
     assert_eq!(order.next_due(), Some(at(2_000)));
     assert!(order.set_now(at(1_500), 9));
     assert_eq!(ran_out(&order), [], "not after its deadline yet");
     assert!(order.set_now(at(2_000), 9));
-    assert_eq!(order.next(&sources), Some(1));
+    assert_eq!(order.next(&sources), Some((1, lane)));
     assert_eq!(ran_out(&order), [2]);
     assert_eq!(order.tally()[&(name("t"), name("q"))], [0, 2, 0]);
     assert!(order.set_now(at(1_000), 9));
-    assert_eq!(order.next(&sources), Some(2));
+    assert_eq!(order.next(&sources), Some((2, lane)));
     assert_eq!(order.next_due(), Some(at(2_000)), "never early");
     assert_eq!(ran_out(&order), []);
     order.displace(overdue);

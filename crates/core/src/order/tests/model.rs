@@ -250,11 +250,13 @@ impl Pair {
         for _ in 0..self.random.u8(1..4) {
             let sources: Sources = self.order.sources(tasks, queues);
             let next = self.order.next(&sources);
-            assert_eq!(next, self.model.next(tasks, queues));
-            let Some(seq) = next else {
+            let seq = next.map(|(seq, _)| seq);
+            assert_eq!(seq, self.model.next(tasks, queues));
+            let Some((seq, lane)) = next else {
                 return;
             };
             let job = Self::waiting(&self.model.jobs[&seq]);
+            assert_eq!(job.lane, lane);
             if self.random.u8(0..20) == 0 {
                 // As where its transaction failed. Turns need not be the same afterwards.
                 continue;

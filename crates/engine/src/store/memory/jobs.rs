@@ -149,8 +149,8 @@ impl Jobs {
         let sources = self.order.sources(&want.tasks, want.queues.as_deref());
         let mut claimed = Vec::new();
         while claimed.len() < want.limit
-            && let Some(key) = self.order.next(&sources)
-            && let Some(job) = self.claim_job(key, want, now)
+            && let Some((key, lane)) = self.order.next(&sources)
+            && let Some(job) = self.claim_job(key, lane, want, now)
         {
             claimed.push(job);
         }
@@ -159,10 +159,16 @@ impl Jobs {
         claimed
     }
 
-    fn claim_job(&mut self, key: i64, want: &Want, now: Timestamp) -> Option<Claimed> {
+    fn claim_job(
+        &mut self,
+        key: i64,
+        lane: LaneId,
+        want: &Want,
+        now: Timestamp,
+    ) -> Option<Claimed> {
         let id = *self.by_key.get(&key)?;
         let mut entry = self.entries.remove(&id)?;
-        let waiting = entry.waiting(&mut self.order);
+        let waiting = Waiting::new(key, lane, &entry.job.status);
         let claim = self.last_claim.next();
         let event = Event::Claimed {
             claim,

@@ -17,7 +17,7 @@ use crate::store::{
     PlaceOf, Refused, StoreError, Want,
 };
 use anteroom_core::limits::{ERRORS_MAX, GONE_JOBS_MAX, GONE_KEPT, REPORTS_KEPT_BYTES_MAX};
-use anteroom_core::order::{Asked, Waiting};
+use anteroom_core::order::{Asked, LaneId, Waiting};
 use anteroom_core::{
     Amendment, ClaimNumber, Event, Fingerprint, Job, JobId, Next, Payload, Place, Reports, Spec,
     State, Status, Timestamp, transition,
@@ -155,17 +155,17 @@ impl Writer<'_> {
         let sources = self.order.sources(&want.tasks, want.queues.as_deref());
         let mut claimed = Vec::new();
         while claimed.len() < want.limit && room.is_left() {
-            let Some(seq) = self.order.next(&sources) else {
+            let Some((seq, lane)) = self.order.next(&sources) else {
                 break;
             };
-            let job = self.claim_job(seq, want)?;
+            let job = self.claim_job(seq, lane, want)?;
             *room = room.less(1, job.input.bytes.len());
             claimed.push(job);
         }
         Ok(claimed)
     }
 
-    fn claim_job(&mut self, seq: i64, want: &Want) -> Result<Claimed, Fault> {
+    fn claim_job(&mut self, seq: i64, lane: LaneId, want: &Want) -> Result<Claimed, Fault> {
         self.begin()?;
         let fresh = self.fresh.remove(&seq);
         let is_fresh = fresh.is_some();
@@ -192,7 +192,7 @@ impl Writer<'_> {
             ))
         })?;
         self.last_claim = claim;
-        let from = waiting(self, seq, &job.spec, &job.status);
+        let from = Waiting::new(seq, lane, &job.status);
         let status = next.status;
         if is_fresh {
             self.sql.insert_live(seq, &job.spec, &status, 0, self.now)?;
@@ -206,7 +206,7 @@ impl Writer<'_> {
         let running = Running {
             spec: job.spec.clone(),
             status,
-            lane: from.lane,
+            lane,
             errors: job.errors,
             told: told.clone(),
         };

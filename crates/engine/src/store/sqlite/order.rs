@@ -201,8 +201,8 @@ impl Order {
         self.waiting.has_ready()
     }
 
-    /// Returns the job that is next.
-    pub(super) fn next(&self, sources: &Sources) -> Option<i64> {
+    /// Returns the job that is next, and where it waits.
+    pub(super) fn next(&self, sources: &Sources) -> Option<(i64, LaneId)> {
         self.waiting.next(sources)
     }
 

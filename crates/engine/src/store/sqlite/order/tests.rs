@@ -28,7 +28,7 @@ fn waiting(order: &mut Order, task: &str, priority: i64, seq: i64, run_at: i64) 
 fn drain(order: &mut Order, jobs: &[Waiting]) -> Vec<i64> {
     let sources = order.sources(&[name("a"), name("b")], None);
     let mut taken = Vec::new();
-    while let Some(seq) = order.next(&sources) {
+    while let Some((seq, _)) = order.next(&sources) {
         let job = jobs.iter().find(|job| job.seq == seq);
         order.displace(*job.unwrap());
         taken.push(seq);
@@ -111,7 +111,7 @@ fn a_failed_transaction_leaves_no_trace() {
     let (leases, running_jobs) = (order.expiries.clone(), order.running.clone());
 
     let sources = order.sources(&[name("a")], None);
-    while let Some(seq) = order.next(&sources) {
+    while let Some((seq, _)) = order.next(&sources) {
         let job = running(&mut order, seq);
         order.start(jobs[usize::try_from(seq).unwrap()], job);
     }
