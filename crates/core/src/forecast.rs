@@ -89,12 +89,14 @@ impl Outlook<'_> {
         }
         let ahead = self.run_at.since(self.now);
         let by_rate = self.rate_wait(self.place.starts_before);
-        Some(ahead.max(by_rate).max(self.slot_wait()?))
+        let for_slot = self.slot_wait(self.place.starts_before)?;
+        Some(ahead.max(by_rate).max(for_slot))
     }
 
     /// Tells whether it is known, as things stand, that it does not start by `deadline`.
     ///
-    /// It is where the rate of its queue does not let it, nine tenths of what is before it counted;
+    /// Of what is before it only jobs of its own task count, since others may be left waiting for
+    /// workers. It is known where the rate of its queue does not let it, nine tenths of them counted;
     /// or where even half of the wait for a slot ends later, less what luck may make of it: two standard
     /// deviations of the mean of so many attempts, by what was seen. A paused queue may be resumed.
     pub fn misses(&self, deadline: Timestamp) -> bool {
@@ -102,31 +104,48 @@ impl Outlook<'_> {
             return false;
         }
         let spare = deadline.since(self.now);
-        let before = self.place.starts_before;
+        // Nobody may ask for those of other tasks: then they are in nobody's way.
+        let before = self.own_before();
         let certain = before.saturating_sub(before / 10 + 1);
-        self.rate_wait(certain) > spare || self.least_slot_wait() > spare
+        self.rate_wait(certain) > spare || self.least_slot_wait(before) > spare
     }
 
-    /// How many slots are free to it and to those before it.
-    fn free(&self) -> u64 {
-        let Place { rule, running, .. } = self.place;
-        let of_queue = rule
-            .max_concurrency
-            .map_or(u64::MAX, |most| most.saturating_sub(*running));
-        of_queue.min(self.slots.free)
+    /// How many jobs of its own task start before it, at most.
+    fn own_before(&self) -> u64 {
+        self.place.starts_before.min(self.place.task_ready)
     }
 
-    /// How many of its queue run at once: what runs now, and what is free.
-    fn at_once(&self) -> u64 {
-        match self.place.running.saturating_add(self.free()) {
-            0 => self.slots.all,
-            some => some,
+    /// How many slots of its task have to become free before it has one, of how many.
+    fn by_task(&self) -> (u64, u64) {
+        let ends = (self.own_before().saturating_add(1)).saturating_sub(self.slots.free);
+        let at_once = self.place.task_running.saturating_add(self.slots.free);
+        (
+            ends,
+            if at_once == 0 {
+                self.slots.all
+            } else {
+                at_once
+            },
+        )
+    }
+
+    /// How many jobs of its queue have to end before `others` others and it may run, of how many.
+    fn by_queue(&self, others: u64) -> (u64, u64) {
+        match self.place.rule.max_concurrency {
+            None => (0, 1),
+            Some(most) => {
+                let free = most.saturating_sub(self.place.running);
+                (others.saturating_add(1).saturating_sub(free), most)
+            }
         }
     }
 
-    /// How many slots have to become free before it has one.
-    fn ends_needed(&self) -> u64 {
-        (self.place.starts_before.saturating_add(1)).saturating_sub(self.free())
+    /// How many ends it waits for, of how many that run at once, where that is the longest: those of
+    /// its task, or those of its queue, which `others` come before it in.
+    fn ends_needed(&self, others: u64) -> (u64, f64) {
+        let rounds = |(ends, at_once): (u64, u64)| (ends, number(ends) / number(at_once.max(1)));
+        let (task, queue) = (rounds(self.by_task()), rounds(self.by_queue(others)));
+        if task.1 >= queue.1 { task } else { queue }
     }
 
     /// Returns how many of its group run at once, where one of them has to end before another starts.
@@ -140,21 +159,22 @@ impl Outlook<'_> {
         (*group_running >= most).then_some(most)
     }
 
-    /// Returns the wait for a slot; none where nothing is known of how long jobs take.
-    fn slot_wait(&self) -> Option<Duration> {
-        let (ends, most) = (self.ends_needed(), self.full_group());
+    /// Returns the wait for a slot with `others` of its queue before it; none where nothing is known
+    /// of how long jobs take.
+    fn slot_wait(&self, others: u64) -> Option<Duration> {
+        let ((ends, rounds), most) = (self.ends_needed(others), self.full_group());
         if ends == 0 && most.is_none() {
             return Some(Duration::ZERO);
         }
         let mean = self.service.mean()?.as_secs_f64();
-        let of_queue = mean * number(ends) / number(self.at_once().max(1));
+        let of_slots = mean * rounds;
         let of_group = most.map_or(0.0, |most| mean / number(most.max(1)));
-        Some(span(of_queue.max(of_group)))
+        Some(span(of_slots.max(of_group)))
     }
 
     /// Returns what of the wait for a slot is known for certain.
-    fn least_slot_wait(&self) -> Duration {
-        let (ends, seen) = (self.ends_needed(), self.service.seen);
+    fn least_slot_wait(&self, others: u64) -> Duration {
+        let ((ends, _), seen) = (self.ends_needed(others), self.service.seen);
         if ends == 0 || seen < SEEN_MIN {
             return Duration::ZERO;
         }
@@ -162,7 +182,7 @@ impl Outlook<'_> {
         let each = self.service.spread() + 1.0 / f64::from(seen);
         let of_all = each * (1.0 / number(ends) + 1.0 / f64::from(seen)).sqrt();
         let share = (1.0 - LUCK * of_all).clamp(0.0, BELIEVED);
-        let wait = self.slot_wait().unwrap_or_default();
+        let wait = self.slot_wait(others).unwrap_or_default();
         span(wait.as_secs_f64() * share)
     }
 
@@ -216,6 +236,8 @@ mod tests {
         Place {
             starts_before,
             running,
+            task_ready: starts_before,
+            task_running: running,
             ..Place::default()
         }
     }
@@ -355,19 +377,35 @@ mod tests {
         }
     }
 
+    /// A task with free slots was told to wait for the jobs of another in the same queue, which had
+    /// none, and its submits were refused.
     #[test]
-    fn a_scheduled_job_starts_no_earlier_than_it_may() {
-        let place = place(0, 0);
-        let at = |span| Outlook {
-            run_at: NOW.after(span),
-            ..outlook(&place, (1, 1), ServiceTimes::default())
-        };
-        assert_eq!(at(secs(7)).starts_in(), Some(secs(7)));
-        let busy = Place {
-            running: 1,
-            starts_before: 9,
+    fn jobs_of_other_tasks_are_in_the_way_only_where_the_queue_has_a_limit() {
+        let mut behind = Place {
+            starts_before: 200,
+            running: 4,
             ..Place::default()
         };
+        let known = seen(&[60; 50]);
+        let free = outlook(&behind, (16, 16), known);
+        assert_eq!(free.starts_in(), Some(Duration::ZERO));
+        assert!(!free.misses(NOW.after(secs(1))));
+        behind.rule.max_concurrency = Some(4);
+        let limited = outlook(&behind, (16, 16), known);
+        assert_eq!(limited.starts_in().map(millis), Some(201 * 15_000));
+        // Those others may have nobody who runs them.
+        assert!(!limited.misses(NOW.after(secs(60))));
+    }
+
+    #[test]
+    fn a_scheduled_job_starts_no_earlier_than_it_may() {
+        let idle = place(0, 0);
+        let at = |span| Outlook {
+            run_at: NOW.after(span),
+            ..outlook(&idle, (1, 1), ServiceTimes::default())
+        };
+        assert_eq!(at(secs(7)).starts_in(), Some(secs(7)));
+        let busy = place(9, 1);
         let later = Outlook {
             run_at: NOW.after(secs(7)),
             ..outlook(&busy, (1, 0), seen(&[1; 9]))

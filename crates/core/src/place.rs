@@ -17,6 +17,10 @@ pub struct Place {
     pub ready: u64,
     /// Jobs of its queue that run.
     pub running: u64,
+    /// Jobs of its queue and task that may start.
+    pub task_ready: u64,
+    /// Jobs of its queue and task that run.
+    pub task_running: u64,
     /// Jobs of its group that run, in its queue; 0 where it has no group.
     pub group_running: u64,
     /// When its queue's rate lets the next job start; none: it is not the rate that holds it.

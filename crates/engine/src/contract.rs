@@ -142,6 +142,7 @@ macro_rules! store_contract {
             turns::groups_take_turns_whatever_their_depth,
             turns::jobs_of_a_group_keep_their_order,
             turns::priorities_have_shares,
+            turns::what_does_not_move_a_job_leaves_it_its_turn,
             turns::queues_take_turns,
             turns::a_waiting_job_can_be_told_its_place,
             turns::a_place_tells_what_holds_a_job_back,

@@ -68,11 +68,19 @@ pub(crate) enum Served {
 }
 
 impl Served {
-    fn slots(self) -> Slots {
+    fn slots(self, place: &Place) -> Slots {
         match self {
             Self::Here(slots) => slots,
-            Self::Pulled { asking, is_asked } => Slots {
-                all: asking.max(u64::from(is_asked)),
+            // One that asked lately, and has nothing to do, asks again.
+            Self::Pulled {
+                asking: 0,
+                is_asked: true,
+            } => Slots {
+                all: 1,
+                free: u64::from(place.task_running == 0),
+            },
+            Self::Pulled { asking, .. } => Slots {
+                all: asking,
                 free: asking,
             },
             Self::Nowhere => Slots::default(),
@@ -138,17 +146,20 @@ impl Shared {
         run_at: Timestamp,
     ) -> Outlook<'a> {
         let now = self.clock.now();
-        let mut service = self.forecast.of(queue);
-        if service.mean().is_none()
-            && let Some(registered) = self.registered(task)
-        {
-            service = *lock(&registered.service);
-        }
+        let of_queue = self.forecast.of(queue);
+        let of_task = self.registered(task);
+        let of_task = of_task.map(|registered| *lock(&registered.service));
+        // Only where the queue has a limit are those of other tasks in the way.
+        let (first, second) = match place.rule.max_concurrency {
+            Some(_) => (of_queue, of_task.unwrap_or_default()),
+            None => (of_task.unwrap_or_default(), of_queue),
+        };
+        let service = first.mean().map_or(second, |_| first);
         Outlook {
             place,
             run_at,
             now,
-            slots: self.served(task, queue, now).slots(),
+            slots: self.served(task, queue, now).slots(place),
             service,
         }
     }
@@ -165,6 +176,7 @@ impl Shared {
             return Ok(());
         }
         let of = PlaceOf::New {
+            task: spec.task.clone(),
             queue: spec.queue.clone(),
             group: spec.group.clone(),
             priority: spec.priority,
@@ -173,6 +185,11 @@ impl Shared {
             return Ok(());
         };
         let outlook = self.outlook(&spec.task, &spec.queue, &place, status.run_at);
+        let served = self.served(&spec.task, &spec.queue, outlook.now);
+        // How many workers are between two of their calls is not known.
+        if matches!(served, Served::Pulled { asking: 0, .. }) {
+            return Ok(());
+        }
         if !outlook.misses(deadline) || self.is_replay(new).await? {
             return Ok(());
         }
@@ -194,6 +211,7 @@ impl Shared {
             Some((at, place)) if at <= now && now.since(at) < ROOM_KEPT => place,
             Some(_) | None => {
                 let of = PlaceOf::New {
+                    task: task.clone(),
                     queue: queue.clone(),
                     group: None,
                     priority: Priority::default(),
@@ -207,6 +225,7 @@ impl Shared {
         // There is room once the last of those that have to go has started.
         let last = Place {
             starts_before: more.saturating_sub(1),
+            task_ready: place.task_ready.min(more.saturating_sub(1)),
             ..place
         };
         if last.ready < more {

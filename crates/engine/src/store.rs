@@ -307,6 +307,8 @@ pub enum PlaceOf {
     Job(JobId),
     /// That which a job would have that is submitted now, ready at once.
     New {
+        /// Its task.
+        task: Name,
         /// Its queue.
         queue: Name,
         /// Its group.

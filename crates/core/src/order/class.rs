@@ -19,6 +19,19 @@ impl Key for FlowTurn {
     }
 }
 
+/// Flows that were left out and are looked at one by one for a position: as many as may be ahead of
+/// one that is told exactly.
+const LEFT_OUT_WALKED_MAX: u64 = crate::limits::POSITION_EXACT_MAX;
+
+/// The jobs before a turn and at it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Before {
+    pub(super) before: u64,
+    pub(super) at: u64,
+    /// Not so where too many flows were left out to look at each.
+    pub(super) is_certain: bool,
+}
+
 #[derive(Debug)]
 pub(super) struct Class {
     pub(super) ready: u64,
@@ -120,14 +133,64 @@ impl Class {
 
     // --- who is ahead ---
 
-    /// Returns how many jobs lie at turns before `turn`, and how many at it.
-    pub(super) fn before(&self, turn: u64) -> (u64, u64) {
+    /// Returns the turn that the job at `rank` of a flow has, whose first one has the turn `first`.
+    ///
+    /// A flow that was left out while others had their turns, since its group is full or nobody asks for
+    /// its task, still goes first when it is let in again. Its later jobs go on from there, and make
+    /// up for nothing.
+    pub(super) fn turn_at(&self, first: u64, rank: u64) -> u64 {
+        if rank == 0 {
+            first
+        } else {
+            self.turn_for(first) + rank
+        }
+    }
+
+    /// Returns which job of such a flow has `turn`, if any may, by its rank.
+    pub(super) fn rank_at(&self, first: u64, turn: u64) -> Option<u64> {
+        if turn == first {
+            return Some(0);
+        }
+        let rank = turn.checked_sub(self.turn_for(first))?;
+        (rank > 0).then_some(rank)
+    }
+
+    /// Returns how many jobs lie at turns before `turn`, and how many at it. `ready` says how many a
+    /// flow has.
+    pub(super) fn before(&self, turn: u64, ready: impl Fn(FlowId) -> u64) -> Before {
         let first = (turn, FlowId::MIN);
         let (begun, ended) = (self.begins.before(first), self.ends.before(first));
         let before = (turn * begun.count - begun.weight) - (turn * ended.count - ended.weight);
         let after = (turn + 1, FlowId::MIN);
         let at = self.begins.before(after).count - self.ends.before(after).count;
-        (before, at)
+        let mut sum = Before {
+            before,
+            at,
+            is_certain: true,
+        };
+        let mut walked = 0;
+        self.begins.walk((0, FlowId::MIN), |(first, flow)| {
+            if first >= self.turn {
+                return false;
+            }
+            walked += 1;
+            sum.is_certain = walked <= LEFT_OUT_WALKED_MAX;
+            if sum.is_certain {
+                self.correct(&mut sum, turn, first, ready(flow));
+            }
+            sum.is_certain
+        });
+        sum
+    }
+
+    /// Counts a flow that was left out as it is served: its first job, and the others from now on.
+    fn correct(&self, sum: &mut Before, turn: u64, first: u64, ready: u64) {
+        let counted = turn.saturating_sub(first).min(ready);
+        let later = turn.saturating_sub(self.turn + 1).min(ready - 1);
+        sum.before = sum.before - counted + u64::from(turn > first) + later;
+        let was_at = (first..first + ready).contains(&turn);
+        let is_at = self.rank_at(first, turn).is_some_and(|rank| rank < ready);
+        sum.at = sum.at - u64::from(was_at) + u64::from(is_at);
     }
 
     /// Tells whether a job is after all others of its turn, whichever they are.

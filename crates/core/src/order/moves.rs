@@ -219,7 +219,12 @@ impl Order {
 
     /// Forgets flows of a priority whose turn has passed while they had nothing.
     fn forget_passed(&mut self, queue: QueueId, priority: Priority) {
-        while let Some(flow) = self.queues[queue].class_or_new(priority).next_passed() {
+        // More than a start adds, and never so many that anybody waits for it.
+        for _ in 0..8 {
+            let class = self.queues[queue].class_or_new(priority);
+            let Some(flow) = class.next_passed() else {
+                return;
+            };
             self.forget_flow(flow);
         }
     }

@@ -1,7 +1,8 @@
 //! Where a waiting job stands.
 
+use super::class::Before;
 use super::lanes::{FlowId, Turn};
-use super::queue::{PRIORITIES, Queue};
+use super::queue::{PRIORITIES, Queue, TaskId};
 use super::{Order, Waiting};
 use crate::limits::POSITION_EXACT_MAX;
 use crate::{Label, Name, Place, Position, Priority, Timestamp};
@@ -9,6 +10,8 @@ use crate::{Label, Name, Place, Position, Priority, Timestamp};
 /// A job that is asked about before there is one.
 #[derive(Clone, Copy, Debug)]
 pub struct Asked<'a> {
+    /// Its task.
+    pub task: &'a Name,
     /// Its queue.
     pub queue: &'a Name,
     /// Its group.
@@ -29,19 +32,21 @@ struct Standing {
 impl Order {
     /// Returns where a waiting job stands.
     pub fn place_of(&self, job: Waiting) -> Place {
-        let id = self.lanes[job.lane as usize].flow;
+        let (task, id) = self.task_and_flow(job.lane);
         let flow = &self.flows[id];
         let queue = &self.queues[flow.queue];
         let running = self.groups[flow.group].running;
         let has_group = self.groups[flow.group].label.is_some();
-        let mut place = self.place_in(queue, if has_group { running } else { 0 });
+        let mut place = self.place_in(queue, Some(task), if has_group { running } else { 0 });
         if self.is_late(job) || !self.is_ready(job) {
             return place;
         }
         let key = (job.run_at, job.seq);
+        let rank = self.before_in(id, key);
+        let class = queue.class(flow.priority);
         let standing = Standing {
             flow: Some(id),
-            turn: flow.turn + self.before_in(id, key),
+            turn: class.map_or(0, |class| class.turn_at(flow.turn, rank)),
             job: key,
         };
         self.position(&mut place, queue, flow.priority, standing);
@@ -58,18 +63,15 @@ impl Order {
             };
         };
         let queue = &self.queues[id];
+        let task = self.task_of.get(asked.task).copied();
         let group = queue.group(asked.group).map(|id| &self.groups[id]);
         let running = group.filter(|group| group.label.is_some());
-        let mut place = self.place_in(queue, running.map_or(0, |group| group.running));
+        let mut place = self.place_in(queue, task, running.map_or(0, |group| group.running));
         let of_priority = |id: &&FlowId| self.flows[**id].priority == asked.priority;
         let flow = group.and_then(|group| group.flows.iter().find(of_priority));
         let (next, ready) = flow.map_or((0, 0), |id| (self.flows[*id].turn, self.flows[*id].ready));
         let class = queue.class(asked.priority);
-        let turn = if ready > 0 {
-            next + ready
-        } else {
-            class.map_or(0, |class| class.turn_for(next))
-        };
+        let turn = class.map_or(0, |class| class.turn_for(next) + ready);
         let standing = Standing {
             flow: flow.copied().filter(|_| ready > 0),
             turn,
@@ -79,13 +81,16 @@ impl Order {
         place
     }
 
-    fn place_in(&self, queue: &Queue, group_running: u64) -> Place {
+    fn place_in(&self, queue: &Queue, task: Option<TaskId>, group_running: u64) -> Place {
+        let part = task.and_then(|task| queue.parts.get(&task));
         Place {
             position: None,
             starts_before: 0,
             rule: queue.rule,
             ready: queue.ready,
             running: queue.running,
+            task_ready: part.map_or(0, |part| part.ready),
+            task_running: part.map_or(0, |part| part.running),
             group_running,
             next_start_at: queue.next_start_at(self.now),
         }
@@ -116,20 +121,25 @@ impl Order {
             return (0, true);
         };
         let Standing { flow, turn, job } = standing;
-        let (before, at) = class.before(turn);
+        let Before {
+            before,
+            at,
+            is_certain,
+        } = class.before(turn, |flow| self.flows[flow].ready);
         // Its own flow has it, or would have it behind all others.
         let has_own = flow.is_some() && job.0 < Timestamp::MAX;
         let ties = at - u64::from(has_own);
         if ties == 0 || class.is_last(job) {
-            return (before + ties, true);
+            return (before + ties, is_certain);
         }
-        if urgent + before > POSITION_EXACT_MAX {
+        if urgent + before > POSITION_EXACT_MAX || !is_certain {
             return (before + ties / 2, false);
         }
         // No more flows than that have begun before, since each has a job there.
         let mut ahead = before;
         class.walk_before(turn, |other| {
-            let is_ahead = self.before_in(other, job) > turn - self.flows[other].turn;
+            let rank = class.rank_at(self.flows[other].turn, turn);
+            let is_ahead = rank.is_some_and(|rank| self.before_in(other, job) > rank);
             ahead += u64::from(flow != Some(other) && is_ahead);
         });
         let beginning = self.beginning_at(queue, priority, standing, POSITION_EXACT_MAX);

@@ -286,8 +286,10 @@ fn a_position_counts_whoever_is_ahead() {
     assert_eq!(place(3_001).starts_before, 0);
     assert_eq!(place(2_999).starts_before, 3_001);
     let other = (name("q"), name("none"), label("g"), label("new"));
+    let task = name("t");
     let ahead = |queue, group, number| {
         let asked = Asked {
+            task: &task,
             queue,
             group,
             priority: priority(number),

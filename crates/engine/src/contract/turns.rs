@@ -2,8 +2,8 @@
 
 use super::Trial;
 use super::trial::{done, ids, label, name, priority, want};
-use crate::store::{Claimed, NewJob, PlaceOf, QueueChange};
-use anteroom_core::{JobId, Place, Position, QueueSettings};
+use crate::store::{Change, Claimed, NewJob, PlaceOf, QueueChange};
+use anteroom_core::{Amendment, Event, JobId, Place, Position, QueueSettings};
 use std::time::Duration;
 
 fn jobs(trial: &Trial, count: usize, alter: impl Fn(&mut NewJob)) -> Vec<NewJob> {
@@ -108,6 +108,24 @@ pub async fn priorities_have_shares(trial: &mut Trial) {
     }
 }
 
+/// A change that is refused, or that says nothing of where a job waits, leaves it its turn.
+pub async fn what_does_not_move_a_job_leaves_it_its_turn(trial: &mut Trial) {
+    let patient = trial.submit(|job| job.spec.priority = priority(6)).await;
+    trial.insert(jobs(trial, 10, |_| {})).await;
+    assert_eq!(trial.claim(want(2)).await.len(), 2);
+    let tags = Some([(name("tag"), "1".to_owned())].into());
+    let amendment = Box::new(Amendment {
+        tags,
+        ..Amendment::default()
+    });
+    let changes = [Event::RetryRequested, Event::Amended { amendment }];
+    let changes = changes.map(|event| Change::new(patient, event)).into();
+    let applied = done("apply", trial.store().apply(changes).await);
+    let went = applied.iter().map(Result::is_ok);
+    assert_eq!(went.collect::<Vec<_>>(), [false, true]);
+    assert_eq!(ids(&trial.claim(want(1)).await), [patient]);
+}
+
 /// Queues of what is asked for take turns: a deep one holds up no other.
 pub async fn queues_take_turns(trial: &mut Trial) {
     trial.insert(jobs(trial, 100, |_| {})).await;
@@ -144,6 +162,7 @@ pub async fn a_waiting_job_can_be_told_its_place(trial: &mut Trial) {
     };
     assert_eq!((of_scheduled.position, of_scheduled.ready), (None, 7));
     let new = |group, number| PlaceOf::New {
+        task: name("task"),
         queue: name("queue"),
         group,
         priority: priority(number),

@@ -179,11 +179,13 @@ impl Model {
             let before = self.ready().filter(|other| {
                 other.flow == of.flow && (other.run_at, other.seq) < (of.run_at, of.seq)
             });
-            (
-                self.flows[&of.flow] + before.count() as u64,
-                of.run_at,
-                of.seq,
-            )
+            let class = &self.classes[&(of.flow.0.clone(), of.flow.1)];
+            let first = self.flows[&of.flow];
+            let turn = match before.count() as u64 {
+                0 => first,
+                rank => first.max(class.turn) + rank,
+            };
+            (turn, of.run_at, of.seq)
         };
         let own = key(job);
         let ahead = self.ready().filter(|other| {

@@ -175,9 +175,9 @@ impl Jobs {
             lease: want.lease,
             lease_expires_at: want.held_until(&entry.job.spec, now),
         };
-        self.unset_timers(&entry);
+        self.unset(&entry);
         let applied = entry.apply(Change::new(id, event), None, now);
-        self.set_timers(&entry);
+        self.set(&entry);
         let input = entry.input.clone();
         self.entries.insert(id, entry);
         // Refused only if it is not due after all: then it is not claimed.
@@ -235,18 +235,29 @@ impl Jobs {
     }
 
     pub(super) fn apply(&mut self, change: Change, now: Timestamp) -> Applied {
-        let mut entry = match self.take(change.id) {
-            Found::Here(entry) => entry,
-            Found::Gone => return Err(Refused::Gone),
-            Found::Unknown => return Err(Refused::Unknown),
+        let Some(mut entry) = self.entries.remove(&change.id) else {
+            return Err(if self.gone.contains(change.id) {
+                Refused::Gone
+            } else {
+                Refused::Unknown
+            });
         };
+        let was = entry.held(&mut self.order);
+        self.unset(&entry);
         // Its own it holds no more: it was taken out.
         let key = entry.unique_key();
         let holder = key.and_then(|key| self.unique.get(&key).copied());
         let before = entry.job.status;
         let applied = entry.apply(change, holder, now);
         let callback = callback_of(&entry.job.spec, &before, &entry.job.status);
-        self.put_back(entry);
+        let is = entry.held(&mut self.order);
+        // One that stays where it is keeps its turn.
+        if is != was {
+            self.leave(was);
+            self.enter(is);
+        }
+        self.set(&entry);
+        self.entries.insert(entry.job.spec.id, entry);
         self.order.tidy();
         if let Some(callback) = callback {
             self.store_callback(callback);
@@ -348,10 +359,12 @@ impl Jobs {
                 Some(self.order.place_of(waiting))
             }
             PlaceOf::New {
+                task,
                 queue,
                 group,
                 priority,
             } => Some(self.order.place_of_new(Asked {
+                task,
                 queue,
                 group: group.as_ref(),
                 priority: *priority,
@@ -409,59 +422,61 @@ impl Jobs {
         }
     }
 
-    fn put_back(&mut self, entry: Entry) {
-        self.index(&entry);
-        self.entries.insert(entry.job.spec.id, entry);
+    fn index(&mut self, entry: &Entry) {
+        let held = entry.held(&mut self.order);
+        self.enter(held);
+        self.set(entry);
     }
 
-    fn index(&mut self, entry: &Entry) {
-        match entry.job.status.state {
-            State::Waiting => {
-                let waiting = entry.waiting(&mut self.order);
-                self.order.place(waiting);
-            }
-            State::Running => {
-                let lane = entry.lane(&mut self.order);
-                self.order.begin(lane);
-            }
-            State::Succeeded | State::Failed | State::Cancelled => {}
+    fn unindex(&mut self, entry: &Entry) {
+        let held = entry.held(&mut self.order);
+        self.leave(held);
+        self.unset(entry);
+    }
+
+    fn enter(&mut self, held: Held) {
+        match held {
+            Held::Waiting(job) => self.order.place(job),
+            Held::Running(lane) => self.order.begin(lane),
+            Held::Nowhere => {}
         }
-        self.set_timers(entry);
+    }
+
+    fn leave(&mut self, held: Held) {
+        match held {
+            Held::Waiting(job) => self.order.displace(job),
+            Held::Running(lane) => self.order.end(lane),
+            Held::Nowhere => {}
+        }
+    }
+
+    /// Sets its timers, and that it holds its unique key.
+    fn set(&mut self, entry: &Entry) {
+        self.running_out.extend(entry.runs_out());
+        self.expiring.extend(entry.expires());
         let id = entry.job.spec.id;
         self.unique.extend(entry.held_key().map(|key| (key, id)));
     }
 
-    fn set_timers(&mut self, entry: &Entry) {
-        self.running_out.extend(entry.runs_out());
-        self.expiring.extend(entry.expires());
-    }
-
-    fn unindex(&mut self, entry: &Entry) {
-        match entry.job.status.state {
-            State::Waiting => {
-                let waiting = entry.waiting(&mut self.order);
-                self.order.displace(waiting);
-            }
-            State::Running => {
-                let lane = entry.lane(&mut self.order);
-                self.order.end(lane);
-            }
-            State::Succeeded | State::Failed | State::Cancelled => {}
-        }
-        self.unset_timers(entry);
-        if let Some(key) = entry.held_key() {
-            self.unique.remove(&key);
-        }
-    }
-
-    fn unset_timers(&mut self, entry: &Entry) {
+    fn unset(&mut self, entry: &Entry) {
         if let Some(timer) = entry.runs_out() {
             self.running_out.remove(&timer);
         }
         if let Some(timer) = entry.expires() {
             self.expiring.remove(&timer);
         }
+        if let Some(key) = entry.held_key() {
+            self.unique.remove(&key);
+        }
     }
+}
+
+/// How a job lies in the order.
+#[derive(Debug, PartialEq)]
+enum Held {
+    Waiting(Waiting),
+    Running(LaneId),
+    Nowhere,
 }
 
 /// Returns a job as it is in a list: with the last error of one that failed, and no other.
@@ -482,6 +497,15 @@ impl Entry {
     fn lane(&self, order: &mut Order) -> LaneId {
         let spec = &self.job.spec;
         order.lane(&spec.task, &spec.queue, spec.group.as_ref(), spec.priority)
+    }
+
+    /// Returns how it lies in the order.
+    fn held(&self, order: &mut Order) -> Held {
+        match self.job.status.state {
+            State::Waiting => Held::Waiting(self.waiting(order)),
+            State::Running => Held::Running(self.lane(order)),
+            State::Succeeded | State::Failed | State::Cancelled => Held::Nowhere,
+        }
     }
 
     /// Returns it as it waits.

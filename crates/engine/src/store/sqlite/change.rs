@@ -370,9 +370,12 @@ impl Writer<'_> {
             self.sql.amend(seq, &spec)?;
         }
         let from = waiting(self, seq, &job.spec, &before);
-        self.order.displace(from);
         let to = waiting(self, seq, &spec, after);
-        self.order.place(to);
+        // One that stays where it is keeps its turn.
+        if from != to {
+            self.order.displace(from);
+            self.order.place(to);
+        }
         self.whole(Stored {
             spec: Arc::new(spec),
             status: *after,
@@ -481,10 +484,12 @@ impl Writer<'_> {
                 Found::Here(_) | Found::Gone | Found::Unknown => None,
             },
             PlaceOf::New {
+                task,
                 queue,
                 group,
                 priority,
             } => Some(self.order.place_of_new(Asked {
+                task,
                 queue,
                 group: group.as_ref(),
                 priority: *priority,
