@@ -25,7 +25,7 @@ const LEFT_OUT_WALKED_MAX: u64 = crate::limits::POSITION_EXACT_MAX;
 
 /// The jobs before a turn and at it.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Before {
+pub(super) struct Counted {
     pub(super) before: u64,
     pub(super) at: u64,
     /// Not so where too many flows were left out to look at each.
@@ -157,13 +157,13 @@ impl Class {
 
     /// Returns how many jobs lie at turns before `turn`, and how many at it. `ready` says how many a
     /// flow has.
-    pub(super) fn before(&self, turn: u64, ready: impl Fn(FlowId) -> u64) -> Before {
+    pub(super) fn before(&self, turn: u64, ready: impl Fn(FlowId) -> u64) -> Counted {
         let first = (turn, FlowId::MIN);
         let (begun, ended) = (self.begins.before(first), self.ends.before(first));
         let before = (turn * begun.count - begun.weight) - (turn * ended.count - ended.weight);
         let after = (turn + 1, FlowId::MIN);
         let at = self.begins.before(after).count - self.ends.before(after).count;
-        let mut sum = Before {
+        let mut sum = Counted {
             before,
             at,
             is_certain: true,
@@ -184,7 +184,7 @@ impl Class {
     }
 
     /// Counts a flow that was left out as it is served: its first job, and the others from now on.
-    fn correct(&self, sum: &mut Before, turn: u64, first: u64, ready: u64) {
+    fn correct(&self, sum: &mut Counted, turn: u64, first: u64, ready: u64) {
         let counted = turn.saturating_sub(first).min(ready);
         let later = turn.saturating_sub(self.turn + 1).min(ready - 1);
         sum.before = sum.before - counted + u64::from(turn > first) + later;

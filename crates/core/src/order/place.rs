@@ -1,6 +1,6 @@
 //! Where a waiting job stands.
 
-use super::class::Before;
+use super::class::Counted;
 use super::lanes::{FlowId, Turn};
 use super::queue::{PRIORITIES, Queue, TaskId};
 use super::{Order, Waiting};
@@ -121,7 +121,7 @@ impl Order {
             return (0, true);
         };
         let Standing { flow, turn, job } = standing;
-        let Before {
+        let Counted {
             before,
             at,
             is_certain,

@@ -472,7 +472,7 @@ impl Jobs {
 }
 
 /// How a job lies in the order.
-#[derive(Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 enum Held {
     Waiting(Waiting),
     Running(LaneId),
