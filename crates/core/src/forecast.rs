@@ -105,19 +105,14 @@ impl Outlook<'_> {
         }
         let spare = deadline.since(self.now);
         // Nobody may ask for those of other tasks: then they are in nobody's way.
-        let before = self.own_before();
+        let before = self.place.task_before();
         let certain = before.saturating_sub(before / 10 + 1);
         self.rate_wait(certain) > spare || self.least_slot_wait(before) > spare
     }
 
-    /// How many jobs of its own task start before it, at most.
-    fn own_before(&self) -> u64 {
-        self.place.starts_before.min(self.place.task_ready)
-    }
-
     /// How many slots of its task have to become free before it has one, of how many.
     fn by_task(&self) -> (u64, u64) {
-        let ends = (self.own_before().saturating_add(1)).saturating_sub(self.slots.free);
+        let ends = (self.place.task_before().saturating_add(1)).saturating_sub(self.slots.free);
         let at_once = self.place.task_running.saturating_add(self.slots.free);
         (
             ends,

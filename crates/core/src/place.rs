@@ -27,6 +27,13 @@ pub struct Place {
     pub next_start_at: Option<Timestamp>,
 }
 
+impl Place {
+    /// Returns how many jobs of its own task are likely to start before it, at most.
+    pub fn task_before(&self) -> u64 {
+        self.starts_before.min(self.task_ready)
+    }
+}
+
 /// What is ahead of a ready job.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Position {

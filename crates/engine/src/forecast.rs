@@ -71,13 +71,13 @@ impl Served {
     fn slots(self, place: &Place) -> Slots {
         match self {
             Self::Here(slots) => slots,
-            // One that asked lately, and has nothing to do, asks again.
+            // Who asked lately, and has nothing to do, asks again, and would have taken what waits.
             Self::Pulled {
                 asking: 0,
                 is_asked: true,
             } => Slots {
                 all: 1,
-                free: u64::from(place.task_running == 0),
+                free: u64::from(place.task_running + place.task_before() == 0),
             },
             Self::Pulled { asking, .. } => Slots {
                 all: asking,
@@ -186,8 +186,8 @@ impl Shared {
         };
         let outlook = self.outlook(&spec.task, &spec.queue, &place, status.run_at);
         let served = self.served(&spec.task, &spec.queue, outlook.now);
-        // How many workers are between two of their calls is not known.
-        if matches!(served, Served::Pulled { asking: 0, .. }) {
+        // How many workers are between two of their calls is not known, where none has left a job.
+        if matches!(served, Served::Pulled { asking: 0, .. }) && place.task_before() == 0 {
             return Ok(());
         }
         if !outlook.misses(deadline) || self.is_replay(new).await? {
