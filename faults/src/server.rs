@@ -218,8 +218,14 @@ impl Server {
 async fn read(errors: ChildStderr, log: PathBuf, tell: oneshot::Sender<String>) {
     let mut tell = Some(tell);
     let mut log = OpenOptions::new().create(true).append(true).open(log).ok();
-    let mut lines = BufReader::new(errors).lines();
-    while let Ok(Some(line)) = lines.next_line().await {
+    let mut errors = BufReader::new(errors);
+    let mut said = String::new();
+    while let Ok(1..) = errors.read_line(&mut said).await {
+        let line = std::mem::take(&mut said);
+        // What a server that was killed in the middle of a line meant to say, nobody knows.
+        let Some(line) = line.strip_suffix('\n') else {
+            return;
+        };
         if let Some((_, address)) = line.split_once(LISTENING)
             && let Some(tell) = tell.take()
         {

@@ -84,7 +84,8 @@ async fn server(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         ServeLimits::default(),
         stopping.clone().cancelled_owned(),
     ));
-    eprintln!("listening on http://{address}");
+    let line = format!("listening on http://{address}\n");
+    eprint!("{line}");
     tokio::select! {
         _ = interrupt.recv() => {}
         _ = terminate.recv() => {}

@@ -17,7 +17,10 @@ use anyhow::{Context, bail};
 use nix::sys::signal::Signal;
 use std::time::Duration;
 
-const IMAGE_MEBIBYTES: u64 = 96;
+/// An image for a file system, the log of a store and few jobs.
+const IMAGE_MEBIBYTES: u64 = 64;
+/// What a job takes on the disk, at most: all are kept.
+const JOB_KIBIBYTES: u64 = 3;
 const SUBMITTERS: usize = 8;
 const READERS: usize = 1;
 /// How long a server may take to acknowledge something.
@@ -60,7 +63,9 @@ pub(super) fn disk(campaign: &str, mebibytes: u64) -> Option<Disk> {
 ///
 /// When the promise was broken, or the server cannot be run.
 pub async fn run(arguments: &Arguments) -> anyhow::Result<()> {
-    let Some(mut disk) = disk("power", IMAGE_MEBIBYTES) else {
+    let acks = u64::try_from(arguments.acks)? * arguments.cuts;
+    let mebibytes = IMAGE_MEBIBYTES + acks * JOB_KIBIBYTES / 1_024;
+    let Some(mut disk) = disk("power", mebibytes) else {
         return Ok(());
     };
     let ground = Ground::make("power", &arguments.common)?;

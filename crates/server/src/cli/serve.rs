@@ -80,7 +80,9 @@ async fn serve(
     if config.tokens.is_empty() && !is_loopback(address) {
         warn!("there are no tokens: anybody who reaches {address} may do anything");
     }
-    eprintln!("listening on http://{address}");
+    // In one piece: whoever waits for it may read what is there.
+    let line = format!("listening on http://{address}\n");
+    eprint!("{line}");
     let stopping = tokio::select! {
         name = signals.next() => name,
         failed = engine.failed() => {
