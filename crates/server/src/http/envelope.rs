@@ -111,8 +111,11 @@ pub(crate) fn read(
 ) -> Result<Envelopes, Refused> {
     let text = body::utf8(bytes).map_err(Refused::Malformed)?;
     let mut mistakes = Mistakes::default();
-    let found =
-        Whole::of(text, &mut mistakes).map_err(|error| Refused::Malformed(NotJson::from(error)))?;
+    let found = match Whole::of(text, &mut mistakes) {
+        Ok(found) => found,
+        Err(error) => without_numbers(text, &mut mistakes)
+            .ok_or_else(|| Refused::Malformed(NotJson::from(error)))?,
+    };
     body::check_depth(bytes).map_err(Refused::Malformed)?;
     let mut submissions = Vec::new();
     let is_array = matches!(found, Whole::Many { .. });
@@ -196,6 +199,28 @@ impl<'a> Whole<'a> {
         parser.end()?;
         Ok(whole)
     }
+}
+
+/// Reads what is JSON and cannot be read otherwise: where an envelope should stand there is a number
+/// beyond those that are reckoned with, which is noted. None: it is no JSON.
+fn without_numbers<'a>(text: &'a str, mistakes: &mut Mistakes) -> Option<Whole<'a>> {
+    body::check_json(text.as_bytes()).ok()?;
+    *mistakes = Mistakes::default();
+    let elements: Vec<&RawValue> = serde_json::from_str(text).unwrap_or_default();
+    let is_number = |value: &&RawValue| {
+        value
+            .get()
+            .starts_with(|c: char| c == '-' || c.is_ascii_digit())
+    };
+    let numbers = (0..).zip(&elements).filter(|(_, value)| is_number(value));
+    let mut places: Vec<Place> = numbers.map(|(index, _)| Place::element(index)).collect();
+    if places.is_empty() {
+        places.push(Place::whole());
+    }
+    for place in places {
+        mistakes.add(&place, "is a number; a job is an object with its task");
+    }
+    Some(Whole::Neither)
 }
 
 /// Reads an array of envelopes.

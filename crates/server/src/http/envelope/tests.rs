@@ -247,6 +247,19 @@ fn what_is_no_envelope_is_told_as_such() {
     }
 }
 
+/// A number may be as long as it likes in JSON: where it is no envelope it is wrong, and not
+/// malformed.
+#[test]
+fn a_number_out_of_range_is_json() {
+    for (text, places) in [
+        ("9e999", vec!["#"]),
+        (r#"[{"task":"a"}, -1e400, 7]"#, vec!["#/1", "#/2"]),
+    ] {
+        assert_eq!(wrong(text), places, "{text}");
+    }
+    assert!(parsed(r#"{"task":"a","input":9e999}"#).is_ok());
+}
+
 #[test]
 fn what_is_not_json_is_malformed() {
     let deep = format!(
