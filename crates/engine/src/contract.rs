@@ -284,6 +284,7 @@ macro_rules! store_contract {
             reopen::running_jobs_of_a_dead_process_are_overdue,
             reopen::pulled_leases_survive_a_reopen,
             reopen::a_pulled_lease_has_its_own_length_after_a_reopen,
+            reopen::a_lease_taken_again_at_once_has_its_own_length_after_a_reopen,
             reopen::a_closed_store_refuses_everything,
             reopen::closing_finishes_what_was_begun,
 

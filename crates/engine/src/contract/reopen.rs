@@ -7,12 +7,12 @@ use super::trial::{Held, done, ids, poll_once, soon, want, want_and_wait};
 use crate::store::{Change, Deleted, Filter, Found, OverdueReason, Page, StoreError};
 use anteroom_core::limits::{LEASE_GRACE_MAX, LEASE_MAX};
 use anteroom_core::{
-    Event, Idempotency, Job, JobId, Lease, Payload, QueueDefaults, Rejected, Retry, State,
+    Event, HandBack, Idempotency, Job, JobId, Lease, Payload, QueueDefaults, Rejected, Retry, State,
 };
 use std::time::Duration;
 
 /// All that a store knows: the list with inputs and results, and counts.
-async fn everything(trial: &Trial) -> Vec<(Job, Payload, Option<Payload>)> {
+pub(super) async fn everything(trial: &Trial) -> Vec<(Job, Payload, Option<Payload>)> {
     let page = Page {
         size: 1_000,
         after: None,
@@ -177,6 +177,23 @@ pub async fn a_pulled_lease_has_its_own_length_after_a_reopen(trial: &mut Trial)
     trial.advance(super::trial::LEASE_FOR.saturating_sub(tick));
     trial.happen(held.id, Event::CancelRequested).await;
     trial.happen(held.id, held.extended(trial.now())).await;
+    if !trial.reopen().await {
+        return;
+    }
+    trial.advance(super::trial::LEASE_FOR.saturating_sub(tick));
+    trial.happen(held.id, held.succeeded()).await;
+}
+
+/// A lease that is taken at the very instant at which another of the same job was taken and handed back
+/// ends when that would have ended. It was kept without its length, and was lost by a restart.
+pub async fn a_lease_taken_again_at_once_has_its_own_length_after_a_reopen(trial: &mut Trial) {
+    let first = trial.running(Lease::Pulled).await;
+    trial
+        .happen(first.id, first.released(HandBack::Drain))
+        .await;
+    let held = trial.claim_one_as(Lease::Pulled).await;
+    let tick = Duration::from_millis(1);
+    trial.advance(super::trial::LEASE_FOR.saturating_sub(tick));
     if !trial.reopen().await {
         return;
     }

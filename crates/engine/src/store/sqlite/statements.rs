@@ -87,7 +87,7 @@ impl<'c> Statements<'c> {
                  claim = ?6, lease = ?7, lease_expires_at = ?8, started_at = ?9, \
                  cancel_requested = ?10, hand_backs = ?11, errors = ?12, \
                  lease_ms = CASE WHEN ?13 IS NULL THEN NULL \
-                 WHEN lease_expires_at IS ?8 THEN lease_ms ELSE ?13 END \
+                 WHEN lease_expires_at IS ?8 THEN ifnull(lease_ms, ?13) ELSE ?13 END \
                  WHERE seq = ?1",
             )?,
             insert_done: db.prepare(
