@@ -97,6 +97,11 @@ impl ClaimNumber {
         Self(opening << 40)
     }
 
+    /// Returns the opening that the claim was drawn in.
+    pub const fn opening(self) -> u64 {
+        self.0 >> 40
+    }
+
     /// Returns the number.
     pub const fn get(self) -> u64 {
         self.0
@@ -156,5 +161,6 @@ mod tests {
         assert!(ClaimNumber::first_of_opening(1) < last_of_first);
         assert!(last_of_first < ClaimNumber::first_of_opening(2));
         assert!(ClaimNumber::NONE < ClaimNumber::first_of_opening(1));
+        assert_eq!(last_of_first.opening(), 1);
     }
 }

@@ -38,6 +38,7 @@
 
 use crate::clock::Clock;
 use crate::store::Store;
+use crate::store::archive::Archive;
 use async_trait::async_trait;
 use std::fmt;
 use std::sync::Arc;
@@ -55,11 +56,13 @@ pub mod keys;
 pub mod leases;
 pub mod limits;
 pub mod list;
+pub mod moving;
 pub mod overdue;
 pub mod queues;
 pub mod random;
 pub mod reopen;
 pub mod settle;
+mod transfer;
 mod trial;
 pub mod turns;
 pub mod waiting;
@@ -81,6 +84,19 @@ pub trait StoreUnderTest: fmt::Debug + Send + Sync + 'static {
     /// Tells whether the store survives being closed. Default: no, and some cases try nothing.
     fn is_durable(&self) -> bool {
         false
+    }
+
+    /// Opens all that the store keeps as records, and makes the store where it never was. Nobody has
+    /// it open, unless it is one that [is not durable](Self::is_durable). Default: this kind has no
+    /// [`Archive`], and some cases try nothing.
+    async fn archive(&self, _clock: Clock) -> Option<Arc<dyn Archive>> {
+        None
+    }
+
+    /// Returns another store of the same kind, empty, to move into. There is one where there is an
+    /// [`archive`](Self::archive).
+    fn another(&self) -> Option<Box<dyn StoreUnderTest>> {
+        None
     }
 }
 
@@ -288,6 +304,18 @@ macro_rules! store_contract {
             reopen::a_closed_store_refuses_everything,
             reopen::closing_finishes_what_was_begun,
 
+            moving::jobs_are_moved_with_all_that_belongs_to_them,
+            moving::the_order_of_claims_is_moved,
+            moving::running_jobs_are_moved_under_their_claims,
+            moving::what_was_said_is_moved,
+            moving::keys_are_moved,
+            moving::queues_are_moved,
+            moving::documents_are_moved,
+            moving::what_is_gone_is_gone_after_a_move,
+            moving::a_moved_store_has_the_same_content,
+            moving::an_interrupted_import_goes_on,
+            moving::a_store_that_holds_something_else_stays_as_it_is,
+
             random::random_lives_agree_with_the_memory_store,
         }
     };
@@ -319,6 +347,7 @@ mod tests {
             ("leases", include_str!("contract/leases.rs")),
             ("limits", include_str!("contract/limits.rs")),
             ("list", include_str!("contract/list.rs")),
+            ("moving", include_str!("contract/moving.rs")),
             ("overdue", include_str!("contract/overdue.rs")),
             ("queues", include_str!("contract/queues.rs")),
             ("random", include_str!("contract/random.rs")),

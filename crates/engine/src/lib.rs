@@ -22,6 +22,7 @@ mod forecast;
 mod lease;
 mod maintain;
 pub mod metrics;
+pub mod moving;
 mod notify;
 mod queues;
 mod rates;

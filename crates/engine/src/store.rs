@@ -29,6 +29,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub mod archive;
 mod document;
 pub mod memory;
 mod queue;

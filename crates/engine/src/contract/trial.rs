@@ -53,6 +53,38 @@ impl Trial {
         }
     }
 
+    pub(super) fn subject(&self) -> &dyn StoreUnderTest {
+        &*self.subject
+    }
+
+    pub(super) fn is_durable(&self) -> bool {
+        self.subject.is_durable()
+    }
+
+    /// Returns an empty store of the same kind.
+    pub(super) fn another(&self) -> Box<dyn StoreUnderTest> {
+        let another = self.subject.another();
+        another.unwrap_or_else(|| panic!("a store that has an archive has another of its kind"))
+    }
+
+    /// Closes the store, if it is there without being open.
+    pub(super) async fn pause(&self) {
+        if self.subject.is_durable() {
+            soon("close", self.store.close()).await;
+        }
+    }
+
+    /// Opens it again.
+    pub(super) async fn resume(&mut self) {
+        self.store = self.subject.open(self.clock.clone()).await;
+    }
+
+    /// Goes on with another store.
+    pub(super) async fn go_on_with(&mut self, subject: Box<dyn StoreUnderTest>) {
+        self.store = subject.open(self.clock.clone()).await;
+        self.subject = subject;
+    }
+
     pub(super) fn store(&self) -> &Arc<dyn Store> {
         &self.store
     }

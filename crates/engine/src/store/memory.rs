@@ -5,6 +5,7 @@
 //! so that each call is one step that nobody sees the half of. It keeps nothing: jobs end with
 //! the process. Which job is next is for [`anteroom_core::Order`] to say.
 
+mod archive;
 mod documents;
 mod jobs;
 mod told;

@@ -11,6 +11,8 @@
 //! holds: nothing is acknowledged after it, and [`Store::failed`] says which file and why. Where it
 //! was the commit that failed, its callers get [`StoreError::Unknown`]: it may be on the disk.
 
+mod archive;
+mod backup;
 mod change;
 mod documents;
 mod events;
@@ -30,6 +32,8 @@ mod statements;
 mod tests;
 mod writer;
 
+pub use archive::SqliteArchive;
+pub use backup::{BackupError, backup};
 pub use fault::OpenError;
 
 use crate::clock::Clock;

@@ -3,22 +3,39 @@
 use anteroom::clock::Clock;
 use anteroom::contract::StoreUnderTest;
 use anteroom::store::Store;
+use anteroom::store::archive::Archive;
 use anteroom::store::memory::MemoryStore;
 use async_trait::async_trait;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
-#[derive(Debug)]
-struct Memory;
+/// Made when it is first asked for.
+#[derive(Debug, Default)]
+struct Memory(OnceLock<Arc<MemoryStore>>);
+
+impl Memory {
+    fn made(&self, clock: Clock) -> Arc<MemoryStore> {
+        let made = self.0.get_or_init(|| Arc::new(MemoryStore::new(clock)));
+        made.clone()
+    }
+}
 
 #[async_trait]
 impl StoreUnderTest for Memory {
     async fn open(&self, clock: Clock) -> Arc<dyn Store> {
-        Arc::new(MemoryStore::new(clock))
+        self.made(clock)
+    }
+
+    async fn archive(&self, clock: Clock) -> Option<Arc<dyn Archive>> {
+        Some(self.made(clock))
+    }
+
+    fn another(&self) -> Option<Box<dyn StoreUnderTest>> {
+        Some(Box::new(Self::default()))
     }
 }
 
 mod memory {
-    anteroom::store_contract!(super::Memory);
+    anteroom::store_contract!(super::Memory::default());
 }
 
 /// A database in a folder of its own.
@@ -37,6 +54,17 @@ impl StoreUnderTest for Sqlite {
 
     fn is_durable(&self) -> bool {
         true
+    }
+
+    async fn archive(&self, _clock: Clock) -> Option<Arc<dyn Archive>> {
+        use anteroom::store::sqlite::SqliteArchive;
+        let archive = SqliteArchive::open_or_make(self.0.path().join("jobs.db"));
+        Some(Arc::new(archive.expect("the folder is the case's own")))
+    }
+
+    fn another(&self) -> Option<Box<dyn StoreUnderTest>> {
+        let folder = tempfile::tempdir().expect("there is room for a folder");
+        Some(Box::new(Self(folder)))
     }
 }
 

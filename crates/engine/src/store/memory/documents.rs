@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 #[derive(Debug, Default)]
 pub(super) struct Documents {
     kinds: BTreeMap<Name, BTreeMap<Name, Document>>,
-    last_version: u64,
+    pub(super) last_version: u64,
 }
 
 impl Documents {
@@ -19,6 +19,18 @@ impl Documents {
     pub(super) fn all(&self, kind: &Name) -> Vec<Document> {
         let of_kind = self.kinds.get(kind).into_iter();
         of_kind.flat_map(BTreeMap::values).cloned().collect()
+    }
+
+    /// Returns each, with its kind.
+    pub(super) fn each(&self) -> impl Iterator<Item = (&Name, &Document)> {
+        let kinds = self.kinds.iter();
+        kinds.flat_map(|(kind, of_kind)| of_kind.values().map(move |document| (kind, document)))
+    }
+
+    /// Keeps a document as it is, with its version.
+    pub(super) fn keep(&mut self, kind: Name, document: Document) {
+        let of_kind = self.kinds.entry(kind).or_default();
+        of_kind.insert(document.name.clone(), document);
     }
 
     pub(super) fn put(&mut self, change: DocumentChange) -> DocumentPut {

@@ -31,9 +31,9 @@ pub(super) struct Entry {
     /// What happened to it.
     pub(super) told: Told,
     /// The claim whose holder ended its attempt, and what it said.
-    settled: Option<(ClaimNumber, Fingerprint)>,
+    pub(super) settled: Option<(ClaimNumber, Fingerprint)>,
     /// Its place in the order of submission.
-    key: i64,
+    pub(super) key: i64,
 }
 
 /// When something is to happen to a job, and which.
@@ -47,7 +47,7 @@ pub(super) struct Jobs {
     /// The waiting jobs, and how many run.
     pub(super) order: Order,
     /// How far the rates of queues have come.
-    paces: BTreeMap<Name, Pace>,
+    pub(super) paces: BTreeMap<Name, Pace>,
     /// Since when a lease has run out, or a deadline has passed.
     running_out: BTreeSet<Timer>,
     /// Since when a finished job may be forgotten.
@@ -55,10 +55,12 @@ pub(super) struct Jobs {
     /// Which unfinished job has a unique key.
     pub(super) unique: HashMap<UniqueKey, JobId>,
     pub(super) submits: Submits,
-    gone: Gone,
-    last_claim: ClaimNumber,
+    pub(super) gone: Gone,
+    pub(super) last_claim: ClaimNumber,
     pub(super) queues: Queues,
     pub(super) documents: Documents,
+    /// The mark of an import that is under way.
+    pub(super) importing: Option<String>,
 }
 
 impl Jobs {
@@ -76,6 +78,7 @@ impl Jobs {
             last_claim: ClaimNumber::first_of_opening(1),
             queues: Queues::default(),
             documents: Documents::default(),
+            importing: None,
         }
     }
 
@@ -104,7 +107,13 @@ impl Jobs {
             settled: None,
             key,
         };
-        self.by_key.insert(key, id);
+        self.enter_entry(entry);
+    }
+
+    /// Takes in a job that is not there, at a key that is free.
+    pub(super) fn enter_entry(&mut self, entry: Entry) {
+        let id = entry.job.spec.id;
+        self.by_key.insert(entry.key, id);
         self.index(&entry);
         self.entries.insert(id, entry);
     }
@@ -135,7 +144,7 @@ impl Jobs {
         Ok(())
     }
 
-    fn free_key(&self, wanted: i64) -> i64 {
+    pub(super) fn free_key(&self, wanted: i64) -> i64 {
         let mut key = wanted;
         while self.by_key.contains_key(&key) {
             key += 1;
@@ -573,8 +582,9 @@ impl Entry {
 
 /// The ids of jobs that are no more, since when, oldest first.
 #[derive(Debug, Default)]
-struct Gone {
-    since: VecDeque<(Timestamp, JobId)>,
+pub(super) struct Gone {
+    /// Since when, and which: the longest first.
+    pub(super) since: VecDeque<(Timestamp, JobId)>,
     ids: HashSet<JobId>,
 }
 
@@ -583,9 +593,10 @@ impl Gone {
         self.ids.contains(&id)
     }
 
-    fn remember(&mut self, id: JobId, now: Timestamp) {
+    pub(super) fn remember(&mut self, id: JobId, since: Timestamp) {
         self.ids.insert(id);
-        self.since.push_back((now, id));
+        let place = self.since.partition_point(|(before, _)| *before <= since);
+        self.since.insert(place, (since, id));
         if self.since.len() > GONE_JOBS_MAX {
             self.forget_oldest();
         }

@@ -1,5 +1,6 @@
 //! What the memory store does about idempotency keys and unique keys.
 
+use super::super::archive::KeptSubmit;
 use super::super::{Inserted, NewJob, PlaceOf, StoreError};
 use super::jobs::{Entry, Jobs};
 use anteroom_core::limits::IDEMPOTENCY_KEPT;
@@ -39,6 +40,33 @@ impl Submits {
 
     fn remember(&mut self, key: Key, what: Remembered) {
         self.oldest_first.push_back((what.at, key.clone()));
+        self.by_key.insert(key, what);
+    }
+
+    /// Returns all that is remembered, in no order.
+    pub(super) fn kept(&self) -> impl Iterator<Item = KeptSubmit> {
+        let each = self.by_key.iter();
+        each.map(|((task, idempotency), what)| KeptSubmit {
+            idempotency: idempotency.clone(),
+            task: task.clone(),
+            fingerprint: what.fingerprint,
+            id: what.id,
+            duplicate: what.duplicate,
+            at: what.at,
+        })
+    }
+
+    /// Remembers a submit as it was remembered elsewhere.
+    pub(super) fn keep(&mut self, kept: KeptSubmit) {
+        let what = Remembered {
+            fingerprint: kept.fingerprint,
+            id: kept.id,
+            duplicate: kept.duplicate,
+            at: kept.at,
+        };
+        let key = (kept.task, kept.idempotency);
+        let place = self.oldest_first.partition_point(|(at, _)| *at <= kept.at);
+        self.oldest_first.insert(place, (kept.at, key.clone()));
         self.by_key.insert(key, what);
     }
 

@@ -22,6 +22,11 @@ impl Queues {
         self.kept.values().cloned().collect()
     }
 
+    /// Keeps what was set, with its version.
+    pub(super) fn keep(&mut self, kept: KeptQueue) {
+        self.kept.insert(kept.name.clone(), kept);
+    }
+
     pub(super) fn set(&mut self, change: QueueChange) -> QueueSet {
         let kept = self.kept.get(&change.name);
         let version = match next_version(kept, self.kept.len(), &change) {

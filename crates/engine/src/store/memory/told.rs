@@ -1,7 +1,8 @@
 //! What happened to a job, in the memory store: every state is written down as it is entered.
 
 use super::super::History;
-use anteroom_core::history::{came_due, entered, merge, submitted};
+use super::super::archive::KeptHistory;
+use anteroom_core::history::{came_due, entered, merge, straight, submitted};
 use anteroom_core::limits::{REPORTS_KEPT_BYTES_MAX, REPORTS_KEPT_MAX, STATES_KEPT_MAX};
 use anteroom_core::{
     EventId, EventPart, Happened, Job, JobEvent, Report, Reports, State, StateEvent, Status,
@@ -31,6 +32,54 @@ impl Told {
             reports: VecDeque::new(),
             bytes: 0,
             count: 0,
+        }
+    }
+
+    /// Returns what is written down, as other stores keep it: states that are told by where the job
+    /// stands are not written.
+    pub(super) fn kept(&self, job: &Job, now: Timestamp) -> KeptHistory {
+        let told = straight(job.spec.created_at, &job.status, self.count, now);
+        let mut states: Vec<StateEvent> = self.states.iter().copied().collect();
+        let passage = states
+            .last()
+            .and_then(|last| came_due(*last, &job.status, now));
+        let is_straight = self.states_dropped == 0 && states.iter().chain(&passage).eq(&told);
+        if is_straight {
+            states.clear();
+        }
+        KeptHistory {
+            reports_made: self.count,
+            reports: self
+                .reports
+                .iter()
+                .map(|(event, _)| event.clone())
+                .collect(),
+            states_dropped: self.states_dropped,
+            states,
+        }
+    }
+
+    /// Returns the history of a job that was kept elsewhere.
+    pub(super) fn of_kept(kept: &KeptHistory, job: &Job, now: Timestamp) -> Self {
+        let states = if kept.states.is_empty() {
+            straight(job.spec.created_at, &job.status, kept.reports_made, now)
+        } else {
+            kept.states.clone()
+        };
+        let bytes = |event: &JobEvent| match &event.happened {
+            Happened::Reported { report, .. } => report.bytes(),
+            Happened::Entered { .. } => 0,
+        };
+        Self {
+            states: states.into(),
+            states_dropped: kept.states_dropped,
+            reports: kept
+                .reports
+                .iter()
+                .map(|it| (it.clone(), bytes(it)))
+                .collect(),
+            bytes: kept.reports.iter().map(bytes).sum(),
+            count: kept.reports_made,
         }
     }
 

@@ -25,9 +25,9 @@ pub(super) const TOLD_COLUMNS: usize = 4;
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Told {
     /// How much its attempts ever said.
-    reports: u64,
+    pub(super) reports: u64,
     /// How many states were ever written down; none: the row tells them.
-    states: u64,
+    pub(super) states: u64,
     /// What its latest attempt said last of how far it has come.
     pub(super) progress: Option<Progress>,
 }
@@ -325,7 +325,7 @@ impl Reader<'_> {
 }
 
 /// Reads `version, reports, part, state, attempt`.
-fn state_event(row: &Row<'_>, at: usize) -> Result<StateEvent> {
+pub(super) fn state_event(row: &Row<'_>, at: usize) -> Result<StateEvent> {
     let part: i64 = row.get(at + 2)?;
     let part = EventPart::from_number(part.unsigned_abs());
     let state = usize::try_from(row.get::<_, i64>(at + 3)?).ok();
@@ -345,7 +345,7 @@ fn state_event(row: &Row<'_>, at: usize) -> Result<StateEvent> {
 }
 
 /// Reads `ordinal, version, attempt, stream, fraction, text`.
-fn report(row: &Row<'_>) -> Result<JobEvent> {
+pub(super) fn report(row: &Row<'_>) -> Result<JobEvent> {
     let report = match row.get_ref(3)? {
         ValueRef::Null => {
             let fraction = row.get(4)?;
@@ -375,7 +375,7 @@ fn report(row: &Row<'_>) -> Result<JobEvent> {
 }
 
 /// Returns the number that stands for a shown state: its place in a job's life.
-fn shown_number(state: ShownState) -> i64 {
+pub(super) fn shown_number(state: ShownState) -> i64 {
     match state {
         ShownState::Scheduled => 0,
         ShownState::Ready => 1,

@@ -50,6 +50,22 @@ pub enum OpenError {
         /// The database.
         path: PathBuf,
     },
+    /// It is not there, and was not to be made.
+    #[error("there is no {}; name the database of a store", .path.display())]
+    Missing {
+        /// What is not there.
+        path: PathBuf,
+    },
+    /// It is in the middle of an import.
+    #[error(
+        "{} is in the middle of an import that was begun and not completed; \
+         run `anteroom store import` again with the same file, or remove it",
+        .path.display()
+    )]
+    HalfImported {
+        /// The database.
+        path: PathBuf,
+    },
     /// It is a file of no bytes, which this store never makes.
     #[error(
         "{} is empty, so that whatever it held is lost; \

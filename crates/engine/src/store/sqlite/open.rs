@@ -12,11 +12,14 @@ use super::rows::{LIVE_JOB, instant, label, live_job, name, number, priority, st
 use super::schema::{APPLICATION_ID, MIGRATIONS, bring_forward, version};
 use super::statements::Statements;
 use super::writer::Beginning;
+use crate::store::archive::IMPORT_KIND;
 use anteroom_core::limits::LEASE_GRACE_MAX;
 use anteroom_core::order::{LaneId, Waiting};
 use anteroom_core::{ClaimNumber, Lease, Priority, State, Timestamp};
 use rusqlite::config::DbConfig;
-use rusqlite::{Connection, OpenFlags, Result as SqlResult, Row, Transaction, params};
+use rusqlite::{
+    Connection, OpenFlags, OptionalExtension, Result as SqlResult, Row, Transaction, params,
+};
 use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io::Read;
@@ -34,9 +37,44 @@ const HEADER_BYTES: usize = 100;
 
 /// Opens the database at `path`, or makes it, and locks it.
 pub(super) fn open(path: &Path, now: Timestamp) -> Result<Beginning, OpenError> {
+    let (mut db, lock) = enter(path, Missing::Make)?;
+    let damaged = |error| OpenError::sqlite(path, &error);
+    if import_mark(&db).map_err(damaged)?.is_some() {
+        let path = path.to_owned();
+        return Err(OpenError::HalfImported { path });
+    }
+    let (order, last_claim) = begin_opening(&mut db, now).map_err(damaged)?;
+    let gone: i64 = db
+        .query_row("SELECT count(*) FROM gone", [], |row| row.get(0))
+        .map_err(damaged)?;
+    Ok(Beginning {
+        db,
+        lock,
+        order,
+        last_claim,
+        gone: gone.unsigned_abs(),
+    })
+}
+
+/// What to do where there is no database.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Missing {
+    /// Make an empty one.
+    Make,
+    /// Refuse.
+    Refuse,
+}
+
+/// Opens the connection that writes to the database at `path`, brought forward to the present
+/// schema, and locks it. Nothing else is changed.
+pub(super) fn enter(path: &Path, missing: Missing) -> Result<(Connection, Lock), OpenError> {
     check_library(path)?;
     let folder = folder(path)?;
     let path = &followed(path)?;
+    // Before there is a lock file beside nothing.
+    if missing == Missing::Refuse {
+        check_there(path)?;
+    }
     let lock = Lock::take(path)?;
     match fs::metadata(path) {
         Ok(_) => check_header(path)?,
@@ -51,17 +89,38 @@ pub(super) fn open(path: &Path, now: Timestamp) -> Result<Beginning, OpenError> 
     let damaged = |error| OpenError::sqlite(path, &error);
     bring_forward(&mut db, MIGRATIONS).map_err(damaged)?;
     Statements::prepare(&db).map_err(damaged)?;
-    let (order, last_claim) = begin_opening(&mut db, now).map_err(damaged)?;
-    let gone: i64 = db
-        .query_row("SELECT count(*) FROM gone", [], |row| row.get(0))
-        .map_err(damaged)?;
-    Ok(Beginning {
-        db,
-        lock,
-        order,
-        last_claim,
-        gone: gone.unsigned_abs(),
-    })
+    Ok((db, lock))
+}
+
+/// Opens a connection that reads the database at `path`, whoever has it open.
+pub(super) fn look_into(path: &Path) -> Result<Connection, OpenError> {
+    check_library(path)?;
+    folder(path)?;
+    let path = &followed(path)?;
+    check_there(path)?;
+    check_header(path)?;
+    let db = connect_reader(path)?;
+    check_version(path, &db)?;
+    Ok(db)
+}
+
+fn check_there(path: &Path) -> Result<(), OpenError> {
+    match fs::metadata(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            check_no_log(path)?;
+            let path = path.to_owned();
+            Err(OpenError::Missing { path })
+        }
+        // Whatever else is wrong with it is told by whoever reads it.
+        Ok(_) | Err(_) => Ok(()),
+    }
+}
+
+/// Returns the mark of an import that was begun and not ended.
+pub(super) fn import_mark(db: &Connection) -> SqlResult<Option<String>> {
+    let sql = "SELECT CAST(value AS TEXT) FROM document WHERE kind = ?1";
+    db.query_row(sql, [IMPORT_KIND], |row| row.get(0))
+        .optional()
 }
 
 /// Opens a connection for one reader.
@@ -89,7 +148,7 @@ fn check_library(path: &Path) -> Result<(), OpenError> {
     })
 }
 
-fn folder(path: &Path) -> Result<PathBuf, OpenError> {
+pub(super) fn folder(path: &Path) -> Result<PathBuf, OpenError> {
     let folder = match path.parent() {
         Some(parent) if parent != Path::new("") => parent,
         Some(_) | None => Path::new("."),

@@ -2,6 +2,7 @@
 
 use super::fault::Fault;
 use super::rows::{damaged, millis, name, number, signed};
+use super::statements::Statements;
 use super::writer::Writer;
 use crate::store::queue::next_version;
 use crate::store::{KeptQueue, QueueChange, QueueSet};
@@ -19,21 +20,12 @@ impl Writer<'_> {
         };
         self.begin()?;
         let QueueChange { name, settings, .. } = change;
-        self.sql.put_queue.execute(params![
-            &*name,
-            signed(version),
-            settings.paused,
-            settings.max_depth.map(signed),
-            settings.max_concurrency.map(signed),
-            settings.rate_limit.map(|rate| rate.limit),
-            settings.rate_limit.map(|rate| millis(rate.period)),
-            settings.group_concurrency.map(signed),
-        ])?;
         let kept = KeptQueue {
             name,
             version,
             settings,
         };
+        put_queue(&mut self.sql, &kept)?;
         self.order.set_queue(kept.clone());
         Ok(QueueSet::Done(kept))
     }
@@ -52,6 +44,22 @@ impl Writer<'_> {
     pub(super) fn queues(&self) -> Vec<KeptQueue> {
         self.order.kept_queues().values().cloned().collect()
     }
+}
+
+/// Writes what is set for a queue.
+pub(super) fn put_queue(sql: &mut Statements<'_>, kept: &KeptQueue) -> Result<()> {
+    let settings = kept.settings;
+    sql.put_queue.execute(params![
+        &*kept.name,
+        signed(kept.version),
+        settings.paused,
+        settings.max_depth.map(signed),
+        settings.max_concurrency.map(signed),
+        settings.rate_limit.map(|rate| rate.limit),
+        settings.rate_limit.map(|rate| millis(rate.period)),
+        settings.group_concurrency.map(signed),
+    ])?;
+    Ok(())
 }
 
 /// Reads how far the rates of queues have come.
