@@ -24,6 +24,7 @@ mod progress;
 mod queues;
 mod serve;
 mod show;
+mod store;
 mod table;
 mod token;
 mod wait;
@@ -82,6 +83,8 @@ enum Command {
     Token(TokenArgs),
     /// Makes a failed or cancelled job run again, and a scheduled one now.
     Retry(ChangeArgs),
+    /// Verifies, copies or moves a store.
+    Store(store::StoreArgs),
     /// Prints what a shell needs to complete this command line.
     Completions(CompletionsArgs),
     /// Prints the OpenAPI 3.1 document of the HTTP API.
@@ -346,6 +349,7 @@ pub(crate) fn run() -> ExitCode {
         Command::Resume(args) => queues::resume(&args, &environment),
         Command::Token(args) => token::run(&args),
         Command::Retry(args) => jobs::retry(&args, &environment),
+        Command::Store(args) => store::run(args, &environment),
         Command::Completions(args) => completions::run(&args),
         Command::Openapi => openapi::run(),
     };
@@ -473,6 +477,9 @@ mod tests {
             &["jobs", "--page-size", "1001"],
             &["jobs", "--tag", "x"],
             &["retry"],
+            &["store"],
+            &["store", "backup"],
+            &["store", "export", "a-file"],
             &["completions", "cobol"],
         ];
         for case in cases {

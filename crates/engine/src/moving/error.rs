@@ -55,9 +55,7 @@ pub enum MoveError {
         begun: String,
     },
     /// The store holds something else under the same key.
-    #[error(
-        "{key} of line {number} is in the store already, and differs; nothing was changed by it"
-    )]
+    #[error("{key} of line {number} is in the store already, and differs; import into a new store")]
     Differs {
         /// The line.
         number: u64,

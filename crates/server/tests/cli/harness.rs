@@ -214,18 +214,7 @@ impl Server {
     }
 
     fn ask(&self, method: &str, path: &str, headers: &str, body: &str) -> String {
-        let mut connection = TcpStream::connect(&self.address).unwrap();
-        connection.set_read_timeout(Some(PATIENCE)).unwrap();
-        let request = format!(
-            "{method} {path} HTTP/1.1\r\nhost: {}\r\nconnection: close\r\n\
-             content-length: {}\r\n{headers}\r\n{body}",
-            self.address,
-            body.len(),
-        );
-        connection.write_all(request.as_bytes()).unwrap();
-        let mut answer = String::new();
-        connection.read_to_string(&mut answer).unwrap();
-        answer
+        ask(&self.address, method, path, headers, body)
     }
 
     /// Returns its process id.
@@ -251,6 +240,26 @@ impl Server {
         let status = self.child.wait().unwrap();
         (status, std::mem::take(&mut self.seen))
     }
+}
+
+/// Posts JSON to a server, from any thread, and returns the answer as it comes.
+pub(crate) fn post_to(address: &str, path: &str, body: &str) -> String {
+    let headers = "content-type: application/json\r\n";
+    ask(address, "POST", path, headers, body)
+}
+
+fn ask(address: &str, method: &str, path: &str, headers: &str, body: &str) -> String {
+    let mut connection = TcpStream::connect(address).unwrap();
+    connection.set_read_timeout(Some(PATIENCE)).unwrap();
+    let length = body.len();
+    let request = format!(
+        "{method} {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\
+         content-length: {length}\r\n{headers}\r\n{body}",
+    );
+    connection.write_all(request.as_bytes()).unwrap();
+    let mut answer = String::new();
+    connection.read_to_string(&mut answer).unwrap();
+    answer
 }
 
 impl Drop for Server {

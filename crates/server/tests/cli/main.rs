@@ -7,6 +7,7 @@ mod configuration;
 mod harness;
 mod leases;
 mod lists;
+mod moving;
 mod programs;
 mod pushing;
 mod queues;
