@@ -4,6 +4,7 @@
 mod counting;
 mod faults;
 mod keys;
+mod moving;
 mod opening;
 mod queues;
 mod returning;

@@ -114,7 +114,7 @@ fn jobs(db: &Connection, after: Option<&RecordKey>) -> std::result::Result<Vec<E
             Err(error) if error.sqlite_error().is_some() => return Err(error.into()),
             Err(error) => Err(Damage {
                 key: RecordKey::Job(id),
-                what: in_words(&error),
+                what: format!("it cannot be read: {}", in_words(&error)),
             }),
         };
         bytes += record.as_ref().map_or(0, Record::bytes);
