@@ -79,6 +79,7 @@ pub(super) fn run(beginning: Beginning, shared: &Arc<Shared>, operations: Receiv
                 returned_from: Timestamp::MIN,
                 pace: Pace::Sleep,
                 size: (0, 0),
+                restart_from: LOG_PAGES_MAX,
                 closing: None,
                 shared: shared.clone(),
                 operations,
@@ -144,6 +145,8 @@ pub(super) struct Writer<'c> {
     pace: Pace,
     /// Operations and bytes of this batch.
     size: (usize, usize),
+    /// Pages of the log from which on it is to begin anew.
+    restart_from: i64,
     closing: Option<Closing>,
     shared: Arc<Shared>,
     operations: Receiver<Operation>,
@@ -601,11 +604,18 @@ impl Writer<'_> {
     fn merge_pages(&mut self) -> Result<(), Fault> {
         let counts = |row: &rusqlite::Row<'_>| Ok((row.get::<_, i64>(1)?, row.get::<_, i64>(2)?));
         let (pages, merged) = self.sql.log_frames.query_row([], counts)?;
-        if pages >= LOG_PAGES_MAX {
+        if pages < LOG_PAGES_MAX {
+            self.restart_from = LOG_PAGES_MAX;
+        }
+        if pages >= self.restart_from {
             self.db.busy_timeout(READERS_AWAITED)?;
-            let restarted = self.sql.restart_log.query_row([], counts);
+            let is_held_up = |row: &rusqlite::Row<'_>| row.get::<_, bool>(0);
+            let held_up = self.sql.restart_log.query_row([], is_held_up);
             self.db.busy_timeout(OTHERS_AWAITED)?;
-            restarted?;
+            // A reader that takes long, such as a backup, is not waited for at each commit.
+            if held_up? {
+                self.restart_from = pages + LOG_PAGES_MERGED;
+            }
         } else if pages - merged >= LOG_PAGES_MERGED {
             self.sql.checkpoint.query_row([], counts)?;
         }
