@@ -1,7 +1,8 @@
 //! Copies a database into a new file while a server may be writing to it.
 //!
 //! The copy is what had been committed at one instant. It is made by a reader: the writer goes on
-//! meanwhile, and only the log cannot begin anew until the copy is made.
+//! meanwhile, and only the log cannot begin anew until the copy is made. What is written goes to the disk
+//! all along: at the end it would be so much at once that the writer's commits had to wait for it.
 
 use super::fault::OpenError;
 use super::lock::beside;
@@ -10,6 +11,13 @@ use rusqlite::Connection;
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::thread;
+use std::time::Duration;
+
+/// How often what is written of a copy is taken to the disk: as much as a disk writes in that time is
+/// all that others wait for.
+const SYNC_INTERVAL: Duration = Duration::from_millis(50);
 
 /// Why no copy was made. There is none then, nor a part of one.
 #[derive(Debug, thiserror::Error)]
@@ -59,17 +67,26 @@ pub fn backup(from: impl AsRef<Path>, to: impl AsRef<Path>) -> Result<u64, Backu
     }
     let db = look_into(from)?;
     let unfinished = Unfinished::beside(to)?;
-    copy(&db, &unfinished.0).map_err(|error| {
-        let path = from.to_owned();
-        let detail = error.to_string();
-        BackupError::Refused { path, detail }
-    })?;
     let written = |path: &Path| {
         let path = path.to_owned();
         move |source| BackupError::File { path, source }
     };
-    let bytes = File::open(&unfinished.0)
-        .and_then(|file| file.sync_all().and_then(|()| file.metadata()))
+    let file = File::open(&unfinished.0).map_err(written(&unfinished.0))?;
+    let (ended, is_ended) = channel::<()>();
+    thread::scope(|scope| {
+        scope.spawn(|| sync_along(&file, is_ended));
+        let copied = copy(&db, &unfinished.0);
+        drop(ended);
+        copied
+    })
+    .map_err(|error| {
+        let path = from.to_owned();
+        let detail = error.to_string();
+        BackupError::Refused { path, detail }
+    })?;
+    let bytes = file
+        .sync_all()
+        .and_then(|()| file.metadata())
         .map_err(written(&unfinished.0))?
         .len();
     // Whoever else makes the file meanwhile keeps it.
@@ -98,6 +115,14 @@ fn copy(db: &Connection, to: &Path) -> rusqlite::Result<()> {
     db.pragma_update(None, "query_only", false)?;
     db.execute("VACUUM INTO ?1", [name])?;
     Ok(())
+}
+
+/// Takes what is written of a file to the disk, again and again until it is all written.
+fn sync_along(file: &File, is_ended: Receiver<()>) {
+    while is_ended.recv_timeout(SYNC_INTERVAL) == Err(RecvTimeoutError::Timeout) {
+        // Where it fails, so does the last one, which counts.
+        let _failed = file.sync_data().is_err();
+    }
 }
 
 /// A copy that is being made, and goes away where it is not completed.
