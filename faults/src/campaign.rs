@@ -21,8 +21,10 @@ use crate::history::{Bounds, Event, FaultKind, Recorder, Report, check};
 use crate::load::{Acked, Load, Mix};
 use crate::server::{Launch, Server};
 use crate::verify::{self, Tally};
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::Mutex;
 use tempfile::TempDir;
 use tokio::sync::watch;
@@ -61,6 +63,8 @@ pub struct Ground {
     seed: u64,
     random: Mutex<fastrand::Rng>,
     injector: Recorder,
+    /// The databases that servers were to be started on.
+    databases: Mutex<BTreeSet<PathBuf>>,
     server: watch::Sender<Option<String>>,
 }
 
@@ -87,6 +91,7 @@ impl Ground {
             seed,
             random: Mutex::new(fastrand::Rng::with_seed(seed)),
             injector,
+            databases: Mutex::default(),
             server: watch::Sender::new(None),
         })
     }
@@ -142,6 +147,10 @@ impl Ground {
     /// When its configuration cannot be written.
     pub fn launch(&self, kind: Kind, database: &Path, configured: &str) -> anyhow::Result<Launch> {
         let store = format!("sqlite:{}", database.display());
+        self.databases
+            .lock()
+            .map_err(|_| anyhow!("a campaign panicked"))?
+            .insert(database.to_owned());
         let mut arguments: Vec<String> = Vec::new();
         let binary = match kind {
             Kind::Anteroom => {
@@ -248,11 +257,12 @@ impl Ground {
         verify::drain(client, acked).await
     }
 
-    /// Holds all histories to the rules, and says what came of the campaign in one line.
+    /// Holds all histories to the rules, looks for damage in the stores, and says what came of the
+    /// campaign in one line. All servers are stopped.
     ///
     /// # Errors
     ///
-    /// When a rule was broken, or a job was not right.
+    /// When a rule was broken, a job was not right, or a store is damaged.
     pub fn conclude(&self, line: &str, tally: Tally, handlers: bool) -> anyhow::Result<()> {
         let bounds = Bounds {
             handlers,
@@ -261,14 +271,14 @@ impl Ground {
         self.conclude_within(line, tally, &bounds)
     }
 
-    /// Holds all histories to the rules with these bounds, and says what came of the campaign in
-    /// one line.
+    /// Does the same with these bounds.
     ///
     /// # Errors
     ///
-    /// When a rule was broken, or a job was not right.
+    /// When a rule was broken, a job was not right, or a store is damaged.
     pub fn conclude_within(&self, line: &str, tally: Tally, bounds: &Bounds) -> anyhow::Result<()> {
         let report = check::check_files(&self.histories()?, bounds)?;
+        let stores = self.verify_stores();
         println!(
             "{}",
             Conclusion {
@@ -277,7 +287,10 @@ impl Ground {
                 report: &report
             }
         );
-        if !report.is_clean() || !tally.is_right() {
+        if let Err(damage) = &stores {
+            println!("{damage:#}");
+        }
+        if !report.is_clean() || !tally.is_right() || stores.is_err() {
             let kept = self.path().with_extension("broken");
             std::fs::rename(self.path(), &kept).context("keep what shows it")?;
             bail!(
@@ -285,6 +298,26 @@ impl Ground {
                 self.seed,
                 kept.display()
             );
+        }
+        Ok(())
+    }
+
+    /// Has the server's own command look for damage in every store.
+    fn verify_stores(&self) -> anyhow::Result<()> {
+        // It is run in another folder, which has no configuration but the campaign's.
+        let binary = std::path::absolute(&self.common.server_binary)?;
+        let databases = self.databases.lock();
+        for database in &*databases.map_err(|_| anyhow!("a campaign panicked"))? {
+            let store = format!("sqlite:{}", database.display());
+            let verified = Command::new(&binary)
+                .args(["store", "verify", "--store", &store])
+                .current_dir(self.path())
+                .output()
+                .context("verify a store")?;
+            if !verified.status.success() {
+                let said = String::from_utf8_lossy(&verified.stderr);
+                bail!("{store} is damaged: {said}");
+            }
         }
         Ok(())
     }

@@ -1,4 +1,5 @@
-//! Reads everything that was acknowledged once all is done.
+//! Reads everything that was acknowledged once all is done, over HTTP: what clients were promised. Whether
+//! the store is whole in itself is for `anteroom store verify` to say, which campaigns end with.
 
 use crate::client::Client;
 use crate::history::{Report, Rule, Seen};

@@ -449,3 +449,31 @@ fn a_backup_under_load_has_all_that_was_acknowledged() {
         assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
     }
 }
+
+/// What is exported can go through a pipe, and its digests are what others make of its lines.
+#[test]
+fn an_export_goes_through_a_pipe_and_can_be_summed_up_by_others() {
+    let (folder, exported) = exported();
+    let binary = env!("CARGO_BIN_EXE_anteroom");
+    let shell = |script: &str| {
+        let mut shell = std::process::Command::new("sh");
+        shell.args(["-ec", script]).env("ANTEROOM", binary);
+        let output = shell.current_dir(folder.path()).output().unwrap();
+        let finished = Finished::new(&output);
+        assert_eq!(finished.code, Some(0), "{script}: {finished:?}");
+        finished.stdout
+    };
+    let imported =
+        shell("$ANTEROOM store export | $ANTEROOM store import --json --store sqlite:new.db");
+    let imported: Value = serde_json::from_str(&imported).unwrap();
+    assert_eq!(imported["digest"], exported["digest"]);
+    let file = std::fs::read_to_string(folder.path().join("all.ndjson")).unwrap();
+    let tail: Value = serde_json::from_str(file.lines().last().unwrap()).unwrap();
+    for (lines, sum) in [
+        ("head -n -1 all.ndjson", &tail["end"]["sha256"]),
+        ("head -n -1 all.ndjson | tail -n +2", &exported["digest"]),
+    ] {
+        let summed = shell(&format!("{lines} | sha256sum"));
+        assert_eq!(summed.split(' ').next(), sum.as_str(), "{lines}");
+    }
+}
