@@ -38,7 +38,7 @@ enum StoreCommand {
     /// hold the same. Each damage is a line on standard error, and makes the exit code 1. Nothing is
     /// changed, but that a database of an older version is brought forward.
     Verify(VerifyArgs),
-    /// Copies an SQLite store into a new file, while a server may have it open.
+    /// Copies a store (sqlite:PATH) into a new file, while a server may have it open.
     ///
     /// The copy holds all that was acknowledged before the command began, and is a store of its own.
     /// It is on the disk when the command ends; a file that is there already stays as it is.
@@ -194,6 +194,10 @@ fn whole(error: &dyn std::error::Error) -> String {
     text
 }
 
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "`map_err` hands over the error"
+)]
 fn cannot_print(error: io::Error) -> Stopped {
     if error.kind() == ErrorKind::BrokenPipe {
         return Stopped::ReaderGone;

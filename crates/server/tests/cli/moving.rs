@@ -216,10 +216,7 @@ fn a_file_that_is_not_what_was_exported_is_refused() {
             "unknown field `colour`",
         ),
         (
-            file.lines()
-                .take(lines - 1)
-                .map(|line| format!("{line}\n"))
-                .collect(),
+            file.split_inclusive('\n').take(lines - 1).collect(),
             "it is cut short",
         ),
         (

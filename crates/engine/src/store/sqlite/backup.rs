@@ -74,7 +74,8 @@ pub fn backup(from: impl AsRef<Path>, to: impl AsRef<Path>) -> Result<u64, Backu
     let file = File::open(&unfinished.0).map_err(written(&unfinished.0))?;
     let (ended, is_ended) = channel::<()>();
     thread::scope(|scope| {
-        scope.spawn(|| sync_along(&file, is_ended));
+        let file = &file;
+        scope.spawn(move || sync_along(file, &is_ended));
         let copied = copy(&db, &unfinished.0);
         drop(ended);
         copied
@@ -118,7 +119,7 @@ fn copy(db: &Connection, to: &Path) -> rusqlite::Result<()> {
 }
 
 /// Takes what is written of a file to the disk, again and again until it is all written.
-fn sync_along(file: &File, is_ended: Receiver<()>) {
+fn sync_along(file: &File, is_ended: &Receiver<()>) {
     while is_ended.recv_timeout(SYNC_INTERVAL) == Err(RecvTimeoutError::Timeout) {
         // Where it fails, so does the last one, which counts.
         let _failed = file.sync_data().is_err();

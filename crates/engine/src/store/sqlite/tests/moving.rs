@@ -104,142 +104,144 @@ async fn lived() -> Place {
     place
 }
 
+/// A change of the database, the number of the job that it is about, and what is said of it.
+const DAMAGES: &[(&str, u16, &str)] = &[
+    (
+        "DELETE FROM live WHERE seq = ?1",
+        1,
+        "job {1}: it is neither finished nor not",
+    ),
+    (
+        "INSERT INTO done (seq, state, version, run_at, attempt, claim, lease, \
+             cancel_requested, hand_backs, errors, finished_at, expires_at) \
+             VALUES (?1, 3, 1, 0, 0, 0, 0, 0, 0, 0, 0, 3600000)",
+        1,
+        "job {1}: it is both finished and not",
+    ),
+    (
+        "DELETE FROM job WHERE seq = ?1",
+        2,
+        "it stands among the unfinished jobs",
+    ),
+    (
+        "DELETE FROM job WHERE seq = ?1",
+        3,
+        "it stands among the finished jobs",
+    ),
+    (
+        "DELETE FROM job WHERE seq = ?1",
+        4,
+        "errors or events are kept of it",
+    ),
+    (
+        "UPDATE live SET queue = 'z' WHERE seq = ?1",
+        1,
+        "job {1}: it waits as another job",
+    ),
+    (
+        "UPDATE live SET state = 4 WHERE seq = ?1",
+        1,
+        "job {1}: it has ended and stands",
+    ),
+    (
+        "UPDATE done SET state = 0 WHERE seq = ?1",
+        3,
+        "job {3}: it has not ended and stands",
+    ),
+    (
+        "UPDATE done SET expires_at = 7 WHERE seq = ?1",
+        3,
+        "job {3}: it is kept for another",
+    ),
+    (
+        "INSERT INTO gone SELECT id, 0 FROM job WHERE seq = ?1",
+        3,
+        "job {3}: it is there and is remembered as gone",
+    ),
+    (
+        "DELETE FROM unique_key WHERE ?1 > 0",
+        1,
+        "job {1}: it is unfinished and does not hold its unique key",
+    ),
+    (
+        "UPDATE unique_key SET id = (SELECT id FROM job WHERE seq = ?1)",
+        3,
+        "job {3}: it holds a unique key and is no unfinished job",
+    ),
+    (
+        "UPDATE live SET errors = 5 WHERE seq = ?1",
+        4,
+        "job {4}: it says that it has 5 errors",
+    ),
+    (
+        "DELETE FROM error WHERE seq = ?1 AND ordinal = 0",
+        4,
+        "job {4}: it says",
+    ),
+    (
+        "UPDATE live SET reports = 1 WHERE seq = ?1",
+        4,
+        "job {4}: it says",
+    ),
+    (
+        "UPDATE live SET states = 1 WHERE seq = ?1",
+        4,
+        "job {4}: it says",
+    ),
+    (
+        "DELETE FROM state WHERE seq = ?1 AND ordinal = 2",
+        4,
+        "job {4}: it says",
+    ),
+    (
+        "UPDATE opening SET number = 0 WHERE ?1 > 0",
+        1,
+        "a job has a greater claim",
+    ),
+    (
+        "INSERT INTO document VALUES ('k', 'n', ?1, x'00')",
+        1,
+        "a document has a greater version",
+    ),
+    (
+        "UPDATE done SET result = NULL, result_content_type = NULL WHERE seq = ?1",
+        3,
+        "job {3}: it succeeded and has no",
+    ),
+    (
+        "UPDATE done SET state = 3 WHERE seq = ?1",
+        3,
+        "job {3}: it has a result",
+    ),
+    (
+        "UPDATE live SET attempt = 9 WHERE seq = ?1",
+        2,
+        "job {2}: it has begun more attempts",
+    ),
+    (
+        "UPDATE state SET version = 99 WHERE seq = ?1",
+        4,
+        "job {4}: its history: ",
+    ),
+    ("UPDATE job SET task = 'No' WHERE seq = ?1", 3, "job {3}: "),
+    (
+        "UPDATE error SET kind = 'odd' WHERE seq = ?1",
+        4,
+        "job {4}: it cannot be read: there is no failure",
+    ),
+    (
+        "DELETE FROM opening WHERE ?1 > 0",
+        1,
+        "the database: its table opening has no row",
+    ),
+];
+
 #[tokio::test]
 async fn each_damage_is_named() {
     let place = lived().await;
     let (whole, damages) = content(place.path()).await;
     assert_eq!((damages, whole.states), (Vec::new(), [2, 1, 1, 0, 0]));
-    let cases = [
-        (
-            "DELETE FROM live WHERE seq = ?1",
-            1,
-            "job {1}: it is neither finished nor not",
-        ),
-        (
-            "INSERT INTO done (seq, state, version, run_at, attempt, claim, lease, \
-             cancel_requested, hand_backs, errors, finished_at, expires_at) \
-             VALUES (?1, 3, 1, 0, 0, 0, 0, 0, 0, 0, 0, 3600000)",
-            1,
-            "job {1}: it is both finished and not",
-        ),
-        (
-            "DELETE FROM job WHERE seq = ?1",
-            2,
-            "it stands among the unfinished jobs",
-        ),
-        (
-            "DELETE FROM job WHERE seq = ?1",
-            3,
-            "it stands among the finished jobs",
-        ),
-        (
-            "DELETE FROM job WHERE seq = ?1",
-            4,
-            "errors or events are kept of it",
-        ),
-        (
-            "UPDATE live SET queue = 'z' WHERE seq = ?1",
-            1,
-            "job {1}: it waits as another job",
-        ),
-        (
-            "UPDATE live SET state = 4 WHERE seq = ?1",
-            1,
-            "job {1}: it has ended and stands",
-        ),
-        (
-            "UPDATE done SET state = 0 WHERE seq = ?1",
-            3,
-            "job {3}: it has not ended and stands",
-        ),
-        (
-            "UPDATE done SET expires_at = 7 WHERE seq = ?1",
-            3,
-            "job {3}: it is kept for another",
-        ),
-        (
-            "INSERT INTO gone SELECT id, 0 FROM job WHERE seq = ?1",
-            3,
-            "job {3}: it is there and is remembered as gone",
-        ),
-        (
-            "DELETE FROM unique_key WHERE ?1 > 0",
-            1,
-            "job {1}: it is unfinished and does not hold its unique key",
-        ),
-        (
-            "UPDATE unique_key SET id = (SELECT id FROM job WHERE seq = ?1)",
-            3,
-            "job {3}: it holds a unique key and is no unfinished job",
-        ),
-        (
-            "UPDATE live SET errors = 5 WHERE seq = ?1",
-            4,
-            "job {4}: it says that it has 5 errors",
-        ),
-        (
-            "DELETE FROM error WHERE seq = ?1 AND ordinal = 0",
-            4,
-            "job {4}: it says",
-        ),
-        (
-            "UPDATE live SET reports = 1 WHERE seq = ?1",
-            4,
-            "job {4}: it says",
-        ),
-        (
-            "UPDATE live SET states = 1 WHERE seq = ?1",
-            4,
-            "job {4}: it says",
-        ),
-        (
-            "DELETE FROM state WHERE seq = ?1 AND ordinal = 2",
-            4,
-            "job {4}: it says",
-        ),
-        (
-            "UPDATE opening SET number = 0 WHERE ?1 > 0",
-            1,
-            "a job has a greater claim",
-        ),
-        (
-            "INSERT INTO document VALUES ('k', 'n', ?1, x'00')",
-            1,
-            "a document has a greater version",
-        ),
-        (
-            "UPDATE done SET result = NULL, result_content_type = NULL WHERE seq = ?1",
-            3,
-            "job {3}: it succeeded and has no",
-        ),
-        (
-            "UPDATE done SET state = 3 WHERE seq = ?1",
-            3,
-            "job {3}: it has a result",
-        ),
-        (
-            "UPDATE live SET attempt = 9 WHERE seq = ?1",
-            2,
-            "job {2}: it has begun more attempts",
-        ),
-        (
-            "UPDATE state SET version = 99 WHERE seq = ?1",
-            4,
-            "job {4}: its history: ",
-        ),
-        ("UPDATE job SET task = 'No' WHERE seq = ?1", 3, "job {3}: "),
-        (
-            "UPDATE error SET kind = 'odd' WHERE seq = ?1",
-            4,
-            "job {4}: it cannot be read: there is no failure",
-        ),
-        (
-            "DELETE FROM opening WHERE ?1 > 0",
-            1,
-            "the database: its table opening has no row",
-        ),
-    ];
-    for (sql, number, expected) in cases {
+    for &(sql, number, expected) in DAMAGES {
         let broken = Place::new();
         std::fs::copy(place.path(), broken.path()).unwrap();
         let db = Connection::open(broken.path()).unwrap();
