@@ -104,7 +104,8 @@ pub trait StoreUnderTest: fmt::Debug + Send + Sync + 'static {
 ///
 /// # Panics
 ///
-/// When the store breaks the promise that the case is about, or takes longer than [`CASE_MAX`].
+/// When the store breaks the promise that the case is about, or takes longer than [`CASE_MAX`], or is
+/// damaged at the end (where it is durable and has an archive).
 pub fn run(subject: impl StoreUnderTest, case: impl AsyncFnOnce(&mut Trial)) {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
@@ -119,6 +120,7 @@ pub fn run(subject: impl StoreUnderTest, case: impl AsyncFnOnce(&mut Trial)) {
         let ended = tokio::time::timeout(CASE_MAX, async {
             case(&mut trial).await;
             trial.store().close().await;
+            trial.is_whole().await;
         });
         assert!(
             ended.await.is_ok(),

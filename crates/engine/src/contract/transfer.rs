@@ -58,6 +58,25 @@ impl Trial {
         imported
     }
 
+    /// Looks for damage in the store, which is closed, if there is anything left of it to look at.
+    pub(super) async fn is_whole(&self) {
+        if !self.is_durable() {
+            return;
+        }
+        let Some(archive) = self.archive_of(self.subject()).await else {
+            return;
+        };
+        let mut damages = Vec::new();
+        let verified = verify(&*archive, &mut |damage| damages.push(damage.to_owned())).await;
+        close(&*archive).await;
+        // Cases settle without a result where it does not matter, which no engine does.
+        damages.retain(|damage| !damage.ends_with("it succeeded and has no result"));
+        assert!(
+            verified.is_ok() && damages.is_empty(),
+            "{damages:#?} {verified:?}"
+        );
+    }
+
     /// Returns what the store holds, and what is damaged in it.
     pub(super) async fn verified(&mut self) -> (Content, Vec<String>) {
         self.pause().await;
