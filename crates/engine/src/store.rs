@@ -597,8 +597,22 @@ pub struct Page {
 }
 
 /// A place in the list of all jobs. Stays valid while jobs are inserted and forgotten.
+///
+/// What the number says is the store's own affair: a key, or a whole id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Cursor(pub i64);
+pub struct Cursor(pub u128);
+
+impl Cursor {
+    /// Returns the cursor that stands for a key.
+    pub(crate) fn from_key(key: i64) -> Self {
+        Self(key.cast_unsigned().into())
+    }
+
+    /// Returns the key that it stands for. One of another store means nothing: the greatest.
+    pub(crate) fn key(self) -> i64 {
+        u64::try_from(self.0).map_or(i64::MAX, u64::cast_signed)
+    }
+}
 
 /// A page of jobs.
 #[derive(Clone, Debug, Default)]

@@ -106,6 +106,11 @@ fn page_size(text: &str) -> Result<usize, String> {
     }
 }
 
+/// Digits of a token: those of its place, fewer where it is a small one, and those of its check.
+const TOKEN_CHARS_MIN: usize = 16 + CHECK_CHARS;
+const TOKEN_CHARS_MAX: usize = 32 + CHECK_CHARS;
+const CHECK_CHARS: usize = 4;
+
 /// Writes a place in the list, with a check that tells it from a mistake.
 fn token(cursor: Cursor) -> String {
     format!("{:016x}{:04x}", cursor.0, check(cursor))
@@ -114,12 +119,13 @@ fn token(cursor: Cursor) -> String {
 /// Reads a place in the list back.
 fn cursor(text: &str) -> Result<Cursor, String> {
     let malformed = || format!("is {text:?}, which is no token that a page gave");
-    let well_formed = text.len() == 20 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let is_long = |length| (TOKEN_CHARS_MIN..=TOKEN_CHARS_MAX).contains(&length);
+    let well_formed = is_long(text.len()) && text.bytes().all(|byte| byte.is_ascii_hexdigit());
     if !well_formed {
         return Err(malformed());
     }
-    let number = u64::from_str_radix(&text[..16], 16).map_err(|_| malformed())?;
-    let cursor = Cursor(number.cast_signed());
+    let (number, _) = text.split_at(text.len() - CHECK_CHARS);
+    let cursor = Cursor(u128::from_str_radix(number, 16).map_err(|_| malformed())?);
     if token(cursor) == text {
         Ok(cursor)
     } else {
@@ -129,7 +135,11 @@ fn cursor(text: &str) -> Result<Cursor, String> {
 
 /// A small sum of a place: against typing errors, not against attackers.
 fn check(cursor: Cursor) -> u16 {
-    let mixed = cursor.0.cast_unsigned().wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let half = |number: u128| u64::try_from(number & u128::from(u64::MAX)).unwrap_or_default();
+    let (upper, lower) = (half(cursor.0 >> 64), half(cursor.0));
+    // Odd numbers: each digit has its part in the upper bits.
+    let mixed =
+        lower.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ upper.wrapping_mul(0xc2b2_ae3d_27d4_eb4f);
     u16::try_from(mixed >> 48).unwrap_or_default()
 }
 
@@ -139,21 +149,35 @@ mod tests {
 
     #[test]
     fn a_token_reads_back_and_nothing_else_does() {
-        for place in [0, 1, i64::MAX, i64::MIN, -1, 6_963_200_000_000_000] {
+        let whole_id = 0x0193_7000_0000_7000_8000_0000_0000_0001;
+        let places = [0, 1, 1 << 63, u64::MAX.into(), 1 << 64, whole_id, u128::MAX];
+        for place in places {
             let text = token(Cursor(place));
             assert_eq!(cursor(&text), Ok(Cursor(place)), "{text}");
             assert!(cursor(&text.to_uppercase()).is_err() || text == text.to_uppercase());
         }
-        let good = token(Cursor(42));
-        for bad in [
-            "",
-            "42",
-            "garbage",
-            &good[1..],
-            &format!("1{}", &good[1..]),
-            "ääääääääää",
-        ] {
-            assert!(cursor(bad).is_err(), "{bad}");
+        for good in [token(Cursor(42)), token(Cursor(whole_id))] {
+            let (first, second) = good.split_at(1);
+            for bad in [
+                "",
+                "42",
+                "garbage",
+                second,
+                &format!("2{second}"),
+                &format!("0{good}"),
+                &format!("{first}1{}", &second[1..]),
+                &good[..good.len() - 1],
+                &format!("{good}0"),
+                "ääääääääää",
+            ] {
+                assert!(cursor(bad).is_err(), "{bad}");
+            }
         }
+    }
+
+    /// A client may go on with what an earlier server gave it.
+    #[test]
+    fn the_token_of_a_small_place_is_what_it_always_was() {
+        assert_eq!(token(Cursor(6_963_200_000_000_000)), "0018bcfe56800000ce81");
     }
 }

@@ -338,7 +338,7 @@ impl Jobs {
     }
 
     pub(super) fn list(&self, filter: &Filter, page: Page, now: Timestamp) -> Listing {
-        let before = page.after.map_or(i64::MAX, |Cursor(key)| key);
+        let before = page.after.map_or(i64::MAX, Cursor::key);
         let mut older = self.by_key.range(..before).rev();
         let mut listing = Listing::default();
         let mut last = before;
@@ -352,7 +352,7 @@ impl Jobs {
                 break;
             }
         }
-        listing.next = older.next().map(|_| Cursor(last));
+        listing.next = older.next().map(|_| Cursor::from_key(last));
         listing
     }
 

@@ -41,7 +41,7 @@ impl Reader<'_> {
         search: Search,
         now: Timestamp,
     ) -> Result<Option<Listing>, Fault> {
-        let before = page.after.map_or(i64::MAX, |cursor| cursor.0);
+        let before = page.after.map_or(i64::MAX, Cursor::key);
         // Where every row matches, the size of the page is the bound.
         let floor = match search.terms.as_slice() {
             [] => None,
@@ -55,7 +55,7 @@ impl Reader<'_> {
         let mut last = before;
         while let Some(row) = rows.next()? {
             if listing.jobs.len() >= page.size {
-                listing.next = Some(Cursor(last));
+                listing.next = Some(Cursor::from_key(last));
                 return Ok(Some(listing));
             }
             let job = stored(row)?;
@@ -74,7 +74,7 @@ impl Reader<'_> {
             listing.jobs.push(job.into_job(error.into_iter().collect()));
         }
         // The next page begins with the first job that this one did not look at.
-        listing.next = floor.map(|floor| Cursor(floor + 1));
+        listing.next = floor.map(|floor| Cursor::from_key(floor + 1));
         Ok(Some(listing))
     }
 
