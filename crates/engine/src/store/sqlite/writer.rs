@@ -616,7 +616,8 @@ impl Writer<'_> {
             if held_up? {
                 self.restart_from = pages + LOG_PAGES_MERGED;
             }
-        } else if pages - merged >= LOG_PAGES_MERGED {
+        } else if pages < LOG_PAGES_MAX && pages - merged >= LOG_PAGES_MERGED {
+            // Merged as a whole the log would begin anew by itself, in a file as long as it was.
             self.sql.checkpoint.query_row([], counts)?;
         }
         Ok(())
