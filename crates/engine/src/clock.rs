@@ -2,6 +2,7 @@
 
 use anteroom_core::Timestamp;
 use std::fmt;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 use tokio::sync::watch;
@@ -22,6 +23,8 @@ enum Kind {
     },
     /// Stands still until a test sets it.
     Manual(Arc<Hand>),
+    /// Goes with the time that passes here, and is put right by what somebody else's clock shows.
+    Followed(Arc<Followed>),
 }
 
 impl Clock {
@@ -37,6 +40,19 @@ impl Clock {
             started: tokio::time::Instant::now(),
             started_at,
         })
+    }
+
+    /// Returns a clock that shows `now`, goes on by itself, and is put right by [`FollowedClock`].
+    ///
+    /// For a store whose database alone says what time it is.
+    pub fn followed(now: Timestamp) -> (Self, FollowedClock) {
+        let followed = Arc::new(Followed {
+            started: tokio::time::Instant::now(),
+            ahead_ms: AtomicI64::new(now.as_millis()),
+            shown_ms: AtomicI64::new(i64::MIN),
+        });
+        let clock = Self(Kind::Followed(followed.clone()));
+        (clock, FollowedClock(followed))
     }
 
     /// Tells whether it is the machine's clock.
@@ -61,7 +77,7 @@ impl Clock {
     /// lives as long as the clock: let it hold on to no more than it needs for that.
     pub fn on_advance(&self, callback: impl Fn() + Send + Sync + 'static) {
         match &self.0 {
-            Kind::System | Kind::Runtime { .. } => {}
+            Kind::System | Kind::Runtime { .. } | Kind::Followed(_) => {}
             Kind::Manual(hand) => hand.callbacks().push(Arc::new(callback)),
         }
     }
@@ -82,6 +98,7 @@ impl Clock {
                 started_at,
             } => started_at.after(started.elapsed()),
             Kind::Manual(hand) => *hand.time.borrow(),
+            Kind::Followed(followed) => followed.now(),
         }
     }
 
@@ -92,21 +109,28 @@ impl Clock {
     )]
     pub async fn sleep(&self, span: Duration) {
         match &self.0 {
-            Kind::System | Kind::Runtime { .. } => tokio::time::sleep(span).await,
+            Kind::System | Kind::Runtime { .. } | Kind::Followed(_) => {
+                tokio::time::sleep(span).await;
+            }
             Kind::Manual(hand) => hand.reach(self.now().after(span)).await,
         }
     }
 
     /// Waits until the clock shows `instant`, and returns at once if it does already.
     ///
-    /// Sleeps at most an hour at a stretch, so that a corrected clock is noticed.
+    /// Sleeps at most an hour at a stretch (a second by a clock that is put right), so that a
+    /// corrected clock is noticed.
     pub async fn sleep_until(&self, instant: Timestamp) {
         loop {
             let ahead = instant.since(self.now());
             if ahead.is_zero() {
                 return;
             }
-            self.sleep(ahead.min(Duration::from_hours(1))).await;
+            let stretch = match self.0 {
+                Kind::Followed(_) => Duration::from_secs(1),
+                Kind::System | Kind::Runtime { .. } | Kind::Manual(_) => Duration::from_hours(1),
+            };
+            self.sleep(ahead.min(stretch)).await;
         }
     }
 }
@@ -124,6 +148,54 @@ impl ManualClock {
         for callback in callbacks {
             callback();
         }
+    }
+}
+
+/// Puts a clock right that follows another one ([`Clock::followed`]). Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct FollowedClock(Arc<Followed>);
+
+impl FollowedClock {
+    /// Says what the other clock shows now.
+    ///
+    /// Where that is less than this one has shown, this one stands still until the other has caught
+    /// up; it goes back only where that would take longer than ten seconds.
+    pub fn set(&self, now: Timestamp) {
+        self.0.set(now);
+    }
+}
+
+/// The farthest that a clock that follows another one stands still rather than to go back.
+const STANDSTILL_MS_MAX: i64 = 10_000;
+
+/// The state of a clock that follows another one.
+#[derive(Debug)]
+struct Followed {
+    started: tokio::time::Instant,
+    /// What it would have shown when it was started, by what is known now.
+    ahead_ms: AtomicI64,
+    /// The latest that it has shown.
+    shown_ms: AtomicI64,
+}
+
+impl Followed {
+    fn now(&self) -> Timestamp {
+        let now = self.ahead_ms.load(Ordering::Acquire) + self.passed_ms();
+        let shown = self.shown_ms.fetch_max(now, Ordering::AcqRel);
+        Timestamp::from_millis(now.max(shown))
+    }
+
+    fn set(&self, now: Timestamp) {
+        let now = now.as_millis();
+        self.ahead_ms
+            .store(now - self.passed_ms(), Ordering::Release);
+        if self.shown_ms.load(Ordering::Acquire) - now > STANDSTILL_MS_MAX {
+            self.shown_ms.store(now, Ordering::Release);
+        }
+    }
+
+    fn passed_ms(&self) -> i64 {
+        i64::try_from(self.started.elapsed().as_millis()).unwrap_or(i64::MAX / 2)
     }
 }
 
@@ -227,6 +299,30 @@ mod tests {
         sleeper.join_next().await.unwrap().unwrap();
         assert_eq!(hears.try_iter().last(), Some(seen_at));
         assert_eq!(clock.now(), seen_at);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_clock_that_follows_another_stands_still_rather_than_to_go_back() {
+        let at = Timestamp::from_millis;
+        let (clock, other) = Clock::followed(at(1_000_000));
+        clock.sleep(Duration::from_secs(5)).await;
+        assert_eq!(clock.now(), at(1_005_000), "it goes on by itself");
+        other.set(at(1_008_000));
+        assert_eq!(clock.now(), at(1_008_000), "ahead at once");
+        other.set(at(1_006_000));
+        assert_eq!(clock.now(), at(1_008_000), "not back");
+        clock.sleep(Duration::from_secs(1)).await;
+        assert_eq!(clock.now(), at(1_008_000), "until the other has caught up");
+        clock.sleep(Duration::from_secs(2)).await;
+        assert_eq!(clock.now(), at(1_009_000), "and on with it");
+        other.set(at(900_000));
+        assert_eq!(
+            clock.now(),
+            at(900_000),
+            "a clock that was wrong by far is not waited for"
+        );
+        clock.sleep_until(at(1_000_000)).await;
+        assert!(clock.now() >= at(1_000_000));
     }
 
     #[test]
