@@ -98,6 +98,13 @@ pub trait StoreUnderTest: fmt::Debug + Send + Sync + 'static {
     fn another(&self) -> Option<Box<dyn StoreUnderTest>> {
         None
     }
+
+    /// Tells whether whose turn it is follows from all jobs that wait, to the last one: then claims and
+    /// places are the very same as the memory store's. A store that looks at the first jobs of each
+    /// lane is as fair, and not the same. Default: yes.
+    fn keeps_every_turn(&self) -> bool {
+        true
+    }
 }
 
 /// Runs one case over one store.

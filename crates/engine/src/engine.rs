@@ -18,7 +18,7 @@ use crate::shutdown::Phases;
 use crate::store::{Applied, Change, Deleted, Found, Store, StoreError};
 use crate::submit::IdSource;
 use crate::task::{Task, TaskRunner};
-use crate::{dispatch, maintain, schedules};
+use crate::{dispatch, elsewhere, maintain, schedules};
 use anteroom_core::limits::{
     INPUT_BYTES_MAX_DEFAULT, LEASE_DEFAULT, LEASE_MAX, LEASE_MIN, RESULT_BYTES_MAX_DEFAULT,
     RETAIN_DEFAULT,
@@ -282,6 +282,10 @@ impl Engine {
         shared.loops.spawn(maintain::maintain(shared.clone()));
         shared.loops.spawn(write_reports(shared.clone()));
         shared.loops.spawn(schedules::run(shared.clone()));
+        if shared.store.is_shared() {
+            let following = elsewhere::follow_other_nodes(shared.clone());
+            shared.loops.spawn(following);
+        }
         maintain::start_keeper(&shared);
         Ok(Self { shared })
     }

@@ -14,6 +14,7 @@ pub mod clock;
 #[cfg(feature = "contract")]
 pub mod contract;
 mod dispatch;
+mod elsewhere;
 mod engine;
 mod feed;
 mod fingerprint;

@@ -5,7 +5,7 @@
 
 use crate::engine::{Shared, Until};
 use anteroom_core::{Job, JobId, ShownState, Timestamp};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::watch;
@@ -77,6 +77,15 @@ impl Notices {
         if let Some(sender) = self.shard(id).get(&id) {
             sender.send_replace(Notice::Gone);
         }
+    }
+
+    /// Returns the jobs that are watched.
+    pub(crate) fn watched_jobs(&self) -> HashSet<JobId> {
+        let of_shard = |shard: &Mutex<Shard>| -> Vec<JobId> {
+            let shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
+            shard.keys().copied().collect()
+        };
+        self.0.iter().flat_map(of_shard).collect()
     }
 
     /// Returns how many jobs are watched.

@@ -32,6 +32,8 @@ use std::time::Duration;
 pub mod archive;
 mod document;
 pub mod memory;
+#[cfg(feature = "postgres")]
+pub mod postgres;
 mod queue;
 #[cfg(feature = "sqlite")]
 pub mod sqlite;
@@ -150,6 +152,27 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     /// [`StoreError`].
     async fn get(&self, id: JobId) -> Result<Found<Job>, StoreError>;
 
+    /// Tells whether other processes may change its jobs: whoever waits here for one of them is to be
+    /// told of that. None unless it says otherwise.
+    fn is_shared(&self) -> bool {
+        false
+    }
+
+    /// Returns the versions of those of some jobs that are there.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`].
+    async fn versions(&self, ids: &[JobId]) -> Result<Vec<(JobId, u64)>, StoreError> {
+        let mut versions = Vec::with_capacity(ids.len());
+        for id in ids {
+            if let Found::Here(job) = self.get(*id).await? {
+                versions.push((*id, job.status.version));
+            }
+        }
+        Ok(versions)
+    }
+
     /// Returns a job's input.
     ///
     /// # Errors
@@ -202,6 +225,7 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     async fn list(&self, filter: &Filter, page: Page) -> Result<Listing, StoreError>;
 
     /// Returns how many unfinished jobs there are of each task in each queue, callbacks included.
+    /// Where there are many thousands it may say how many there were up to half a minute ago.
     ///
     /// # Errors
     ///

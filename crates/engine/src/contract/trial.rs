@@ -106,6 +106,11 @@ impl Trial {
         self.hand.advance(span.saturating_sub(TICK));
     }
 
+    /// Tells whether its turns are those of the memory store.
+    pub(super) fn keeps_every_turn(&self) -> bool {
+        self.subject.keeps_every_turn()
+    }
+
     /// Closes the store and opens it again, unless it is one that does not survive that: then it
     /// does nothing, and tells so by `false`.
     pub(super) async fn reopen(&mut self) -> bool {

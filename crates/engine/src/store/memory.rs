@@ -52,6 +52,18 @@ impl MemoryStore {
         self.with(|jobs| jobs.forget_turns(now))
     }
 
+    /// Claims these jobs, in this order, as a store did on trial that goes by turns of its own; or says
+    /// what is wrong with that.
+    #[cfg(feature = "contract")]
+    pub(crate) fn claim_these(
+        &self,
+        ids: &[JobId],
+        want: &Want,
+    ) -> Result<Result<Vec<Claimed>, String>, StoreError> {
+        let now = self.clock.now();
+        self.with(|jobs| jobs.claim_these(ids, want, now))
+    }
+
     /// Does something to the jobs, in one step.
     fn with<T>(&self, step: impl FnOnce(&mut Jobs) -> T) -> Result<T, StoreError> {
         self.lock()?.as_mut().map(step).ok_or(StoreError::Closed)

@@ -13,6 +13,8 @@ mod forecasts;
 mod harness;
 #[cfg(feature = "metrics")]
 mod metrics;
+#[cfg(feature = "postgres")]
+mod nodes;
 mod path;
 mod queues;
 mod schedules;

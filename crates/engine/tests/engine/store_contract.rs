@@ -72,3 +72,34 @@ impl StoreUnderTest for Sqlite {
 mod sqlite {
     anteroom::store_contract!(super::Sqlite(tempfile::tempdir().unwrap()));
 }
+
+/// A database of its own, in a cluster that the tests share.
+#[cfg(feature = "postgres")]
+#[derive(Debug)]
+struct Postgres(anteroom_pgtest::TestDatabase<'static>);
+
+#[cfg(feature = "postgres")]
+#[async_trait]
+impl StoreUnderTest for Postgres {
+    async fn open(&self, clock: Clock) -> Arc<dyn Store> {
+        use anteroom::store::postgres::{PostgresOptions, PostgresStore, PostgresUrl};
+        let url = PostgresUrl::new(&self.0.url()).expect("the tests' own is one");
+        let mut options = PostgresOptions::default();
+        options.allow_fsync_off = true;
+        let store = PostgresStore::open_by(clock, url, options).await;
+        Arc::new(store.expect("the database is the case's own"))
+    }
+
+    fn keeps_every_turn(&self) -> bool {
+        false
+    }
+
+    fn is_durable(&self) -> bool {
+        true
+    }
+}
+
+#[cfg(feature = "postgres")]
+mod postgres {
+    anteroom::store_contract!(super::Postgres(anteroom_pgtest::shared().database()));
+}

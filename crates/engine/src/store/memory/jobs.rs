@@ -168,6 +168,48 @@ impl Jobs {
         claimed
     }
 
+    /// Claims these jobs, in this order, if each may start; or says why one may not, or which other
+    /// one should have been claimed as well.
+    #[cfg(feature = "contract")]
+    pub(super) fn claim_these(
+        &mut self,
+        ids: &[JobId],
+        want: &Want,
+        now: Timestamp,
+    ) -> Result<Vec<Claimed>, String> {
+        self.set_now(now);
+        let mut claimed = Vec::new();
+        for id in ids {
+            let Some(entry) = self.entries.get(id) else {
+                return Err(format!("there is no job {id}"));
+            };
+            let spec = &entry.job.spec;
+            let is_wanted = want.tasks.contains(&spec.task)
+                && (want.queues.as_ref()).is_none_or(|queues| queues.contains(&spec.queue));
+            let waiting = entry.waiting(&mut self.order);
+            let place = self.order.place_of(waiting);
+            let rule = place.rule;
+            let is_full = |most: Option<u64>, running| most.is_some_and(|most| running >= most);
+            let is_held = rule.paused
+                || is_full(rule.max_concurrency, place.running)
+                || (spec.group.is_some() && is_full(rule.group_concurrency, place.group_running))
+                || place.next_start_at.is_some();
+            if !is_wanted || is_held || place.position.is_none() {
+                return Err(format!("job {id} may not start: {place:?}"));
+            }
+            let job = self.claim_job(waiting.seq, waiting.lane, want, now);
+            claimed.push(job.ok_or_else(|| format!("job {id} is not due"))?);
+        }
+        self.paces.extend(self.order.take_paces());
+        let sources = self.order.sources(&want.tasks, want.queues.as_deref());
+        let other = self.order.next(&sources).filter(|_| ids.len() < want.limit);
+        self.order.tidy();
+        match other {
+            Some((key, _)) => Err(format!("job {:?} may start as well", self.by_key.get(&key))),
+            None => Ok(claimed),
+        }
+    }
+
     fn claim_job(
         &mut self,
         key: i64,

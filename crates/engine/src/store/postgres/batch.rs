@@ -1,0 +1,372 @@
+//! The jobs that a transaction touches: as they were read and locked, and what becomes of them.
+
+use super::fault::Fault;
+use super::rows::{
+    JOB, STANDING, Stored, Told, attempt_error, get, id, settled, stored, unsigned, uuid,
+};
+use super::session::{Session, Values};
+use super::window::{Lane, Offer};
+use anteroom_core::{
+    AttemptError, ClaimNumber, EventId, EventPart, Fingerprint, Job, JobId, Payload, Report,
+    ShownState, Spec, State, StateEvent, Status, Timestamp,
+};
+use futures_util::try_join;
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, LazyLock};
+use tokio_postgres::Row;
+use uuid::Uuid;
+
+/// The table that a job's row lies in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Lies {
+    /// It was not there before.
+    Nowhere,
+    Waiting,
+    Running,
+    Done,
+}
+
+/// A job that a transaction has locked or inserts.
+#[derive(Debug)]
+pub(super) struct Touched {
+    pub(super) spec: Arc<Spec>,
+    pub(super) status: Status,
+    pub(super) errors: u32,
+    pub(super) told: Told,
+    /// The result that it has, or gets.
+    pub(super) result: Option<anteroom_core::PayloadInfo>,
+    pub(super) lies: Lies,
+    /// Whose epoch it runs under.
+    pub(super) node: Option<i64>,
+    /// How long its lease was when it was taken or last extended.
+    pub(super) lease_ms: i64,
+
+    // What else was read of it, where there is any.
+    pub(super) said: Vec<AttemptError>,
+    pub(super) settled: Option<(ClaimNumber, Fingerprint)>,
+    pub(super) last_state: Option<StateEvent>,
+    pub(super) bytes_said: i64,
+
+    // What is to be written of it.
+    pub(super) is_changed: bool,
+    pub(super) is_amended: bool,
+    pub(super) start_before_changed: bool,
+    /// The input of one that is inserted.
+    pub(super) input: Option<Payload>,
+    /// The result of one that has just succeeded.
+    pub(super) new_result: Option<Payload>,
+    pub(super) new_errors: Vec<(u32, AttemptError)>,
+    pub(super) new_states: Vec<(u64, StateEvent)>,
+    pub(super) new_reports: Vec<Said>,
+    pub(super) new_settled: Option<(ClaimNumber, Fingerprint)>,
+}
+
+/// Something that an attempt said, to be written.
+#[derive(Debug)]
+pub(super) struct Said {
+    pub(super) ordinal: u64,
+    pub(super) version: u64,
+    pub(super) attempt: u32,
+    pub(super) report: Report,
+    /// Of all that was said of the job up to this.
+    pub(super) bytes: i64,
+}
+
+impl Touched {
+    fn new(job: Stored, lies: Lies) -> Self {
+        Self {
+            spec: job.spec,
+            status: job.status,
+            errors: job.errors,
+            told: job.told,
+            result: job.result,
+            lies,
+            node: None,
+            lease_ms: 0,
+            said: Vec::new(),
+            settled: None,
+            last_state: None,
+            bytes_said: 0,
+            is_changed: false,
+            is_amended: false,
+            start_before_changed: false,
+            input: None,
+            new_result: None,
+            new_errors: Vec::new(),
+            new_states: Vec::new(),
+            new_reports: Vec::new(),
+            new_settled: None,
+        }
+    }
+
+    /// Returns a job that is to be inserted.
+    pub(super) fn fresh(spec: Arc<Spec>, status: Status, input: Payload) -> Self {
+        let stored = Stored {
+            spec,
+            status,
+            errors: 0,
+            result: None,
+            told: Told::default(),
+        };
+        Self {
+            is_changed: true,
+            input: Some(input),
+            ..Self::new(stored, Lies::Nowhere)
+        }
+    }
+
+    /// Returns the job as it stands.
+    pub(super) fn job(&self) -> Job {
+        Job {
+            spec: self.spec.clone(),
+            status: self.status,
+            errors: self.said.clone(),
+            result: self.result.clone(),
+            progress: self.told.progress.clone(),
+        }
+    }
+
+    /// Returns what an order of waiting jobs has of it, if it is ready.
+    pub(super) fn offer(&self, now: Timestamp) -> Option<Offer> {
+        let is_ready = self.status.shown(now) == ShownState::Ready && !self.status.is_too_late(now);
+        is_ready.then(|| Offer {
+            id: self.spec.id,
+            lane: Lane::of(&self.spec),
+            group: self.spec.group.clone(),
+            run_at: self.status.run_at,
+            deadline: self.deadline(),
+            is_cut: false,
+        })
+    }
+
+    /// Returns when it has to have begun; none also for one that began before.
+    pub(super) fn deadline(&self) -> Option<Timestamp> {
+        let status = &self.status;
+        status.start_before.filter(|_| status.started_at.is_none())
+    }
+}
+
+/// The jobs of a transaction.
+#[derive(Debug, Default)]
+pub(super) struct Batch {
+    pub(super) jobs: HashMap<JobId, Touched>,
+}
+
+/// Returns the columns of [`STANDING`] of a table, with what it has no column for.
+fn standing(of: &str, absent: &[(&str, &str)]) -> String {
+    let column = |column: &str| {
+        let name = column.trim().trim_start_matches("standing.");
+        match absent.iter().find(|(absent, _)| *absent == name) {
+            Some((_, value)) => (*value).to_owned(),
+            None => format!("{of}.{name}"),
+        }
+    };
+    STANDING
+        .split(',')
+        .map(column)
+        .collect::<Vec<_>>()
+        .join(", ")
+}
+
+const NOT_DONE: [(&str, &str); 3] = [
+    ("finished_at", "NULL::bigint"),
+    ("result_content_type", "NULL::text"),
+    ("result_bytes", "NULL::integer"),
+];
+
+/// Locks jobs that run.
+static LOCK_RUNNING: LazyLock<String> = LazyLock::new(|| {
+    let [finished, content_type, bytes] = NOT_DONE;
+    let absent = [("state", "1::smallint"), finished, content_type, bytes];
+    format!(
+        "SELECT {JOB}, {}, running.node, running.lease_ms FROM running \
+         JOIN job ON job.id = running.id WHERE running.id = ANY ($1) \
+         ORDER BY running.id FOR UPDATE OF running",
+        standing("running", &absent)
+    )
+});
+
+/// Locks jobs that wait.
+static LOCK_WAITING: LazyLock<String> = LazyLock::new(|| {
+    format!(
+        "{} ORDER BY waiting.id FOR UPDATE OF waiting",
+        select_waiting("")
+    )
+});
+
+/// Reads jobs that wait and are locked, with their inputs.
+pub(super) static TAKE: LazyLock<String> =
+    LazyLock::new(|| select_waiting(", job.content_type, job.input"));
+
+fn select_waiting(further: &str) -> String {
+    let [finished, content_type, bytes] = NOT_DONE;
+    let absent = [
+        ("state", "0::smallint"),
+        ("cancel_requested", "false"),
+        finished,
+        content_type,
+        bytes,
+    ];
+    format!(
+        "SELECT {JOB}, {}{further} FROM waiting JOIN job ON job.id = waiting.id \
+         WHERE waiting.id = ANY ($1)",
+        standing("waiting", &absent)
+    )
+}
+
+/// Locks jobs that ended.
+static LOCK_DONE: LazyLock<String> = LazyLock::new(|| {
+    let absent = [("result_bytes", "octet_length(done.result)")];
+    format!(
+        "SELECT {JOB}, {} FROM done JOIN job ON job.id = done.id WHERE done.id = ANY ($1) \
+         ORDER BY done.id FOR UPDATE OF done",
+        standing("done", &absent)
+    )
+});
+
+const STILL_THERE: &str = "SELECT id FROM job WHERE id = ANY ($1)";
+const ERRORS: &str = "SELECT attempt, at, kind, message, id FROM error \
+    WHERE id = ANY ($1) ORDER BY id, ordinal";
+const LAST_STATES: &str = "SELECT DISTINCT ON (id) id, version, reports, part, state, attempt \
+    FROM state WHERE id = ANY ($1) ORDER BY id, ordinal DESC";
+const BYTES_SAID: &str = "SELECT DISTINCT ON (id) id, bytes FROM report \
+    WHERE id = ANY ($1) ORDER BY id, ordinal DESC";
+const SETTLED: &str = "SELECT id, claim, said FROM settled WHERE id = ANY ($1)";
+
+impl Batch {
+    /// Locks jobs and reads them. One that is not there has no entry.
+    ///
+    /// A job that moves from one table to another while it is looked for may be found in neither: the
+    /// look is a conflict then, and is to be repeated.
+    pub(super) async fn lock(&mut self, session: &Session, ids: &[JobId]) -> Result<(), Fault> {
+        let mut sorted: Vec<Uuid> = ids.iter().map(|id| uuid(*id)).collect();
+        sorted.sort_unstable();
+        sorted.dedup();
+        let values: Values<'_> = &[&sorted];
+        let (running, waiting, done) = try_join!(
+            session.query(&LOCK_RUNNING, values),
+            session.query(&LOCK_WAITING, values),
+            session.query(&LOCK_DONE, values),
+        )?;
+        let found = running.iter().map(|row| (row, Lies::Running));
+        let found = found.chain(waiting.iter().map(|row| (row, Lies::Waiting)));
+        for (row, lies) in found.chain(done.iter().map(|row| (row, Lies::Done))) {
+            self.add(row, lies)?;
+        }
+        let is_missing = |id: &Uuid| !self.jobs.contains_key(&JobId::from_bytes(*id.as_bytes()));
+        let missing: Vec<Uuid> = sorted.iter().filter(|id| is_missing(id)).copied().collect();
+        if !missing.is_empty() && !session.query(STILL_THERE, &[&missing]).await?.is_empty() {
+            return Err(Fault::Conflict("a job was on the move".to_owned()));
+        }
+        self.read_more(session).await
+    }
+
+    fn add(&mut self, row: &Row, lies: Lies) -> Result<(), Fault> {
+        let job = stored(row)?;
+        let mut touched = Touched::new(job, lies);
+        if lies == Lies::Running {
+            touched.node = get(row, super::rows::AFTER_STANDING)?;
+            touched.lease_ms = get(row, super::rows::AFTER_STANDING + 1)?;
+        }
+        self.jobs.insert(touched.spec.id, touched);
+        Ok(())
+    }
+
+    /// Adds jobs that wait and are locked already.
+    pub(super) fn add_taken(&mut self, row: &Row) -> Result<(), Fault> {
+        self.add(row, Lies::Waiting)
+    }
+
+    /// Adds a job that nothing happens to.
+    pub(super) fn add_seen(&mut self, job: Stored) {
+        let lies = belongs(job.status.state);
+        self.jobs.insert(job.spec.id, Touched::new(job, lies));
+    }
+
+    /// Reads what else there is of the jobs: of most there is nothing, and nothing is asked.
+    pub(super) async fn read_more(&mut self, session: &Session) -> Result<(), Fault> {
+        let of = |has: fn(&Touched) -> bool| -> Vec<Uuid> {
+            let those = self.jobs.values().filter(|job| !job.is_changed && has(job));
+            those.map(|job| uuid(job.spec.id)).collect()
+        };
+        let with_errors = of(|job| job.errors > 0 && job.said.is_empty());
+        let with_states = of(|job| job.told.states > 0 && job.last_state.is_none());
+        let with_reports = of(|job| job.told.reports > 0 && job.bytes_said == 0);
+        // Only what a worker pulled is settled under a digest.
+        let with_settled = of(|job| job.status.claim != ClaimNumber::NONE && job.settled.is_none());
+        let (errors, states, reports, settlements) = try_join!(
+            some(session, ERRORS, &with_errors),
+            some(session, LAST_STATES, &with_states),
+            some(session, BYTES_SAID, &with_reports),
+            some(session, SETTLED, &with_settled),
+        )?;
+        for row in &errors {
+            let error = attempt_error(row, 0)?;
+            if let Some(job) = self.jobs.get_mut(&id(row, 4)?) {
+                job.said.push(error);
+            }
+        }
+        for row in &states {
+            let state = state_event(row, 1)?;
+            if let Some(job) = self.jobs.get_mut(&id(row, 0)?) {
+                job.last_state = Some(state);
+            }
+        }
+        for row in &reports {
+            if let Some(job) = self.jobs.get_mut(&id(row, 0)?) {
+                job.bytes_said = get(row, 1)?;
+            }
+        }
+        for row in &settlements {
+            let kept = settled(row, 1)?;
+            if let Some(job) = self.jobs.get_mut(&id(row, 0)?) {
+                job.settled = Some(kept);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Returns which of some jobs are gone.
+pub(super) async fn gone(session: &Session, ids: &[JobId]) -> Result<HashSet<JobId>, Fault> {
+    const GONE: &str = "SELECT id FROM gone WHERE id = ANY ($1)";
+    let ids: Vec<Uuid> = ids.iter().map(|id| uuid(*id)).collect();
+    let rows = some(session, GONE, &ids).await?;
+    rows.iter().map(|row| id(row, 0)).collect()
+}
+
+/// Returns the rows about some jobs, and asks for none about none.
+async fn some(session: &Session, sql: &str, ids: &[Uuid]) -> Result<Vec<Row>, Fault> {
+    if ids.is_empty() {
+        return Ok(Vec::new());
+    }
+    Ok(session.query(sql, &[&ids]).await?)
+}
+
+/// Reads `version, reports, part, state, attempt`.
+pub(super) fn state_event(row: &Row, at: usize) -> Result<StateEvent, Fault> {
+    let damaged = || super::rows::damaged(row, at + 2, "there is no such event");
+    let part: i16 = get(row, at + 2)?;
+    let part = EventPart::from_number(u64::from(part.unsigned_abs())).ok_or_else(damaged)?;
+    let state: i16 = get(row, at + 3)?;
+    let state = usize::from(state.unsigned_abs());
+    let state = ShownState::ALL.get(state).copied().ok_or_else(damaged)?;
+    Ok(StateEvent {
+        id: EventId {
+            version: unsigned(row, at)?,
+            reports: unsigned(row, at + 1)?,
+            part,
+        },
+        state,
+        attempt: super::rows::count(row, at + 4)?,
+    })
+}
+
+/// Returns the table that a job belongs in.
+pub(super) const fn belongs(state: State) -> Lies {
+    match state {
+        State::Waiting => Lies::Waiting,
+        State::Running => Lies::Running,
+        State::Succeeded | State::Failed | State::Cancelled => Lies::Done,
+    }
+}

@@ -1,0 +1,322 @@
+//! One transaction: what is read and locked for it, what is decided, what is written.
+
+use super::batch::Batch;
+use super::change::Keys;
+use super::claim::{self, Numbers};
+use super::fault::Fault;
+use super::insert::NewSubmit;
+use super::operation::{Operation, Parked};
+use super::rows::{JOB, STANDING, fingerprint, get, id, name, stored, uuid};
+use super::session::Session;
+use super::window::{Lane, Window};
+use crate::store::{Applied, Claimed, Inserted, NewJob, StoreError, Want};
+use anteroom_core::limits::IDEMPOTENCY_KEPT;
+use anteroom_core::{
+    ClaimNumber, Event, Fingerprint, HandBack, Idempotency, IdempotencyKey, JobId, Name, Timestamp,
+};
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::time::Duration;
+use uuid::Uuid;
+
+/// What an idempotency key remembers.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Remembered {
+    pub(super) fingerprint: Fingerprint,
+    pub(super) id: JobId,
+    pub(super) duplicate: bool,
+}
+
+/// What is known and decided in one transaction.
+pub(super) struct Decisions<'a> {
+    pub(super) now: Timestamp,
+    pub(super) window: &'a mut Window,
+    /// Lanes that have jobs, as far as this node knows.
+    pub(super) lanes: &'a mut BTreeSet<Lane>,
+    /// What those who wait for jobs want.
+    pub(super) wanted: Vec<&'a Want>,
+    pub(super) batch: Batch,
+    /// Ids that jobs may not be inserted with.
+    pub(super) taken: &'a mut HashSet<JobId>,
+    /// Ids that were asked for, of jobs that are gone.
+    pub(super) gone: HashSet<JobId>,
+    pub(super) keys: Keys,
+    pub(super) remembered: HashMap<(Name, Idempotency), Remembered>,
+    /// Submits to be remembered.
+    pub(super) submits: Vec<NewSubmit>,
+    /// How many jobs wait in queues that have a limit for it.
+    pub(super) depths: HashMap<Name, u64>,
+    /// Jobs that tell of ends.
+    pub(super) callbacks: Vec<JobId>,
+}
+
+/// What is answered once the transaction is committed.
+#[derive(Debug)]
+pub(super) enum Answer {
+    Inserted(Result<Vec<Inserted>, StoreError>),
+    Applied(Vec<Applied>),
+    /// It is none of the transaction's business.
+    None,
+}
+
+const TAKEN: &str = "SELECT id FROM job WHERE id = ANY ($1)";
+const REMEMBERED: &str = "SELECT submit.scope, submit.task, submit.key, submit.fingerprint, \
+    submit.id, submit.duplicate \
+    FROM unnest($1::text[], $2::text[], $3::text[]) AS asked (scope, task, key) \
+    JOIN submit USING (scope, task, key) WHERE submit.at > $4";
+const HOLDERS: &str = "SELECT unique_key.task, unique_key.key, unique_key.id \
+    FROM unnest($1::text[], $2::text[]) AS asked (task, key) JOIN unique_key USING (task, key)";
+
+impl Decisions<'_> {
+    /// Reads and locks what the operations are about.
+    pub(super) async fn read(
+        &mut self,
+        session: &Session,
+        operations: &[Operation],
+        is_careful: bool,
+    ) -> Result<(), Fault> {
+        let ids: Vec<JobId> = operations.iter().flat_map(changed).collect();
+        if !ids.is_empty() {
+            self.batch.lock(session, &ids).await?;
+            self.read_gone(session, &ids).await?;
+        }
+        let jobs: Vec<&NewJob> = operations.iter().flat_map(inserted).collect();
+        if is_careful {
+            self.read_taken(session, &jobs).await?;
+        }
+        self.read_remembered(session, &jobs).await?;
+        self.read_holders(session, &jobs).await?;
+        self.read_depths(session, &jobs).await
+    }
+
+    async fn read_gone(&mut self, session: &Session, ids: &[JobId]) -> Result<(), Fault> {
+        let missing = ids.iter().filter(|id| !self.batch.jobs.contains_key(id));
+        let missing: Vec<JobId> = missing.copied().collect();
+        self.gone = super::batch::gone(session, &missing).await?;
+        Ok(())
+    }
+
+    /// Reads which ids of jobs to be inserted are taken: only where that was in the way.
+    async fn read_taken(&mut self, session: &Session, jobs: &[&NewJob]) -> Result<(), Fault> {
+        let ids: Vec<Uuid> = jobs.iter().map(|job| uuid(job.spec.id)).collect();
+        for row in &session.query(TAKEN, &[&ids]).await? {
+            self.taken.insert(id(row, 0)?);
+        }
+        Ok(())
+    }
+
+    /// Reads what idempotency keys remember, and the jobs that they gave.
+    async fn read_remembered(&mut self, session: &Session, jobs: &[&NewJob]) -> Result<(), Fault> {
+        let keyed = jobs.iter().filter_map(|job| {
+            let (by, _) = job.idempotency.as_ref()?;
+            Some((&*by.scope, &*job.spec.task, &*by.key))
+        });
+        let keyed: BTreeSet<(&str, &str, &str)> = keyed.collect();
+        if keyed.is_empty() {
+            return Ok(());
+        }
+        let scopes: Vec<&str> = keyed.iter().map(|key| key.0).collect();
+        let tasks: Vec<&str> = keyed.iter().map(|key| key.1).collect();
+        let keys: Vec<&str> = keyed.iter().map(|key| key.2).collect();
+        let since = self.now.before(IDEMPOTENCY_KEPT).as_millis();
+        let rows = session
+            .query(REMEMBERED, &[&scopes, &tasks, &keys, &since])
+            .await?;
+        let mut ids = Vec::new();
+        for row in &rows {
+            let key = IdempotencyKey::new(get(row, 2)?);
+            let key = key.map_err(|why| super::rows::damaged(row, 2, why))?;
+            let scope = get::<&str>(row, 0)?.into();
+            let remembered = Remembered {
+                fingerprint: fingerprint(row, 3)?,
+                id: id(row, 4)?,
+                duplicate: get(row, 5)?,
+            };
+            ids.push(remembered.id);
+            let key = (name(row, 1)?, Idempotency { scope, key });
+            self.remembered.insert(key, remembered);
+        }
+        self.read_jobs(session, ids).await
+    }
+
+    /// Reads who has the unique keys of jobs that are inserted, or that may be unfinished again.
+    async fn read_holders(&mut self, session: &Session, jobs: &[&NewJob]) -> Result<(), Fault> {
+        let fresh = jobs.iter().filter_map(|job| Keys::key(&job.spec));
+        let ended = self.batch.jobs.values();
+        let ended = ended.filter(|job| job.status.state.is_final());
+        let keys: BTreeSet<_> = fresh
+            .chain(ended.filter_map(|job| Keys::key(&job.spec)))
+            .collect();
+        if keys.is_empty() {
+            return Ok(());
+        }
+        let tasks: Vec<&str> = keys.iter().map(|key| &*key.0).collect();
+        let words: Vec<&str> = keys.iter().map(|key| &*key.1).collect();
+        let mut ids = Vec::new();
+        for row in &session.query(HOLDERS, &[&tasks, &words]).await? {
+            let holder = id(row, 2)?;
+            self.keys.kept.insert((get(row, 0)?, get(row, 1)?), holder);
+            ids.push(holder);
+        }
+        self.read_jobs(session, ids.clone()).await?;
+        let is_unfinished = |id: &JobId| {
+            let job = self.batch.jobs.get(id);
+            job.is_some_and(|job| !job.status.state.is_final())
+        };
+        if ids.iter().all(is_unfinished) {
+            return Ok(());
+        }
+        Err(Fault::Conflict(
+            "a unique key was let go meanwhile".to_owned(),
+        ))
+    }
+
+    /// Reads jobs that nothing happens to.
+    async fn read_jobs(&mut self, session: &Session, ids: Vec<JobId>) -> Result<(), Fault> {
+        let unknown = ids.into_iter();
+        let unknown = unknown.filter(|id| !self.batch.jobs.contains_key(id));
+        let unknown: Vec<Uuid> = unknown.map(uuid).collect();
+        if unknown.is_empty() {
+            return Ok(());
+        }
+        let sql = format!(
+            "SELECT {JOB}, {STANDING} FROM job JOIN standing ON standing.id = job.id \
+             WHERE job.id = ANY ($1)"
+        );
+        for row in &session.query(&sql, &[&unknown]).await? {
+            self.batch.add_seen(stored(row)?);
+        }
+        self.batch.read_more(session).await
+    }
+
+    /// Counts what waits in queues that have a limit for it, and holds their rows.
+    async fn read_depths(&mut self, session: &Session, jobs: &[&NewJob]) -> Result<(), Fault> {
+        let queues: BTreeSet<&Name> = jobs.iter().map(|job| &job.spec.queue).collect();
+        let has_depth = |queue: &&&Name| self.window.rule(queue).max_depth.is_some();
+        let queues: Vec<Name> = queues.iter().filter(has_depth).copied().cloned().collect();
+        if queues.is_empty() {
+            return Ok(());
+        }
+        claim::hold_limited(session, &queues).await?;
+        self.depths = claim::count_waiting(session, &queues).await?;
+        Ok(())
+    }
+
+    /// Reads and locks what is offered to those who wait for jobs.
+    pub(super) async fn read_offers(
+        &mut self,
+        session: &Session,
+        most: usize,
+    ) -> Result<(), Fault> {
+        let is_open = |lane: &&Lane| self.is_wanted(lane) && !self.window.rule(&lane.queue).paused;
+        let lanes: Vec<Lane> = self.lanes.iter().filter(is_open).cloned().collect();
+        if lanes.is_empty() || most == 0 {
+            return Ok(());
+        }
+        let queues: BTreeSet<&Name> = lanes.iter().map(|lane| &lane.queue).collect();
+        let is_limited = |queue: &&&Name| self.window.is_limited(queue);
+        let limited: Vec<Name> = queues.iter().filter(is_limited).copied().cloned().collect();
+        if !limited.is_empty() {
+            for (queue, pace) in claim::hold_limited(session, &limited).await? {
+                self.window.set_pace(&queue, pace);
+            }
+            let counts = claim::count_running(session, &limited).await?;
+            self.window.count_running(&limited, &counts);
+        }
+        let since: Vec<_> = lanes.iter().map(|lane| self.window.since(lane)).collect();
+        let offers = claim::offers(session, &lanes, &since, most, self.now).await?;
+        self.window.note_offered(&offers);
+        // Of a lane that has nothing any more there may be hints still.
+        let known = self.window.lanes().filter(|lane| self.is_wanted(lane));
+        let scope: BTreeSet<Lane> = known.cloned().chain(lanes).collect();
+        let scope: Vec<Lane> = scope.into_iter().collect();
+        self.window.offered(&scope, &offers);
+        Ok(())
+    }
+
+    /// Sees that the ids of jobs that tell of ends are free: only where that was in the way.
+    pub(super) async fn check_callbacks(&mut self, session: &Session) -> Result<(), Fault> {
+        let ids: Vec<Uuid> = self.callbacks.iter().map(|id| uuid(*id)).collect();
+        if ids.is_empty() {
+            return Ok(());
+        }
+        let rows = session.query(TAKEN, &[&ids]).await?;
+        for row in &rows {
+            self.taken.insert(id(row, 0)?);
+        }
+        if rows.is_empty() {
+            return Ok(());
+        }
+        Err(Fault::Conflict("the id of a callback is taken".to_owned()))
+    }
+
+    /// Decides about an operation.
+    pub(super) fn decide(&mut self, operation: &Operation) -> Answer {
+        match operation {
+            Operation::Insert(_, jobs, _) => Answer::Inserted(self.insert(jobs)),
+            Operation::Apply(changes, _) => {
+                let applied = changes.iter().map(|change| self.change(change));
+                Answer::Applied(applied.collect())
+            }
+            Operation::HandBack(claims) => {
+                for (id, claim) in claims {
+                    self.hand_back(*id, *claim);
+                }
+                Answer::None
+            }
+            Operation::Claim(_)
+            | Operation::Place(..)
+            | Operation::ConfigureQueues(..)
+            | Operation::LookAgain
+            | Operation::Close(_) => Answer::None,
+        }
+    }
+
+    fn hand_back(&mut self, id: JobId, claim: ClaimNumber) {
+        let event = Event::Released {
+            claim,
+            hand_back: HandBack::Drain,
+            delay: Duration::ZERO,
+        };
+        // Refused: it was taken back already.
+        let _refused = self.change(&crate::store::Change::new(id, event)).is_err();
+    }
+
+    /// Gives those who wait the jobs that they get.
+    pub(super) async fn claim(
+        &mut self,
+        session: &Session,
+        parked: &[Parked],
+        numbers: &mut Numbers,
+        node: i64,
+    ) -> Result<Vec<Vec<Claimed>>, Fault> {
+        let wants: Vec<&Want> = parked.iter().map(|parked| &parked.want).collect();
+        let mut room = anteroom_core::limits::COMMIT_OPERATIONS_MAX;
+        let mut chosen = Vec::with_capacity(wants.len());
+        for (at, parked) in parked.iter().enumerate() {
+            let ids = if parked.reply.is_closed() {
+                Vec::new()
+            } else {
+                self.choose(&parked.want, room)
+            };
+            room -= ids.len();
+            chosen.push((at, ids));
+        }
+        self.begin(session, numbers, node, &chosen, &wants).await
+    }
+}
+
+/// The jobs that an operation is about and that are there already.
+fn changed(operation: &Operation) -> Vec<JobId> {
+    match operation {
+        Operation::Apply(changes, _) => changes.iter().map(|change| change.id).collect(),
+        Operation::HandBack(claims) => claims.iter().map(|(id, _)| *id).collect(),
+        _ => Vec::new(),
+    }
+}
+
+fn inserted(operation: &Operation) -> &[NewJob] {
+    match operation {
+        Operation::Insert(_, jobs, _) => jobs,
+        _ => &[],
+    }
+}

@@ -1,0 +1,406 @@
+//! The writer: it makes all the changes of this node, one transaction after the other.
+//!
+//! It takes everything that waits for it, does it in one transaction, commits, and only then answers.
+//! It does not wait for a batch to fill: while one is being committed the next one gathers. Claims come
+//! last in a transaction, so that a job that is inserted while somebody waits for it is written as
+//! running at once; those that find no job are parked here until one comes or their wait is over.
+//!
+//! Two transactions that were in each other's way are no failure: the same again goes well.
+
+use super::batch::Batch;
+use super::change::Keys;
+use super::claim::{self, Numbers};
+use super::fault::Fault;
+use super::link::Link;
+use super::operation::{Delivery, Operation, Parked};
+use super::queues;
+use super::session::Session;
+use super::shared::Shared;
+use super::transact::{Answer, Decisions};
+use super::window::{Lane, Window};
+use super::write::Writes;
+use crate::clock::Clock;
+use crate::metrics::Commit;
+use crate::store::{Claimed, StoreError};
+use anteroom_core::limits::{COMMIT_BYTES_MAX, COMMIT_OPERATIONS_MAX};
+use anteroom_core::{JobId, QueueDefaults, Timestamp};
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
+
+/// How often those who wait have the database asked for jobs that came from elsewhere.
+const POLL_INTERVAL: Duration = Duration::from_secs(1);
+/// How often a transaction is tried that others get in the way of.
+const TRIES: usize = 8;
+
+pub(super) struct Writer {
+    pub(super) shared: Arc<Shared>,
+    pub(super) link: Arc<Link>,
+    operations: mpsc::UnboundedReceiver<Operation>,
+    parked: Vec<Parked>,
+    pub(super) window: Window,
+    lanes: BTreeSet<Lane>,
+    numbers: Numbers,
+    /// The epoch that this node's attempts run under.
+    node: i64,
+    /// The change of queues' settings that is known.
+    rules: Option<i64>,
+    /// When a job comes due next, or a rate lets one start.
+    next_due: Option<Timestamp>,
+    polled_at: Option<Instant>,
+    /// More may be ready than the last transaction took.
+    has_more: bool,
+}
+
+/// What a transaction that was committed leaves to be told.
+pub(super) struct Done {
+    pub(super) answers: Vec<Answer>,
+    pub(super) claimed: Vec<Vec<Claimed>>,
+    next_due: Option<Timestamp>,
+    is_blind: bool,
+}
+
+impl Writer {
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        link: Arc<Link>,
+        operations: mpsc::UnboundedReceiver<Operation>,
+        node: i64,
+    ) -> Self {
+        let now = shared.clock.now();
+        Self {
+            shared,
+            link,
+            operations,
+            parked: Vec::new(),
+            window: Window::new(now),
+            lanes: BTreeSet::new(),
+            numbers: Numbers::default(),
+            node,
+            rules: None,
+            next_due: None,
+            polled_at: None,
+            has_more: false,
+        }
+    }
+
+    /// Works until it is closed.
+    pub(super) async fn run(mut self) {
+        while let Some(batch) = self.gather().await {
+            if let Some(closed) = self.work(batch).await {
+                self.end(closed);
+                return;
+            }
+        }
+    }
+
+    /// Waits for something to do, and takes all that waits with it, up to what a commit takes. Nothing
+    /// is to be done but to look for jobs where a time has come.
+    async fn gather(&mut self) -> Option<Vec<Operation>> {
+        let mut batch = Vec::new();
+        if !self.has_more {
+            let look_at = self.look_at();
+            tokio::select! {
+                biased;
+                operation = self.operations.recv() => batch.push(operation?),
+                () = time_to_look(&self.shared.clock, look_at), if look_at.is_some() => {}
+            }
+        }
+        let mut weight = (0, 0);
+        let add = |weight: &mut (usize, usize), operation: &Operation| {
+            let (jobs, bytes) = operation.weight();
+            weight.0 += jobs;
+            weight.1 += bytes;
+        };
+        for operation in &batch {
+            add(&mut weight, operation);
+        }
+        while weight.0 < COMMIT_OPERATIONS_MAX && weight.1 < COMMIT_BYTES_MAX {
+            let Ok(operation) = self.operations.try_recv() else {
+                break;
+            };
+            add(&mut weight, &operation);
+            batch.push(operation);
+        }
+        Some(batch)
+    }
+
+    /// Returns when a claim has waited for long enough, or a job comes due; none where nobody waits.
+    fn look_at(&self) -> Option<Timestamp> {
+        let first = self.parked.iter().map(|parked| parked.until).min()?;
+        Some(self.next_due.map_or(first, |due| due.min(first)))
+    }
+
+    /// Does what was gathered, and returns who is to be told that the store is closed.
+    async fn work(&mut self, batch: Vec<Operation>) -> Option<oneshot::Sender<()>> {
+        let mut to_do = Vec::with_capacity(batch.len());
+        let mut places = Vec::new();
+        let mut closing = None;
+        for operation in batch {
+            match operation {
+                Operation::Claim(parked) => self.parked.push(parked),
+                Operation::ConfigureQueues(defaults, reply) => {
+                    self.configure(*defaults);
+                    let _unheard = reply.send(Ok(())).is_err();
+                }
+                Operation::Place(of, reply) => places.push((of, reply)),
+                Operation::LookAgain => {}
+                Operation::Close(done) => closing = Some(done),
+                Operation::Insert(..) | Operation::Apply(..) | Operation::HandBack(_) => {
+                    to_do.push(operation);
+                }
+            }
+        }
+        self.parked.retain(|parked| !parked.reply.is_closed());
+        if closing.is_some() {
+            self.end_waits();
+        }
+        self.transact(to_do).await;
+        for (of, reply) in places {
+            let place = self.place(&of).await;
+            let _unheard = reply.send(self.shared.answer(place)).is_err();
+        }
+        closing
+    }
+
+    fn configure(&mut self, defaults: QueueDefaults) {
+        self.window.configure(defaults);
+    }
+
+    /// Does operations in one transaction, tries again where others were in the way, and answers.
+    async fn transact(&mut self, operations: Vec<Operation>) {
+        self.has_more = false;
+        if operations.is_empty() && self.parked.is_empty() {
+            return;
+        }
+        let mut taken = HashSet::new();
+        let mut tries = 0;
+        let done = loop {
+            let is_careful = tries > 0;
+            match self.try_once(&operations, is_careful, &mut taken).await {
+                Err(Fault::Conflict(_)) if tries < TRIES => tries += 1,
+                done => break done,
+            }
+        };
+        match done {
+            Ok(mut done) => {
+                self.window.keep();
+                self.add_places(&operations, &mut done).await;
+                self.tell(operations, done);
+            }
+            Err(fault) => {
+                let error = fault.into_error();
+                self.shared.metrics.failed(&error);
+                self.refuse(operations, &error);
+            }
+        }
+    }
+
+    async fn try_once(
+        &mut self,
+        operations: &[Operation],
+        is_careful: bool,
+        taken: &mut HashSet<JobId>,
+    ) -> Result<Done, Fault> {
+        let session = self.link.session().await?;
+        let now = self.shared.clock.now();
+        let done = self
+            .within(&session, operations, is_careful, taken, now)
+            .await;
+        if done.is_err() {
+            // What was thought to have started did not.
+            self.window.forget(now);
+            if let Err(error) = session.run("ROLLBACK").await {
+                tracing::debug!(%error, "a transaction was not rolled back: {error}");
+            }
+        }
+        done
+    }
+
+    async fn within(
+        &mut self,
+        session: &Session,
+        operations: &[Operation],
+        is_careful: bool,
+        taken: &mut HashSet<JobId>,
+        now: Timestamp,
+    ) -> Result<Done, Fault> {
+        let began_at = Instant::now();
+        session.begin().await?;
+        self.read_rules(session).await?;
+        if !self.parked.is_empty() && self.is_time_to_poll() {
+            self.lanes = claim::lanes(session).await?;
+            self.window.look_from_the_beginning();
+        }
+        self.window.set_now(now);
+        let mut decisions = Decisions {
+            now,
+            window: &mut self.window,
+            lanes: &mut self.lanes,
+            wanted: self.parked.iter().map(|parked| &parked.want).collect(),
+            batch: Batch::default(),
+            taken,
+            gone: HashSet::new(),
+            keys: Keys::default(),
+            remembered: HashMap::new(),
+            submits: Vec::new(),
+            depths: HashMap::new(),
+            callbacks: Vec::new(),
+        };
+        decisions.read(session, operations, is_careful).await?;
+        let most = claim::asked(self.parked.iter());
+        decisions.read_offers(session, most).await?;
+        let each = operations.iter();
+        let answers = each.map(|operation| decisions.decide(operation)).collect();
+        if is_careful {
+            decisions.check_callbacks(session).await?;
+        }
+        let claimed = decisions
+            .claim(session, &self.parked, &mut self.numbers, self.node)
+            .await?;
+        let next_due = if self.parked.is_empty() {
+            None
+        } else {
+            claim::next_due(session, now).await?
+        };
+        let writes = Writes::of(&mut decisions);
+        let jobs = decisions.batch.jobs.len();
+        let written_at = Instant::now();
+        let committed = writes.commit(session).await;
+        if let Err(Fault::Unknown(_)) = &committed {
+            // What may have started is to be handed back once the database can be asked.
+            self.shared.hand_back(claims_of(&claimed));
+        }
+        committed?;
+        if !writes.is_empty() {
+            self.shared.metrics.committed(Commit {
+                operations: jobs,
+                bytes: writes.bytes(),
+                took: written_at.elapsed(),
+                transaction: began_at.elapsed(),
+            });
+        }
+        let next_due = next_due.into_iter().chain(self.window.next_due()).min();
+        Ok(Done {
+            answers,
+            claimed,
+            next_due,
+            is_blind: self.window.is_blind(),
+        })
+    }
+
+    /// Takes in what was set for queues, if that has changed.
+    pub(super) async fn read_rules(&mut self, session: &Session) -> Result<(), Fault> {
+        if self.rules != Some(queues::change_number(session).await?) {
+            let (number, kept) = queues::queues_and_change(session).await?;
+            let own = kept.into_iter().map(|kept| (kept.name, kept.settings));
+            self.window.set_queues(own.collect());
+            self.rules = Some(number);
+        }
+        Ok(())
+    }
+
+    fn is_time_to_poll(&mut self) -> bool {
+        let is_time = self
+            .polled_at
+            .is_none_or(|polled_at| polled_at.elapsed() >= POLL_INTERVAL);
+        if is_time {
+            self.polled_at = Some(Instant::now());
+        }
+        is_time
+    }
+
+    /// Answers what was done.
+    fn tell(&mut self, operations: Vec<Operation>, done: Done) {
+        self.next_due = done.next_due;
+        for (operation, answer) in operations.into_iter().zip(done.answers) {
+            // Whoever does not wait any more needs no answer.
+            let _unheard = match (operation, answer) {
+                (Operation::Insert(entered, _, reply), Answer::Inserted(inserted)) => {
+                    // Others may take its place from here on.
+                    drop(entered);
+                    reply.send(inserted).is_err()
+                }
+                (Operation::Apply(_, reply), Answer::Applied(applied)) => {
+                    reply.send(Ok(applied)).is_err()
+                }
+                _ => true,
+            };
+        }
+        let now = self.shared.clock.now();
+        let parked = std::mem::take(&mut self.parked);
+        let mut got_all = true;
+        for (parked, jobs) in parked.into_iter().zip(done.claimed) {
+            if jobs.is_empty() && parked.until > now {
+                got_all = false;
+                self.parked.push(parked);
+                continue;
+            }
+            let delivery = Delivery::new(jobs, self.shared.clone());
+            // What is not heard is handed back by its drop.
+            drop(parked.reply.send(Ok(delivery)));
+        }
+        self.has_more = done.is_blind && !got_all;
+    }
+
+    /// Answers that nothing was done, or that it is not known.
+    fn refuse(&mut self, operations: Vec<Operation>, error: &StoreError) {
+        for operation in operations {
+            let _unheard = match operation {
+                Operation::Insert(_, _, reply) => reply.send(Err(error.clone())).is_err(),
+                Operation::Apply(_, reply) => reply.send(Err(error.clone())).is_err(),
+                _ => true,
+            };
+        }
+        for parked in self.parked.drain(..) {
+            let _unheard = parked.reply.send(Err(error.clone())).is_err();
+        }
+    }
+
+    /// Ends all waits for jobs: the store is being closed.
+    fn end_waits(&mut self) {
+        for parked in self.parked.drain(..) {
+            let delivery = Delivery::new(Vec::new(), self.shared.clone());
+            drop(parked.reply.send(Ok(delivery)));
+        }
+    }
+
+    /// Refuses what still comes.
+    fn end(mut self, closed: oneshot::Sender<()>) {
+        self.operations.close();
+        while let Ok(operation) = self.operations.try_recv() {
+            match operation {
+                Operation::Claim(parked) => self.parked.push(parked),
+                Operation::ConfigureQueues(_, reply) => {
+                    let _unheard = reply.send(Err(StoreError::Closed)).is_err();
+                }
+                Operation::Place(_, reply) => {
+                    let _unheard = reply.send(Err(StoreError::Closed)).is_err();
+                }
+                operation => self.refuse(vec![operation], &StoreError::Closed),
+            }
+        }
+        self.end_waits();
+        let _unheard = closed.send(()).is_err();
+    }
+}
+
+/// Waits until an instant, or until it is time to ask the database.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "how often the database is asked is no matter of its own clock"
+)]
+async fn time_to_look(clock: &Clock, at: Option<Timestamp>) {
+    tokio::select! {
+        () = clock.sleep_until(at.unwrap_or(Timestamp::MAX)) => {}
+        () = tokio::time::sleep(POLL_INTERVAL) => {}
+    }
+}
+
+fn claims_of(claimed: &[Vec<Claimed>]) -> Vec<(JobId, anteroom_core::ClaimNumber)> {
+    let all = claimed.iter().flatten();
+    all.map(|one| (one.job.spec.id, one.job.status.claim))
+        .collect()
+}

@@ -1,0 +1,281 @@
+//! Several nodes on one `PostgreSQL` database.
+
+use crate::harness::{submission, task, text};
+use anteroom::clock::{Clock, ManualClock};
+use anteroom::core::{
+    Event, JobId, Lease, Name, Payload, Priority, QueueSettings, Rejected, Spec, State, Status,
+    Timestamp,
+};
+use anteroom::run::{Outcome, function};
+use anteroom::store::postgres::{PostgresOptions, PostgresStore, PostgresUrl};
+use anteroom::store::{
+    Change, Claimed, NewJob, OverdueReason, QueueChange, Refused, Store, StoreError, Want,
+};
+use anteroom::{Engine, Options, Task, TaskRunner, Until};
+use anteroom_pgtest::{Cluster, Shutdown, TestDatabase};
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use tokio::task::JoinSet;
+
+/// Longer than anything takes on a busy machine.
+const PATIENCE: Duration = Duration::from_mins(1);
+const STARTED_AT: Timestamp = Timestamp::from_millis(1_800_000_000_000);
+
+fn database() -> TestDatabase<'static> {
+    anteroom_pgtest::shared().database()
+}
+
+fn options() -> PostgresOptions {
+    let mut options = PostgresOptions::default();
+    options.allow_fsync_off = true;
+    options
+}
+
+/// Opens the store of a node, which goes by the clock of the database.
+async fn node(database: &TestDatabase<'_>) -> Arc<dyn Store> {
+    let url = PostgresUrl::new(&database.url()).unwrap();
+    Arc::new(PostgresStore::open(url, options()).await.unwrap())
+}
+
+/// Opens the stores of two nodes, whose time the test moves.
+async fn two_nodes(database: &TestDatabase<'_>) -> (PostgresStore, PostgresStore, ManualClock) {
+    let (clock, hand) = Clock::manual(STARTED_AT);
+    let open = async || {
+        let url = PostgresUrl::new(&database.url()).unwrap();
+        let store = PostgresStore::open_by(clock.clone(), url, options()).await;
+        store.unwrap()
+    };
+    (open().await, open().await, hand)
+}
+
+fn name(text: &str) -> Name {
+    Name::new(text).unwrap()
+}
+
+fn job(number: u16) -> NewJob {
+    let input = text("input");
+    NewJob {
+        spec: Spec {
+            id: JobId::from_parts(STARTED_AT.as_millis().unsigned_abs(), number, 7),
+            task: name("work"),
+            queue: name("queue"),
+            group: None,
+            priority: Priority::default(),
+            created_at: STARTED_AT,
+            timeout: Duration::from_mins(5),
+            retain: Duration::from_hours(1),
+            unique_key: None,
+            callback_url: None,
+            tags: BTreeMap::new(),
+            input: input.info(),
+        },
+        status: Status::submitted(STARTED_AT, None, 5),
+        input,
+        idempotency: None,
+    }
+}
+
+fn want(limit: usize) -> Want {
+    Want {
+        tasks: vec![name("work")],
+        queues: None,
+        limit,
+        lease: Lease::Node,
+        lease_for: Duration::from_secs(30),
+        wait: Duration::ZERO,
+    }
+}
+
+fn success(claimed: &Claimed) -> Change {
+    let claim = claimed.job.status.claim;
+    Change {
+        result: Some(Payload::clone(&claimed.input)),
+        ..Change::new(claimed.job.spec.id, Event::Succeeded { claim })
+    }
+}
+
+/// Whoever waits at one node for a job that another one runs is told of its end.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wait_hears_of_an_end_on_another_node() {
+    let database = database();
+    let here = Task::new("work", TaskRunner::Pull).unwrap();
+    let here = Engine::start(node(&database).await, vec![here], Options::default()).await;
+    let there = task(
+        "work",
+        function::bytes(|it| async move { Outcome::Succeeded(it.input) }),
+    );
+    let there = Engine::start(node(&database).await, vec![there], Options::default()).await;
+    let (here, there) = (here.unwrap(), there.unwrap());
+    let id = here.submit(submission("hello")).await.unwrap().job.spec.id;
+    let ended = here.wait(id, Until::Done, PATIENCE).await.unwrap();
+    let job = ended.here().unwrap();
+    assert_eq!(job.status.state, State::Succeeded);
+    for engine in [here, there] {
+        engine.stop(Duration::ZERO).await;
+        engine.close().await;
+    }
+}
+
+/// However many nodes look for jobs, each job is run by one of them.
+#[tokio::test(flavor = "multi_thread")]
+async fn each_job_is_run_once_by_one_of_many_nodes() {
+    const JOBS: usize = 300;
+    let database = database();
+    let runs: Arc<Mutex<HashMap<JobId, u32>>> = Arc::default();
+    let mut engines = Vec::new();
+    for _ in 0..3 {
+        let runs = runs.clone();
+        let run = function::bytes(move |attempt| {
+            *runs.lock().unwrap().entry(attempt.job.id).or_default() += 1;
+            async move { Outcome::Succeeded(attempt.input) }
+        });
+        let engine = Engine::start(
+            node(&database).await,
+            vec![task("work", run)],
+            Options::default(),
+        );
+        engines.push(engine.await.unwrap());
+    }
+    let mut clients = JoinSet::new();
+    for at in 0..JOBS {
+        let engine = engines[at % 3].clone();
+        clients.spawn(async move {
+            let id = engine.submit(submission("x")).await.unwrap().job.spec.id;
+            let ended = engine.wait(id, Until::Done, PATIENCE).await.unwrap();
+            ended.here().unwrap().status
+        });
+    }
+    for status in clients.join_all().await {
+        assert_eq!((status.state, status.attempt), (State::Succeeded, 1));
+    }
+    let counts: Vec<u32> = runs.lock().unwrap().values().copied().collect();
+    assert_eq!(counts, vec![1; JOBS]);
+    for engine in engines {
+        engine.stop(Duration::ZERO).await;
+        engine.close().await;
+    }
+}
+
+/// What a node ran that says no more that it is alive is rescued by another, and what it says later
+/// changes nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_dead_node_ran_is_rescued_and_its_late_settle_refused() {
+    let database = database();
+    let (dying, other, hand) = two_nodes(&database).await;
+    dying.insert(vec![job(1)]).await.unwrap();
+    let late = dying.claim(want(1)).await.unwrap().remove(0);
+    let claim = late.job.status.claim;
+    hand.advance(Duration::from_secs(15));
+    assert_eq!(other.overdue(9).await.unwrap(), [], "it is alive");
+    hand.advance(Duration::from_secs(6));
+    let overdue = other.overdue(9).await.unwrap();
+    assert_eq!(overdue.len(), 1);
+    assert_eq!(overdue[0].reason, OverdueReason::Process(claim));
+    let retry_in = Duration::ZERO;
+    let crashed = Event::WorkerCrashed { claim, retry_in };
+    let rescued = other
+        .apply(vec![Change::new(late.job.spec.id, crashed)])
+        .await;
+    assert!(rescued.unwrap()[0].is_ok());
+    let again = other.claim(want(1)).await.unwrap().remove(0);
+    assert!(again.job.status.claim > claim, "the fence rises over nodes");
+    let applied = dying.apply(vec![success(&late)]).await.unwrap();
+    let is_lost = matches!(applied[0], Err(Refused::Rejected(Rejected::LeaseLost, _)));
+    assert!(is_lost, "{applied:?}");
+    assert!(other.apply(vec![success(&again)]).await.unwrap()[0].is_ok());
+}
+
+/// No more of a queue run than may, however many nodes ask at once; and each end lets the next start,
+/// on whichever node.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_limit_holds_over_all_nodes() {
+    const JOBS: u16 = 40;
+    let database = database();
+    let (one, other, _hand) = two_nodes(&database).await;
+    let nodes = [Arc::new(one), Arc::new(other)];
+    let settings = QueueSettings {
+        max_concurrency: Some(3),
+        ..QueueSettings::default()
+    };
+    let change = QueueChange {
+        name: name("queue"),
+        settings,
+        if_version: None,
+    };
+    nodes[0].set_queues(vec![change]).await.unwrap();
+    nodes[1].insert((0..JOBS).map(job).collect()).await.unwrap();
+    let mut ended = 0;
+    while ended < JOBS {
+        let mut claims = JoinSet::new();
+        for at in 0..8 {
+            let node = nodes[at % 2].clone();
+            claims.spawn(async move { node.claim(want(2)).await.unwrap() });
+        }
+        let claimed: Vec<Claimed> = claims.join_all().await.into_iter().flatten().collect();
+        assert!((1..=3).contains(&claimed.len()), "{} run", claimed.len());
+        for (at, one) in claimed.iter().enumerate() {
+            let applied = nodes[at % 2].apply(vec![success(one)]).await.unwrap();
+            assert!(applied[0].is_ok());
+            ended += 1;
+        }
+    }
+}
+
+/// A database that is restarted at once, without a word, is reached again by itself: what was
+/// acknowledged is there, and what was not is refused as worth a retry.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_goes_on_after_its_database_was_restarted() {
+    let cluster = Cluster::start(&[]).unwrap();
+    let database = cluster.database();
+    let url = PostgresUrl::new(&database.url()).unwrap();
+    let store = PostgresStore::open(url, PostgresOptions::default()).await;
+    let store = Arc::new(store.unwrap());
+    let mut acknowledged = Vec::new();
+    for round in 0..3 {
+        let mut submitting = JoinSet::new();
+        submitting.spawn({
+            let store = store.clone();
+            async move {
+                let mut acknowledged = Vec::new();
+                for number in round * 100..(round + 1) * 100 {
+                    match store.insert(vec![job(number)]).await {
+                        Ok(_) => acknowledged.push(job(number).spec.id),
+                        Err(error) => assert!(error.is_retryable(), "{error}"),
+                    }
+                }
+                acknowledged
+            }
+        });
+        tokio::task::block_in_place(|| cluster.restart(Shutdown::Immediate));
+        acknowledged.extend(submitting.join_all().await.into_iter().flatten());
+        let first_after = job(10_000 + round);
+        let goes_on = async {
+            loop {
+                match store.insert(vec![first_after.clone()]).await {
+                    // Or it was not known, and had been stored.
+                    Ok(_) | Err(StoreError::Exists { .. }) => return,
+                    Err(error) => assert!(error.is_retryable(), "{error}"),
+                }
+            }
+        };
+        tokio::time::timeout(PATIENCE, goes_on).await.unwrap();
+        acknowledged.push(first_after.spec.id);
+    }
+    for id in acknowledged {
+        assert!(
+            store.get(id).await.unwrap().here().is_some(),
+            "{id} is lost"
+        );
+    }
+}
+
+/// A database on the same machine is reached over its socket, too.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_is_reached_over_a_socket_of_the_machine() {
+    let cluster = Cluster::start(&[]).unwrap();
+    let database = cluster.database();
+    let url = PostgresUrl::new(&cluster.socket_url(database.name())).unwrap();
+    let store = PostgresStore::open(url, PostgresOptions::default()).await;
+    assert!(store.unwrap().insert(vec![job(1)]).await.is_ok());
+}
