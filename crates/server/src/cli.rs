@@ -83,7 +83,7 @@ enum Command {
     Token(TokenArgs),
     /// Makes a failed or cancelled job run again, and a scheduled one now.
     Retry(ChangeArgs),
-    /// Verifies, copies or moves a store.
+    /// Verifies, copies, moves a store, or brings it forward.
     Store(store::StoreArgs),
     /// Prints what a shell needs to complete this command line.
     Completions(CompletionsArgs),
@@ -99,7 +99,7 @@ struct ServeArgs {
     /// The address to listen on; port 0 picks a free one [default: 127.0.0.1:8080]
     #[arg(long, value_name = "ADDR")]
     listen: Option<String>,
-    /// Where jobs are kept: sqlite:PATH or memory: [default: sqlite:anteroom.db]
+    /// Where jobs are kept: sqlite:PATH, postgres://... or memory: [default: sqlite:anteroom.db]
     #[arg(long, value_name = "URL")]
     store: Option<String>,
     /// Listens beyond loopback without tokens: anybody there may then do anything
@@ -481,6 +481,7 @@ mod tests {
             &["store", "backup"],
             &["store", "export", "a-file"],
             &["completions", "cobol"],
+            &["store", "migrate", "a-file"],
         ];
         for case in cases {
             let words = std::iter::once("anteroom").chain(case.iter().copied());

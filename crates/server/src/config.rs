@@ -11,6 +11,8 @@ use anteroom::core::limits::{
 };
 use anteroom::core::{Name, NameError, QueueSettings, RetryPolicy};
 use anteroom::run::targets::Network;
+#[cfg(feature = "postgres")]
+use anteroom::store::postgres::PostgresUrl;
 use anteroom::webhook::Secret;
 use anteroom::{Schedule, Validate};
 use anteroom_server::http::Token;
@@ -122,6 +124,9 @@ pub(crate) enum StoreUrl {
     Memory,
     /// In an `SQLite` database in this file.
     Sqlite(PathBuf),
+    /// In a `PostgreSQL` database, for many nodes. Shown without its password.
+    #[cfg(feature = "postgres")]
+    Postgres(Box<PostgresUrl>),
 }
 
 impl fmt::Display for StoreUrl {
@@ -129,6 +134,8 @@ impl fmt::Display for StoreUrl {
         match self {
             Self::Memory => f.write_str("memory:"),
             Self::Sqlite(path) => write!(f, "sqlite:{}", path.display()),
+            #[cfg(feature = "postgres")]
+            Self::Postgres(url) => url.fmt(f),
         }
     }
 }
@@ -259,7 +266,8 @@ pub(crate) fn load(
     let mut warnings = environment.apply(folder, &mut draft);
     apply_flags(flags, folder, &mut draft);
     warnings.append(&mut draft.warnings);
-    let config = draft.finish()?;
+    let mut config = draft.finish()?;
+    environment.add_password(&mut config.store);
     warnings.extend(tokens::of_no_task(&config));
     Ok(Loaded {
         config,

@@ -12,6 +12,8 @@ use anteroom::run::push::{Push, PushRunner};
 use anteroom::run::targets::Targets;
 use anteroom::store::Store;
 use anteroom::store::memory::MemoryStore;
+#[cfg(feature = "postgres")]
+use anteroom::store::postgres::{PostgresOptions, PostgresStore};
 use anteroom::store::sqlite::SqliteStore;
 use anteroom::{Callbacks, Engine, Options, Task, TaskRunner};
 use anteroom_server::http::browsers::{Guard, loopback_guard};
@@ -155,12 +157,7 @@ async fn start_engine(
         schedules: config.schedules.clone(),
         ..Options::default()
     };
-    // It may be long at it, with a large journal to take in or a slow disk: on a thread of its own,
-    // so that signals are heard.
-    let url = config.store.clone();
-    let store = spawn_blocking(move || open_store(&url))
-        .await
-        .map_err(failure("cannot open the store"))??;
+    let store = open_store(&config.store).await?;
     Engine::start(store, tasks, options)
         .await
         .map_err(failure("cannot start"))
@@ -179,14 +176,24 @@ fn callbacks(config: &Config, address: SocketAddr) -> Callbacks {
     }
 }
 
-fn open_store(url: &StoreUrl) -> Result<Arc<dyn Store>, Stopped> {
-    let clock = Clock::system();
+async fn open_store(url: &StoreUrl) -> Result<Arc<dyn Store>, Stopped> {
+    let cannot = format!("cannot open {url}");
     match url {
-        StoreUrl::Memory => Ok(Arc::new(MemoryStore::new(clock))),
-        StoreUrl::Sqlite(path) => match SqliteStore::open(path, clock) {
-            Ok(store) => Ok(Arc::new(store)),
-            Err(error) => Err(failure(&format!("cannot open {url}"))(error)),
-        },
+        StoreUrl::Memory => Ok(Arc::new(MemoryStore::new(Clock::system()))),
+        StoreUrl::Sqlite(path) => {
+            // It may be long at it, with a large journal to take in or a slow disk: on a thread of
+            // its own, so that signals are heard.
+            let path = path.clone();
+            let opened = spawn_blocking(move || SqliteStore::open(path, Clock::system())).await;
+            let store = opened.map_err(failure(&cannot))?;
+            Ok(Arc::new(store.map_err(failure(&cannot))?))
+        }
+        #[cfg(feature = "postgres")]
+        StoreUrl::Postgres(url) => {
+            let options = PostgresOptions::default();
+            let store = PostgresStore::open((**url).clone(), options).await;
+            Ok(Arc::new(store.map_err(failure(&cannot))?))
+        }
     }
 }
 

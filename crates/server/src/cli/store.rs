@@ -18,6 +18,7 @@ use tokio::runtime::{Builder, Runtime};
 mod backup;
 mod export;
 mod import;
+mod migrate;
 mod verify;
 
 /// The stored states, in the order of their counts.
@@ -53,6 +54,11 @@ enum StoreCommand {
     /// One that was interrupted goes on when it is run again with the same file; until it is
     /// complete no server opens the store. A store that holds anything else stays as it is.
     Import(ImportArgs),
+    /// Brings the schema of a store forward to the version of this program, as a start does.
+    ///
+    /// For those whose servers may not make tables themselves: as the user that owns them, before
+    /// the first server of a new version starts. Servers of the version before may go on meanwhile.
+    Migrate(migrate::MigrateArgs),
 }
 
 /// Which store.
@@ -111,6 +117,7 @@ pub(super) fn run(args: StoreArgs, environment: &Environment) -> Result<ExitCode
         StoreCommand::Backup(args) => backup::run(args, environment),
         StoreCommand::Export(args) => export::run(args, environment),
         StoreCommand::Import(args) => import::run(args, environment),
+        StoreCommand::Migrate(args) => migrate::run(args, environment),
     }
 }
 
@@ -124,7 +131,7 @@ impl Which {
         };
         match load(&flags, environment)?.config.store {
             url @ StoreUrl::Memory => Err(keeps_nothing(&url)),
-            url @ StoreUrl::Sqlite(_) => Ok(url),
+            url => Ok(url),
         }
     }
 
@@ -146,6 +153,8 @@ fn open(url: &StoreUrl) -> Result<Box<dyn Archive>, Stopped> {
     let path = match url {
         StoreUrl::Sqlite(path) => path,
         StoreUrl::Memory => return Err(keeps_nothing(url)),
+        #[cfg(feature = "postgres")]
+        StoreUrl::Postgres(_) => return Err(is_not_moved(url)),
     };
     match SqliteArchive::open(path) {
         Ok(archive) => Ok(Box::new(archive)),
@@ -162,6 +171,8 @@ fn open_or_make(url: &StoreUrl) -> Result<Box<dyn Archive>, Stopped> {
     let path = match url {
         StoreUrl::Sqlite(path) => path,
         StoreUrl::Memory => return Err(keeps_nothing(url)),
+        #[cfg(feature = "postgres")]
+        StoreUrl::Postgres(_) => return Err(is_not_moved(url)),
     };
     match SqliteArchive::open_or_make(path) {
         Ok(archive) => Ok(Box::new(archive)),
@@ -176,6 +187,13 @@ fn cannot_open(url: &StoreUrl, error: &OpenError) -> Stopped {
 fn keeps_nothing(url: &StoreUrl) -> Stopped {
     Stopped::Refused(format!(
         "the store {url} is gone with its server; name another with --store"
+    ))
+}
+
+#[cfg(feature = "postgres")]
+fn is_not_moved(url: &StoreUrl) -> Stopped {
+    Stopped::Refused(format!(
+        "{url} is on PostgreSQL, which this version cannot do that with; use its own programs, such as pg_dump"
     ))
 }
 

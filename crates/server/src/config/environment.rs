@@ -1,6 +1,6 @@
 //! The `ANTEROOM_*` variables, read once.
 
-use super::{Draft, Place, value};
+use super::{Draft, Place, StoreUrl, value};
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::fmt;
@@ -51,6 +51,20 @@ impl Environment {
     /// Returns the token that `ANTEROOM_TOKEN` holds, for client commands.
     pub(crate) fn token(&self) -> Option<&OsStr> {
         self.0.get("ANTEROOM_TOKEN").map(OsString::as_os_str)
+    }
+
+    /// Adds the password of `PGPASSWORD` to the URL of a database that has none.
+    pub(super) fn add_password(&self, store: &mut StoreUrl) {
+        match store {
+            StoreUrl::Memory | StoreUrl::Sqlite(_) => {}
+            #[cfg(feature = "postgres")]
+            StoreUrl::Postgres(url) => {
+                let password = self.0.get("PGPASSWORD").and_then(|value| value.to_str());
+                if let Some(password) = password.filter(|_| !url.has_password()) {
+                    **url = (**url).clone().with_password(password);
+                }
+            }
+        }
     }
 
     /// Puts what the variables say into the draft, and returns warnings of those that say nothing.

@@ -93,17 +93,32 @@ pub(super) fn listen(text: &str) -> Result<SocketAddr, String> {
 
 /// Returns the store that `text` names; a relative path in it is relative to `folder`.
 pub(super) fn store(text: &str, folder: &Path) -> Result<StoreUrl, String> {
-    let expected = "expected \"sqlite:PATH\" or \"memory:\"";
+    let expected =
+        "expected \"sqlite:PATH\", \"postgres://USER:PASSWORD@HOST/DATABASE\" or \"memory:\"";
     match text.split_once(':') {
         Some(("memory", "")) => Ok(StoreUrl::Memory),
         Some(("sqlite", "")) => Err(format!("is {text:?}, without a path; {expected}")),
         Some(("sqlite", path)) => Ok(StoreUrl::Sqlite(folder.join(path))),
-        // The rest of the URL may hold a password.
-        Some(("postgres" | "postgresql", _)) => Err(format!(
-            "is on PostgreSQL, which is not supported by this version; {expected}"
-        )),
+        Some(("postgres" | "postgresql", _)) => postgres(text),
+        // What nobody knows the meaning of may hold a password.
+        Some((scheme, rest)) if rest.contains('@') => {
+            Err(format!("has the scheme {scheme:?}; {expected}"))
+        }
         _ => Err(format!("is {text:?}; {expected}")),
     }
+}
+
+#[cfg(feature = "postgres")]
+fn postgres(text: &str) -> Result<StoreUrl, String> {
+    // Its refusals repeat nothing that may hold a password.
+    let url = anteroom::store::postgres::PostgresUrl::new(text);
+    url.map(|url| StoreUrl::Postgres(Box::new(url)))
+        .map_err(|error| error.to_string())
+}
+
+#[cfg(not(feature = "postgres"))]
+fn postgres(_text: &str) -> Result<StoreUrl, String> {
+    Err("is on PostgreSQL, and this anteroom was built without it (feature postgres)".to_owned())
 }
 
 pub(super) fn truth(text: &str) -> Result<bool, String> {
@@ -283,11 +298,23 @@ mod tests {
             "sqlite:",
             "memory:x",
             "redis:x",
-            "postgres://u:secret@h/d",
+            "mysql://u:secret@h/d",
+            "postgres:u:secret@h/d",
+            "postgres://u:secret@h",
+            "postgres://u:secret@h/d?pool=7",
         ] {
             let refusal = store(bad, folder).unwrap_err();
             assert!(!refusal.contains("secret"), "{refusal}");
         }
+    }
+
+    #[cfg(feature = "postgres")]
+    #[test]
+    fn a_store_on_postgresql_is_shown_without_its_password() {
+        let text = "postgresql://u:secret@db.example:6432/jobs?sslmode=verify-full";
+        let url = store(text, Path::new("/")).unwrap();
+        assert_eq!(url.to_string(), "postgres://u:***@db.example:6432/jobs");
+        assert!(!format!("{url:?}").contains("secret"));
     }
 
     #[test]

@@ -8,6 +8,8 @@ mod harness;
 mod leases;
 mod lists;
 mod moving;
+#[cfg(feature = "postgres")]
+mod postgres;
 mod programs;
 mod pushing;
 mod queues;

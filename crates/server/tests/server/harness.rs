@@ -17,7 +17,6 @@ use std::fmt::Write;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
-use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, oneshot};
@@ -80,7 +79,7 @@ pub(crate) struct Server {
     stop: Option<oneshot::Sender<()>>,
     serving: JoinSet<()>,
     /// Where the store has its files, if it has any.
-    _folder: Option<TempDir>,
+    _kept: crate::store::Kept,
 }
 
 /// What a test wants of its server.
@@ -130,7 +129,7 @@ impl Server {
             (Clock::system(), None)
         };
         let gate = Gate::new();
-        let (store, folder) = crate::store::open(clock);
+        let (store, kept) = crate::store::open(clock).await;
         let store = wanted.trouble.of(store);
         let engine = Engine::start(store, tasks(&gate), wanted.options)
             .await
@@ -152,7 +151,7 @@ impl Server {
             hand,
             stop: Some(stop),
             serving,
-            _folder: folder,
+            _kept: kept,
         }
     }
 

@@ -36,13 +36,16 @@ mod store {
     use anteroom::store::Store;
     use anteroom::store::memory::MemoryStore;
     use std::sync::Arc;
-    use tempfile::TempDir;
 
     /// Whether it counts its commits.
     pub(crate) const COMMITS: bool = false;
 
+    /// What goes with the test.
+    pub(crate) type Kept = ();
+
     /// Opens a store of a test's own.
-    pub(crate) fn open(clock: Clock) -> (Arc<dyn Store>, Option<TempDir>) {
-        (Arc::new(MemoryStore::new(clock)), None)
+    #[expect(clippy::unused_async, reason = "others wait for theirs")]
+    pub(crate) async fn open(clock: Clock) -> (Arc<dyn Store>, Kept) {
+        (Arc::new(MemoryStore::new(clock)), ())
     }
 }

@@ -67,10 +67,14 @@ mod store {
     /// Whether it counts its commits.
     pub(crate) const COMMITS: bool = true;
 
-    /// Opens a store of a test's own, in a folder that goes with it.
-    pub(crate) fn open(clock: Clock) -> (Arc<dyn Store>, Option<TempDir>) {
+    /// What goes with the test: the folder of its store.
+    pub(crate) type Kept = TempDir;
+
+    /// Opens a store of a test's own.
+    #[expect(clippy::unused_async, reason = "others wait for theirs")]
+    pub(crate) async fn open(clock: Clock) -> (Arc<dyn Store>, Kept) {
         let folder = tempfile::tempdir().unwrap();
         let store = SqliteStore::open(folder.path().join("anteroom.db"), clock).unwrap();
-        (Arc::new(store), Some(folder))
+        (Arc::new(store), folder)
     }
 }

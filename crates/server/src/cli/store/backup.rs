@@ -18,6 +18,8 @@ pub(super) fn run(args: BackupArgs, environment: &Environment) -> Result<ExitCod
             Stopped::Failure(format!("cannot copy {url} to {}: {error}", path.display()))
         })?,
         StoreUrl::Memory => return Err(keeps_nothing(&url)),
+        #[cfg(feature = "postgres")]
+        StoreUrl::Postgres(_) => return Err(super::is_not_moved(&url)),
     };
     let copy = format!("sqlite:{}", path.display());
     let report = if which.json {
