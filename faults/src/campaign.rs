@@ -32,9 +32,9 @@ use tokio::sync::watch;
 /// What every campaign is told.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Common {
-    /// The server under test.
-    #[arg(long, default_value = "target/release/anteroom")]
-    pub server_binary: PathBuf,
+    /// The server under test; by default the one beside this program.
+    #[arg(long)]
+    pub server_binary: Option<PathBuf>,
     /// The server with function tasks; by default the one beside this program.
     #[arg(long)]
     pub digest_binary: Option<PathBuf>,
@@ -158,7 +158,7 @@ impl Ground {
                 std::fs::write(&file, configured).context("write the configuration")?;
                 let file = file.display().to_string();
                 arguments.extend(["serve".into(), "--config".into(), file]);
-                self.common.server_binary.clone()
+                self.server_binary()?
             }
             Kind::Digest => {
                 let history = self.path().join("handlers.jsonl").display().to_string();
@@ -180,6 +180,13 @@ impl Ground {
             wrapper: Vec::new(),
             log: self.path().join("server.log"),
         })
+    }
+
+    fn server_binary(&self) -> anyhow::Result<PathBuf> {
+        if let Some(binary) = &self.common.server_binary {
+            return Ok(binary.clone());
+        }
+        beside("anteroom")
     }
 
     fn digest_binary(&self) -> anyhow::Result<PathBuf> {
@@ -305,7 +312,7 @@ impl Ground {
     /// Has the server's own command look for damage in every store.
     fn verify_stores(&self) -> anyhow::Result<()> {
         // It is run in another folder, which has no configuration but the campaign's.
-        let binary = std::path::absolute(&self.common.server_binary)?;
+        let binary = std::path::absolute(self.server_binary()?)?;
         let databases = self.databases.lock();
         for database in &*databases.map_err(|_| anyhow!("a campaign panicked"))? {
             let store = format!("sqlite:{}", database.display());
