@@ -14,8 +14,11 @@ use anteroom::store::{
 use anteroom::{Engine, Options, Task, TaskRunner, Until};
 use anteroom_pgtest::{Cluster, Shutdown, TestDatabase};
 use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 
 /// Longer than anything takes on a busy machine.
@@ -278,4 +281,86 @@ async fn a_database_is_reached_over_a_socket_of_the_machine() {
     let url = PostgresUrl::new(&cluster.socket_url(database.name())).unwrap();
     let store = PostgresStore::open(url, PostgresOptions::default()).await;
     assert!(store.unwrap().insert(vec![job(1)]).await.is_ok());
+}
+
+/// Stands between a store and its database. Once it is told to, it lets the next commit through, and
+/// cuts the connection instead of passing the answer on.
+struct Cutter {
+    port: u16,
+    is_armed: Arc<AtomicBool>,
+    _serving: JoinSet<()>,
+}
+
+impl Cutter {
+    async fn before(port: u16) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let own = listener.local_addr().unwrap().port();
+        let is_armed = Arc::new(AtomicBool::new(false));
+        let armed = is_armed.clone();
+        let mut serving = JoinSet::new();
+        serving.spawn(async move {
+            let mut connections = JoinSet::new();
+            loop {
+                let (client, _) = listener.accept().await.unwrap();
+                let server = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+                connections.spawn(pass(client, server, armed.clone()));
+            }
+        });
+        Self {
+            port: own,
+            is_armed,
+            _serving: serving,
+        }
+    }
+}
+
+async fn pass(mut client: TcpStream, mut server: TcpStream, is_armed: Arc<AtomicBool>) {
+    let (mut asked, mut answered) = (vec![0; 65_536], vec![0; 65_536]);
+    loop {
+        tokio::select! {
+            read = client.read(&mut asked) => {
+                let Ok(bytes @ 1..) = read else { return };
+                let is_commit = asked[..bytes].windows(7).any(|seven| seven == b"COMMIT\0");
+                server.write_all(&asked[..bytes]).await.unwrap();
+                if is_commit && is_armed.swap(false, Ordering::SeqCst) {
+                    // Answered means done: the last answers end with that of the commit.
+                    let mut said = Vec::new();
+                    while !said.windows(7).any(|seven| seven == b"COMMIT\0") {
+                        let Ok(bytes @ 1..) = server.read(&mut answered).await else { return };
+                        said.extend_from_slice(&answered[..bytes]);
+                    }
+                    return;
+                }
+            }
+            read = server.read(&mut answered) => {
+                let Ok(bytes @ 1..) = read else { return };
+                if client.write_all(&answered[..bytes]).await.is_err() {
+                    return;
+                }
+            }
+        }
+    }
+}
+
+/// Where the connection breaks between a commit and its answer, nobody is told that nothing was done:
+/// it is not known, and it was.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_commit_without_an_answer_is_not_known() {
+    let cluster = Cluster::start(&[]).unwrap();
+    let database = cluster.database();
+    let cutter = Cutter::before(cluster.port()).await;
+    let (direct, through) = (cluster.port().to_string(), cutter.port.to_string());
+    let url = PostgresUrl::new(&database.url().replace(&direct, &through)).unwrap();
+    let store = PostgresStore::open(url, PostgresOptions::default())
+        .await
+        .unwrap();
+    store.insert(vec![job(1)]).await.unwrap();
+    cutter.is_armed.store(true, Ordering::SeqCst);
+    let inserted = store.insert(vec![job(2)]).await;
+    assert!(
+        matches!(inserted, Err(StoreError::Unknown { .. })),
+        "{inserted:?}"
+    );
+    let found = store.get(job(2).spec.id).await.unwrap();
+    assert!(found.here().is_some(), "it was committed");
 }

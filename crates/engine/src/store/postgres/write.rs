@@ -289,9 +289,10 @@ impl Writes {
         let each = sent.iter();
         let each = each.map(|(sql, values)| session.execute(sql, values));
         let (written, committed) = tokio::join!(join_all(each), session.run("COMMIT"));
-        // A statement that failed makes a roll-back of the commit, which is no error.
+        // A statement that failed makes a roll-back of the commit, which is no error. Where there was no
+        // answer to one, the commit had been sent as well.
         for written in written {
-            written?;
+            written.map_err(|error| Fault::of_commit(&error))?;
         }
         committed.map_err(|error| Fault::of_commit(&error))
     }

@@ -351,6 +351,11 @@ impl Writer {
             let _unheard = match operation {
                 Operation::Insert(_, _, reply) => reply.send(Err(error.clone())).is_err(),
                 Operation::Apply(_, reply) => reply.send(Err(error.clone())).is_err(),
+                Operation::HandBack(claims) => {
+                    // Nobody else would: tried again until the database can be asked.
+                    self.shared.hand_back(claims);
+                    true
+                }
                 _ => true,
             };
         }
