@@ -1,12 +1,12 @@
 //! Writes all that a store keeps into a file.
 
+use super::MoveError;
 use super::content::{Content, Tally};
 use super::line::{Head, Line, Tail, VERSION, counts};
 use super::records::Records;
 use super::wire::hex;
-use super::{MoveError, inspect};
 use crate::clock::rfc3339;
-use crate::store::archive::{Archive, Damage};
+use crate::store::archive::Archive;
 use anteroom_core::{JobId, Timestamp};
 use sha2::{Digest, Sha256};
 use std::io::Write;
@@ -63,14 +63,7 @@ pub async fn export(
     };
     write(&head.text())?;
     let mut records = Records::of(archive);
-    while let Some(entry) = records.next().await? {
-        let record = entry.map_err(MoveError::Damaged)?;
-        if let Some(what) = inspect::faults(&record).into_iter().next() {
-            let key = record.key();
-            return Err(MoveError::Damaged(Damage { key, what }));
-        }
-        let line = Line::of(&record).text();
-        tally.add(&record, line.as_bytes());
+    while let Some(line) = records.next_sound(&mut tally).await? {
         write(&line)?;
     }
     let content = tally.content();

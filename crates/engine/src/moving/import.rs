@@ -1,13 +1,10 @@
 //! Writes what a file holds into a store.
 
+use super::MoveError;
 use super::content::{Content, Tally};
 use super::file::File;
-use super::line::Line;
 use super::records::Records;
-use super::{MoveError, inspect};
-use crate::store::archive::{
-    Archive, Damage, Entry, PAGE_BYTES_MAX, PAGE_RECORDS_MAX, Record, RecordKey,
-};
+use crate::store::archive::{Archive, Entry, PAGE_BYTES_MAX, PAGE_RECORDS_MAX, Record, key_of};
 use std::io::BufRead;
 
 /// What an import came to.
@@ -63,7 +60,9 @@ pub async fn import(
     let content = file.end()?;
     batch.write(archive).await?;
     if let Some(entry) = there.next {
-        return Err(MoveError::Stranger { key: key(&entry) });
+        return Err(MoveError::Stranger {
+            key: key_of(&entry),
+        });
     }
     compare(archive, &content).await?;
     if is_ours {
@@ -104,7 +103,7 @@ impl<'a> There<'a> {
                 Err(MoveError::NotEmpty { number, key })
             };
         };
-        let found = key(entry);
+        let found = key_of(entry);
         if found == wanted {
             if !matches!(entry, Ok(there) if there == record) {
                 let key = wanted;
@@ -119,13 +118,6 @@ impl<'a> There<'a> {
         }
         // Whatever an import wrote before is the beginning of its file.
         Err(MoveError::Stranger { key: found })
-    }
-}
-
-fn key(entry: &Entry) -> RecordKey {
-    match entry {
-        Ok(record) => record.key(),
-        Err(damage) => damage.key.clone(),
     }
 }
 
@@ -165,14 +157,7 @@ impl Batch {
 async fn compare(archive: &dyn Archive, content: &Content) -> Result<(), MoveError> {
     let mut tally = Tally::default();
     let mut records = Records::of(archive);
-    while let Some(entry) = records.next().await? {
-        let record = entry.map_err(MoveError::Damaged)?;
-        if let Some(what) = inspect::faults(&record).into_iter().next() {
-            let key = record.key();
-            return Err(MoveError::Damaged(Damage { key, what }));
-        }
-        tally.add(&record, Line::of(&record).text().as_bytes());
-    }
+    while records.next_sound(&mut tally).await?.is_some() {}
     let found = tally.content();
     if found == *content {
         return Ok(());

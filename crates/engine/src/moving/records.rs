@@ -1,7 +1,10 @@
 //! All records of a store, one after the other, a page at a time.
 
+use super::content::Tally;
+use super::line::Line;
+use super::{MoveError, inspect};
 use crate::store::StoreError;
-use crate::store::archive::{Archive, Entry, RecordKey, RecordKind};
+use crate::store::archive::{Archive, Damage, Entry, RecordKey, RecordKind, key_of};
 use std::collections::VecDeque;
 
 #[derive(Debug)]
@@ -38,10 +41,7 @@ impl<'a> Records<'a> {
         }
         let next = self.page.pop_front();
         if let Some(entry) = &next {
-            let key = match entry {
-                Ok(record) => record.key(),
-                Err(damage) => damage.key.clone(),
-            };
+            let key = key_of(entry);
             // Or it would go round for ever.
             if self.after.as_ref().is_some_and(|after| *after >= key) {
                 let reason = format!("{key} was read out of its order");
@@ -50,5 +50,27 @@ impl<'a> Records<'a> {
             self.after = Some(key);
         }
         Ok(next)
+    }
+
+    /// Returns the next record with its line, and adds it up; none: there are no more.
+    ///
+    /// # Errors
+    ///
+    /// [`MoveError::Damaged`] also where there is a record that cannot be as it is.
+    pub(super) async fn next_sound(
+        &mut self,
+        tally: &mut Tally,
+    ) -> Result<Option<String>, MoveError> {
+        let Some(entry) = self.next().await? else {
+            return Ok(None);
+        };
+        let record = entry.map_err(MoveError::Damaged)?;
+        if let Some(what) = inspect::faults(&record).into_iter().next() {
+            let key = record.key();
+            return Err(MoveError::Damaged(Damage { key, what }));
+        }
+        let line = Line::of(&record).text();
+        tally.add(&record, line.as_bytes());
+        Ok(Some(line))
     }
 }

@@ -114,6 +114,14 @@ pub struct Counters {
 /// A record, or what stands in the place of one.
 pub type Entry = Result<Record, Damage>;
 
+/// Returns what an entry is known by.
+pub(crate) fn key_of(entry: &Entry) -> RecordKey {
+    match entry {
+        Ok(record) => record.key(),
+        Err(damage) => damage.key.clone(),
+    }
+}
+
 /// Something in a store that is not what it should be.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Damage {

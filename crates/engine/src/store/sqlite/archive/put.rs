@@ -1,12 +1,13 @@
 //! Writes records into the database, as if it had always had them.
 
 use crate::store::archive::{KeptDocument, KeptGone, KeptJob, KeptPace, KeptSubmit, Record};
-use crate::store::sqlite::events::{Told, shown_number};
+use crate::store::numbers::shown_number;
+use crate::store::sqlite::events::Told;
 use crate::store::sqlite::fault::Fault;
 use crate::store::sqlite::queues::put_queue;
 use crate::store::sqlite::rows::{PROBED_KEYS, signed};
 use crate::store::sqlite::statements::Statements;
-use anteroom_core::{Happened, JobEvent, JobId, Report, State, Timestamp};
+use anteroom_core::{Happened, JobEvent, JobId, Report, Timestamp};
 use rusqlite::{Connection, ErrorCode, TransactionBehavior, params};
 use std::time::Duration;
 
@@ -162,10 +163,7 @@ impl Put<'_> {
         if told == Told::default() {
             return Ok(());
         }
-        let is_final = matches!(
-            kept.job.status.state,
-            State::Succeeded | State::Failed | State::Cancelled
-        );
+        let is_final = kept.job.status.state.is_final();
         self.sql.events.set(seq, &told, is_final)?;
         let mut bytes = 0;
         for event in &history.reports {
