@@ -4,58 +4,7 @@
     reason = "helpers of tests are outside of test functions, where clippy allows it"
 )]
 
-#[path = "../server/browsers.rs"]
-mod browsers;
-#[path = "../server/exposition.rs"]
-mod exposition;
-#[path = "../server/harness.rs"]
-mod harness;
-#[path = "../server/http_access.rs"]
-mod http_access;
-#[path = "../server/http_bulk.rs"]
-mod http_bulk;
-#[path = "../server/http_callbacks.rs"]
-mod http_callbacks;
-#[path = "../server/http_connections.rs"]
-mod http_connections;
-#[path = "../server/http_control.rs"]
-mod http_control;
-#[path = "../server/http_envelopes.rs"]
-mod http_envelopes;
-#[path = "../server/http_errors.rs"]
-mod http_errors;
-#[path = "../server/http_events.rs"]
-mod http_events;
-#[path = "../server/http_keys.rs"]
-mod http_keys;
-#[path = "../server/http_leases.rs"]
-mod http_leases;
-#[path = "../server/http_ndjson.rs"]
-mod http_ndjson;
-#[path = "../server/http_patch.rs"]
-mod http_patch;
-#[path = "../server/http_queues.rs"]
-mod http_queues;
-#[path = "../server/http_read.rs"]
-mod http_read;
-#[path = "../server/http_schedules.rs"]
-mod http_schedules;
-#[path = "../server/http_schema.rs"]
-mod http_schema;
-#[path = "../server/http_submit.rs"]
-mod http_submit;
-#[path = "../server/http_waiting.rs"]
-mod http_waiting;
-#[path = "../server/metrics.rs"]
-mod metrics;
-#[path = "../server/mount.rs"]
-mod mount;
-#[path = "../server/openapi.rs"]
-mod openapi;
-#[path = "../server/smuggling.rs"]
-mod smuggling;
-#[path = "../server/trouble.rs"]
-mod trouble;
+include!("../server/modules.rs");
 
 mod store {
     use anteroom::clock::Clock;
