@@ -5,12 +5,11 @@
 //! statement has to name it. A pooler makes up another. So the connection is direct where the
 //! process that was named is the one that answers.
 
+use super::tls::Unbound;
 use std::io;
-use std::pin::Pin;
-use std::task::{Context, Poll};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio_postgres::Client;
-use tokio_postgres::tls::{ChannelBinding, TlsConnect, TlsStream};
+use tokio_postgres::tls::TlsConnect;
 
 /// What asks a server for TLS, and how long that is.
 const TLS_REQUEST: i32 = 80_877_103;
@@ -45,47 +44,11 @@ async fn hear(mut stream: DuplexStream) -> io::Result<i32> {
 struct Nothing;
 
 impl TlsConnect<DuplexStream> for Nothing {
-    type Stream = Through;
+    type Stream = Unbound<DuplexStream>;
     type Error = io::Error;
-    type Future = std::future::Ready<io::Result<Through>>;
+    type Future = std::future::Ready<io::Result<Unbound<DuplexStream>>>;
 
     fn connect(self, stream: DuplexStream) -> Self::Future {
-        std::future::ready(Ok(Through(stream)))
-    }
-}
-
-struct Through(DuplexStream);
-
-impl TlsStream for Through {
-    fn channel_binding(&self) -> ChannelBinding {
-        ChannelBinding::none()
-    }
-}
-
-impl AsyncRead for Through {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_read(cx, buffer)
-    }
-}
-
-impl AsyncWrite for Through {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.0).poll_write(cx, bytes)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_shutdown(cx)
+        std::future::ready(Ok(Unbound(stream)))
     }
 }

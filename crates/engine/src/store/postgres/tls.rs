@@ -29,12 +29,17 @@ impl Tls {
     /// Returns what a URL asks for, or the sentence that says what is wrong with its authorities.
     pub(super) fn new(url: &PostgresUrl) -> Result<Self, String> {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let lenient = |authorities| Lenient {
+            provider: provider.clone(),
+            authorities,
+        };
+        let signers = || authorities(&url.roots, &provider);
         let verifier: Arc<dyn ServerCertVerifier> = match url.protection {
             Protection::Disable | Protection::Prefer | Protection::Require => {
-                Arc::new(Anybody(provider.clone()))
+                Arc::new(lenient(None))
             }
-            Protection::VerifyCa => Arc::new(AnyName(authorities(&url.roots, &provider)?)),
-            Protection::VerifyFull => authorities(&url.roots, &provider)?,
+            Protection::VerifyCa => Arc::new(lenient(Some(signers()?))),
+            Protection::VerifyFull => signers()?,
         };
         let mut config = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
@@ -85,52 +90,15 @@ fn authorities(
         .map_err(|why| why.to_string())
 }
 
-/// Lets any certificate pass: against who listens, not against who stands in between.
+/// Lets certificates pass that a careful client would not: any at all, which is against who listens and
+/// not against who stands in between; or any that was signed by an authority, whatever name is in it.
 #[derive(Debug)]
-struct Anybody(Arc<CryptoProvider>);
-
-impl ServerCertVerifier for Anybody {
-    fn verify_server_cert(
-        &self,
-        _end_entity: &CertificateDer<'_>,
-        _intermediates: &[CertificateDer<'_>],
-        _server_name: &ServerName<'_>,
-        _ocsp: &[u8],
-        _now: UnixTime,
-    ) -> Result<ServerCertVerified, Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        let algorithms = &self.0.signature_verification_algorithms;
-        verify_tls12_signature(message, certificate, signed, algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        let algorithms = &self.0.signature_verification_algorithms;
-        verify_tls13_signature(message, certificate, signed, algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
-    }
+struct Lenient {
+    provider: Arc<CryptoProvider>,
+    authorities: Option<Arc<WebPkiServerVerifier>>,
 }
 
-/// Lets a certificate pass that was signed by an authority, whatever name is in it.
-#[derive(Debug)]
-struct AnyName(Arc<WebPkiServerVerifier>);
-
-impl ServerCertVerifier for AnyName {
+impl ServerCertVerifier for Lenient {
     fn verify_server_cert(
         &self,
         end_entity: &CertificateDer<'_>,
@@ -139,9 +107,11 @@ impl ServerCertVerifier for AnyName {
         ocsp: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        let verified = self
-            .0
-            .verify_server_cert(end_entity, intermediates, server_name, ocsp, now);
+        let Some(authorities) = &self.authorities else {
+            return Ok(ServerCertVerified::assertion());
+        };
+        let verified =
+            authorities.verify_server_cert(end_entity, intermediates, server_name, ocsp, now);
         match verified {
             // The name is what is looked at last.
             Err(Error::InvalidCertificate(
@@ -157,7 +127,8 @@ impl ServerCertVerifier for AnyName {
         certificate: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        self.0.verify_tls12_signature(message, certificate, signed)
+        let algorithms = &self.provider.signature_verification_algorithms;
+        verify_tls12_signature(message, certificate, signed, algorithms)
     }
 
     fn verify_tls13_signature(
@@ -166,11 +137,14 @@ impl ServerCertVerifier for AnyName {
         certificate: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        self.0.verify_tls13_signature(message, certificate, signed)
+        let algorithms = &self.provider.signature_verification_algorithms;
+        verify_tls13_signature(message, certificate, signed, algorithms)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.supported_verify_schemes()
+        self.provider
+            .signature_verification_algorithms
+            .supported_schemes()
     }
 }
 
@@ -214,22 +188,25 @@ where
     fn connect(self, stream: S) -> Self::Future {
         Box::pin(async move {
             let connector = TlsConnector::from(self.config);
-            connector.connect(self.name, stream).await.map(Encrypted)
+            connector.connect(self.name, stream).await.map(Unbound)
         })
     }
 }
 
 /// A connection with TLS around it.
-#[derive(Debug)]
-pub(super) struct Encrypted<S>(tokio_rustls::client::TlsStream<S>);
+pub(super) type Encrypted<S> = Unbound<tokio_rustls::client::TlsStream<S>>;
 
-impl<S: AsyncRead + AsyncWrite + Unpin> TlsStream for Encrypted<S> {
+/// A connection of which nothing is bound into the authentication.
+#[derive(Debug)]
+pub(super) struct Unbound<S>(pub(super) S);
+
+impl<S: AsyncRead + AsyncWrite + Unpin> TlsStream for Unbound<S> {
     fn channel_binding(&self) -> ChannelBinding {
         ChannelBinding::none()
     }
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Encrypted<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for Unbound<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -239,7 +216,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Encrypted<S> {
     }
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Encrypted<S> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for Unbound<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
