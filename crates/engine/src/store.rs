@@ -30,11 +30,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub mod archive;
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+mod delivery;
 mod document;
 pub mod memory;
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+mod numbers;
 #[cfg(feature = "postgres")]
 pub mod postgres;
 mod queue;
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+mod room;
 #[cfg(feature = "sqlite")]
 pub mod sqlite;
 

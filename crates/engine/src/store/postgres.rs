@@ -206,7 +206,7 @@ impl Store for PostgresStore {
     }
 
     async fn insert(&self, jobs: Vec<NewJob>) -> Result<Vec<Inserted>, StoreError> {
-        let place = self.shared.enter(jobs.len());
+        let place = self.shared.room.enter(jobs.len());
         let place = place.inspect_err(|error| self.shared.metrics.failed(error))?;
         self.write(|reply| Operation::Insert(place, jobs, reply))
             .await

@@ -224,13 +224,16 @@ static LOCK_DONE: LazyLock<String> = LazyLock::new(|| {
     )
 });
 
-const STILL_THERE: &str = "SELECT id FROM job WHERE id = ANY ($1)";
 const ERRORS: &str = "SELECT attempt, at, kind, message, id FROM error \
     WHERE id = ANY ($1) ORDER BY id, ordinal";
-const LAST_STATES: &str = "SELECT DISTINCT ON (id) id, version, reports, part, state, attempt \
-    FROM state WHERE id = ANY ($1) ORDER BY id, ordinal DESC";
-const BYTES_SAID: &str = "SELECT DISTINCT ON (id) id, bytes FROM report \
-    WHERE id = ANY ($1) ORDER BY id, ordinal DESC";
+const LAST_STATES: &str = "SELECT asked.id, last.version, last.reports, last.part, last.state, \
+        last.attempt FROM unnest($1::uuid[]) AS asked (id) CROSS JOIN LATERAL ( \
+        SELECT version, reports, part, state, attempt FROM state \
+        WHERE state.id = asked.id ORDER BY ordinal DESC LIMIT 1) AS last";
+const BYTES_SAID: &str = "SELECT asked.id, last.bytes \
+    FROM unnest($1::uuid[]) AS asked (id) CROSS JOIN LATERAL ( \
+        SELECT bytes FROM report \
+        WHERE report.id = asked.id ORDER BY ordinal DESC LIMIT 1) AS last";
 const SETTLED: &str = "SELECT id, claim, said FROM settled WHERE id = ANY ($1)";
 
 impl Batch {
@@ -253,12 +256,15 @@ impl Batch {
         for (row, lies) in found.chain(done.iter().map(|row| (row, Lies::Done))) {
             self.add(row, lies)?;
         }
-        let is_missing = |id: &Uuid| !self.jobs.contains_key(&JobId::from_bytes(*id.as_bytes()));
-        let missing: Vec<Uuid> = sorted.iter().filter(|id| is_missing(id)).copied().collect();
-        if !missing.is_empty() && !session.query(STILL_THERE, &[&missing]).await?.is_empty() {
+        if !there(session, self.missing(ids)).await?.is_empty() {
             return Err(Fault::Conflict("a job was on the move".to_owned()));
         }
         self.read_more(session).await
+    }
+
+    /// Returns those of some ids that it has no job of.
+    pub(super) fn missing<'a>(&self, ids: &'a [JobId]) -> impl Iterator<Item = &'a JobId> {
+        ids.iter().filter(|id| !self.jobs.contains_key(id))
     }
 
     fn add(&mut self, row: &Row, lies: Lies) -> Result<(), Fault> {
@@ -292,13 +298,10 @@ impl Batch {
         let with_errors = of(|job| job.errors > 0 && job.said.is_empty());
         let with_states = of(|job| job.told.states > 0 && job.last_state.is_none());
         let with_reports = of(|job| job.told.reports > 0 && job.bytes_said == 0);
-        // Only what a worker pulled is settled under a digest.
-        let with_settled = of(|job| job.status.claim != ClaimNumber::NONE && job.settled.is_none());
-        let (errors, states, reports, settlements) = try_join!(
+        let (errors, states, reports) = try_join!(
             some(session, ERRORS, &with_errors),
             some(session, LAST_STATES, &with_states),
             some(session, BYTES_SAID, &with_reports),
-            some(session, SETTLED, &with_settled),
         )?;
         for row in &errors {
             let error = attempt_error(row, 0)?;
@@ -317,7 +320,17 @@ impl Batch {
                 job.bytes_said = get(row, 1)?;
             }
         }
-        for row in &settlements {
+        Ok(())
+    }
+
+    /// Reads what ended the latest attempts of jobs, of which it may be said again.
+    pub(super) async fn read_settled<'a>(
+        &mut self,
+        session: &Session,
+        ids: impl Iterator<Item = &'a JobId>,
+    ) -> Result<(), Fault> {
+        let ids: Vec<Uuid> = ids.map(|id| uuid(*id)).collect();
+        for row in &some(session, SETTLED, &ids).await? {
             let kept = settled(row, 1)?;
             if let Some(job) = self.jobs.get_mut(&id(row, 0)?) {
                 job.settled = Some(kept);
@@ -328,10 +341,28 @@ impl Batch {
 }
 
 /// Returns which of some jobs are gone.
-pub(super) async fn gone(session: &Session, ids: &[JobId]) -> Result<HashSet<JobId>, Fault> {
-    const GONE: &str = "SELECT id FROM gone WHERE id = ANY ($1)";
-    let ids: Vec<Uuid> = ids.iter().map(|id| uuid(*id)).collect();
-    let rows = some(session, GONE, &ids).await?;
+pub(super) async fn gone(
+    session: &Session,
+    ids: impl Iterator<Item = &JobId>,
+) -> Result<HashSet<JobId>, Fault> {
+    which(session, "SELECT id FROM gone WHERE id = ANY ($1)", ids).await
+}
+
+/// Returns which of some ids jobs have.
+pub(super) async fn there(
+    session: &Session,
+    ids: impl Iterator<Item = &JobId>,
+) -> Result<HashSet<JobId>, Fault> {
+    which(session, "SELECT id FROM job WHERE id = ANY ($1)", ids).await
+}
+
+async fn which(
+    session: &Session,
+    sql: &str,
+    ids: impl Iterator<Item = &JobId>,
+) -> Result<HashSet<JobId>, Fault> {
+    let ids: Vec<Uuid> = ids.map(|id| uuid(*id)).collect();
+    let rows = some(session, sql, &ids).await?;
     rows.iter().map(|row| id(row, 0)).collect()
 }
 

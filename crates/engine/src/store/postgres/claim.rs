@@ -88,14 +88,16 @@ const DRAW_CLAIMS: &str = "SELECT nextval('claim')";
 /// Returns the lanes that have jobs.
 pub(super) async fn lanes(session: &Session) -> Result<BTreeSet<Lane>, Fault> {
     let rows = session.query(LANES, &[]).await?;
-    let lane = |row: &tokio_postgres::Row| {
-        Ok(Lane {
-            queue: name(row, 0)?,
-            task: name(row, 1)?,
-            priority: priority(row, 2)?,
-        })
-    };
     rows.iter().map(lane).collect()
+}
+
+/// Reads `queue, task, priority`.
+fn lane(row: &tokio_postgres::Row) -> Result<Lane, Fault> {
+    Ok(Lane {
+        queue: name(row, 0)?,
+        task: name(row, 1)?,
+        priority: priority(row, 2)?,
+    })
 }
 
 /// Returns when the next job comes due.
@@ -132,13 +134,8 @@ pub(super) async fn count_running(
     let names: Vec<&str> = queues.iter().map(|name| &**name).collect();
     let rows = session.query(COUNT_RUNNING, &[&names]).await?;
     let count = |row: &tokio_postgres::Row| {
-        let lane = Lane {
-            queue: name(row, 0)?,
-            task: name(row, 1)?,
-            priority: priority(row, 2)?,
-        };
         let count: i64 = get(row, 4)?;
-        Ok(((lane, label(row, 3)?), count.unsigned_abs()))
+        Ok(((lane(row)?, label(row, 3)?), count.unsigned_abs()))
     };
     rows.iter().map(count).collect()
 }

@@ -5,6 +5,7 @@ use super::rows::{lease_number, millis, signed, small, state_number, tags_text, 
 use super::write::Sent;
 use anteroom_core::{Progress, Timestamp};
 use bytes::Bytes;
+use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
 const INSERT_JOBS: &str = "INSERT INTO job (id, task, queue, \"group\", priority, created_at, \
@@ -37,7 +38,7 @@ pub(super) struct JobColumns {
 #[derive(Debug)]
 struct Raw(Bytes);
 
-impl tokio_postgres::types::ToSql for Raw {
+impl ToSql for Raw {
     fn to_sql(
         &self,
         _type: &tokio_postgres::types::Type,
@@ -123,12 +124,12 @@ const INSERT_WAITING: &str = "INSERT INTO waiting (id, task, queue, \"group\", p
     $17::bigint[], $18::bigint[], $19::double precision[], $20::bytea[])";
 
 const INSERT_RUNNING: &str = "INSERT INTO running (id, task, queue, \"group\", priority, node, \
-    lease_ms, version, run_at, attempt, claim, lease, lease_expires_at, started_at, hand_backs, \
-    errors, reports, states, progress_fraction, progress_message, cancel_requested) \
+    lease_ms, cancel_requested, version, run_at, attempt, claim, lease, lease_expires_at, \
+    started_at, hand_backs, errors, reports, states, progress_fraction, progress_message) \
     SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::smallint[], \
-    $6::bigint[], $7::bigint[], $8::bigint[], $9::bigint[], $10::integer[], $11::bigint[], \
-    $12::smallint[], $13::bigint[], $14::bigint[], $15::integer[], $16::integer[], \
-    $17::bigint[], $18::bigint[], $19::double precision[], $20::bytea[], $21::boolean[])";
+    $6::bigint[], $7::bigint[], $8::boolean[], $9::bigint[], $10::bigint[], $11::integer[], \
+    $12::bigint[], $13::smallint[], $14::bigint[], $15::bigint[], $16::integer[], \
+    $17::integer[], $18::bigint[], $19::bigint[], $20::double precision[], $21::bytea[])";
 
 /// Rows of `waiting` or `running`.
 #[derive(Debug, Default)]
@@ -167,28 +168,14 @@ impl LiveColumns {
         }
         sent.push((
             INSERT_WAITING,
-            vec![
-                &s.id,
+            s.values(&[
                 &self.task,
                 &self.queue,
                 &self.group,
                 &self.priority,
                 &self.is_scheduled,
                 &self.deadline,
-                &s.version,
-                &s.run_at,
-                &s.attempt,
-                &s.claim,
-                &s.lease,
-                &s.lease_expires_at,
-                &s.started_at,
-                &s.hand_backs,
-                &s.errors,
-                &s.reports,
-                &s.states,
-                &s.progress_fraction,
-                &s.progress_message,
-            ],
+            ]),
         ));
     }
 
@@ -199,29 +186,15 @@ impl LiveColumns {
         }
         sent.push((
             INSERT_RUNNING,
-            vec![
-                &s.id,
+            s.values(&[
                 &self.task,
                 &self.queue,
                 &self.group,
                 &self.priority,
                 &self.node,
                 &self.lease_ms,
-                &s.version,
-                &s.run_at,
-                &s.attempt,
-                &s.claim,
-                &s.lease,
-                &s.lease_expires_at,
-                &s.started_at,
-                &s.hand_backs,
-                &s.errors,
-                &s.reports,
-                &s.states,
-                &s.progress_fraction,
-                &s.progress_message,
                 &s.cancel_requested,
-            ],
+            ]),
         ));
     }
 }
@@ -272,28 +245,14 @@ impl DoneColumns {
         }
         sent.push((
             INSERT_DONE,
-            vec![
-                &s.id,
+            s.values(&[
                 &self.state,
                 &self.finished_at,
                 &self.expires_at,
                 &self.result_content_type,
                 &self.result,
                 &s.cancel_requested,
-                &s.version,
-                &s.run_at,
-                &s.attempt,
-                &s.claim,
-                &s.lease,
-                &s.lease_expires_at,
-                &s.started_at,
-                &s.hand_backs,
-                &s.errors,
-                &s.reports,
-                &s.states,
-                &s.progress_fraction,
-                &s.progress_message,
-            ],
+            ]),
         ));
     }
 }
@@ -319,6 +278,30 @@ struct StandingColumns {
 }
 
 impl StandingColumns {
+    /// Returns the values of an insert: the ids, what its table has of its own, and the rest in the
+    /// order of the three statements.
+    fn values<'a>(&'a self, own: &[&'a (dyn ToSql + Sync)]) -> Vec<&'a (dyn ToSql + Sync)> {
+        let mut values: Vec<&(dyn ToSql + Sync)> = vec![&self.id];
+        values.extend_from_slice(own);
+        let alike: [&(dyn ToSql + Sync); 13] = [
+            &self.version,
+            &self.run_at,
+            &self.attempt,
+            &self.claim,
+            &self.lease,
+            &self.lease_expires_at,
+            &self.started_at,
+            &self.hand_backs,
+            &self.errors,
+            &self.reports,
+            &self.states,
+            &self.progress_fraction,
+            &self.progress_message,
+        ];
+        values.extend(alike);
+        values
+    }
+
     fn push(&mut self, job: &Touched) {
         let status = &job.status;
         self.id.push(uuid(job.spec.id));

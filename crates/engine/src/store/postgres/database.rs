@@ -7,7 +7,6 @@ use super::tls::Tls;
 use super::url::PostgresUrl;
 use std::time::Duration;
 use tokio::time::timeout;
-use tokio_postgres::config::{Host, SslMode};
 use tokio_postgres::{Client, Error, SimpleQueryMessage};
 use tokio_util::task::TaskTracker;
 
@@ -77,11 +76,6 @@ impl Database {
     async fn session(&self, role: &str) -> Result<Session, Error> {
         let mut config = self.url.config.clone();
         config.application_name(format!("anteroom {role}"));
-        // A socket of the machine has no name that a certificate could be for, and nobody in between.
-        let hosts = config.get_hosts();
-        if !hosts.is_empty() && hosts.iter().all(|host| matches!(host, Host::Unix(_))) {
-            config.ssl_mode(SslMode::Disable);
-        }
         let (client, connection) = config.connect(self.tls.clone()).await?;
         self.connections.spawn(async {
             // Whoever waits for an answer is told as well.

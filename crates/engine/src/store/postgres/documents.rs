@@ -46,7 +46,7 @@ pub(super) async fn put_documents(
     session: &Session,
     changes: &[DocumentChange],
 ) -> Result<Vec<DocumentPut>, Fault> {
-    session.run("BEGIN").await?;
+    session.begin().await?;
     let put = put_in_transaction(session, changes).await;
     session.end(put).await
 }

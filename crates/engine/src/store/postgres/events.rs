@@ -178,28 +178,9 @@ fn report(
     Ok(Report::log(stream, line))
 }
 
-/// Returns the number that stands for a shown state: its place in a job's life.
-pub(super) const fn shown_number(state: ShownState) -> i16 {
-    match state {
-        ShownState::Scheduled => 0,
-        ShownState::Ready => 1,
-        ShownState::Running => 2,
-        ShownState::Succeeded => 3,
-        ShownState::Failed => 4,
-        ShownState::Cancelled => 5,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_state_reads_back_from_its_number() {
-        for (place, state) in (0..).zip(ShownState::ALL) {
-            assert_eq!(shown_number(state), place, "{state}");
-        }
-    }
 
     #[test]
     fn a_report_is_a_line_where_it_has_a_stream_and_a_progress_else() {

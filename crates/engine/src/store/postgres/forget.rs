@@ -3,14 +3,14 @@
 //! Only finished jobs are, which no claim is about: it is done beside the writer, on a connection of
 //! its own, a bounded piece in each transaction.
 
-use super::batch::Batch;
+use super::batch::{Batch, gone};
 use super::fault::Fault;
+use super::read::remembered_since;
 use super::rows::{get, uuid};
 use super::session::Session;
 use crate::store::Deleted;
-use anteroom_core::limits::{GONE_JOBS_MAX, GONE_KEPT, IDEMPOTENCY_KEPT};
+use anteroom_core::limits::{GONE_JOBS_MAX, GONE_KEPT};
 use anteroom_core::{JobId, Timestamp};
-use std::collections::HashSet;
 
 /// Deletes all there is of the jobs `due`, and remembers their ids as gone at `$1`.
 const FORGET: &str = "gone_jobs AS (DELETE FROM done USING due WHERE done.id = due.id), \
@@ -42,9 +42,8 @@ pub(super) async fn prune(session: &Session, limit: usize, now: Timestamp) -> Re
         Some(row) => get(row, 0)?,
         None => 0,
     };
-    let remembered_since = now.before(IDEMPOTENCY_KEPT).as_millis();
     session
-        .execute(FORGET_SUBMITS, &[&remembered_since, &most])
+        .execute(FORGET_SUBMITS, &[&remembered_since(now), &most])
         .await?;
     let gone_since = now.before(GONE_KEPT).as_millis();
     session.execute(FORGET_GONE, &[&gone_since, &most]).await?;
@@ -73,13 +72,7 @@ pub(super) async fn delete(
 ) -> Result<Deleted, Fault> {
     session.begin().await?;
     let deleted = delete_within(session, id, if_version, now).await;
-    let end = match &deleted {
-        Ok(Deleted::Done) => session.run("COMMIT").await,
-        Ok(_) | Err(_) => session.run("ROLLBACK").await,
-    };
-    let deleted = deleted?;
-    end.map_err(|error| Fault::of_commit(&error))?;
-    Ok(deleted)
+    session.end(deleted).await
 }
 
 async fn delete_within(
@@ -91,8 +84,7 @@ async fn delete_within(
     let mut batch = Batch::default();
     batch.lock(session, &[id]).await?;
     let Some(job) = batch.jobs.get(&id) else {
-        let gone: HashSet<JobId> = super::batch::gone(session, &[id]).await?;
-        let is_gone = gone.contains(&id);
+        let is_gone = !gone(session, [id].iter()).await?.is_empty();
         return Ok(if is_gone {
             Deleted::Gone
         } else {

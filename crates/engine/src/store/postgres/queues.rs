@@ -55,7 +55,7 @@ pub(super) async fn set_queues(
     session: &Session,
     changes: Vec<QueueChange>,
 ) -> Result<Vec<QueueSet>, Fault> {
-    session.run("BEGIN").await?;
+    session.begin().await?;
     let set = set_in_transaction(session, changes).await;
     session.end(set).await
 }

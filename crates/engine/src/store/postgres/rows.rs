@@ -1,6 +1,8 @@
 //! What a row means: jobs out of rows, and the numbers that stand for words in them.
 
 use super::fault::Fault;
+pub(super) use crate::store::numbers::{lease_number, millis, signed, state_number, tags_text};
+use crate::store::numbers::{lease_of, parse_tags, state_of};
 use anteroom_core::{
     AttemptError, ClaimNumber, Failure, FailureKind, Fingerprint, Job, JobId, Label, Lease, Name,
     Payload, PayloadInfo, Priority, Progress, Spec, State, Status, Timestamp,
@@ -203,22 +205,11 @@ pub(super) fn priority(row: &Row, at: usize) -> Result<Priority, Fault> {
 }
 
 pub(super) fn state(row: &Row, at: usize) -> Result<State, Fault> {
-    match get::<i16>(row, at)? {
-        0 => Ok(State::Waiting),
-        1 => Ok(State::Running),
-        2 => Ok(State::Succeeded),
-        3 => Ok(State::Failed),
-        4 => Ok(State::Cancelled),
-        other => Err(damaged(row, at, format!("there is no state {other}"))),
-    }
+    state_of(get::<i16>(row, at)?.into()).map_err(|why| damaged(row, at, why))
 }
 
 fn lease(row: &Row, at: usize) -> Result<Lease, Fault> {
-    match get::<i16>(row, at)? {
-        0 => Ok(Lease::Node),
-        1 => Ok(Lease::Pulled),
-        other => Err(damaged(row, at, format!("there is no lease {other}"))),
-    }
+    lease_of(get::<i16>(row, at)?.into()).map_err(|why| damaged(row, at, why))
 }
 
 pub(super) fn instant(row: &Row, at: usize) -> Result<Timestamp, Fault> {
@@ -264,62 +255,11 @@ pub(super) fn damaged(row: &Row, at: usize, why: impl Display) -> Fault {
     Fault::Damaged(format!("a row is damaged: {column}: {why}"))
 }
 
-/// Returns the number that stands for a state.
-pub(super) const fn state_number(state: State) -> i16 {
-    match state {
-        State::Waiting => 0,
-        State::Running => 1,
-        State::Succeeded => 2,
-        State::Failed => 3,
-        State::Cancelled => 4,
-    }
-}
-
-/// Returns the number that stands for the holder of a lease.
-pub(super) const fn lease_number(lease: Lease) -> i16 {
-    match lease {
-        Lease::Node => 0,
-        Lease::Pulled => 1,
-    }
-}
-
 pub(super) fn uuid(id: JobId) -> Uuid {
     Uuid::from_bytes(*id.as_bytes())
-}
-
-/// Returns a count as a `bigint` holds it. None of ours come near the end of the range.
-pub(super) fn signed(count: u64) -> i64 {
-    i64::try_from(count).unwrap_or(i64::MAX)
 }
 
 /// Returns a count as an `integer` holds it. None of ours come near the end of the range.
 pub(super) fn small(count: u32) -> i32 {
     i32::try_from(count).unwrap_or(i32::MAX)
-}
-
-/// Returns a span as a column holds it.
-pub(super) fn millis(span: Duration) -> i64 {
-    i64::try_from(span.as_millis()).unwrap_or(i64::MAX)
-}
-
-/// Returns tags as a column holds them; none for none.
-pub(super) fn tags_text(tags: &BTreeMap<Name, String>) -> Option<String> {
-    if tags.is_empty() {
-        return None;
-    }
-    let object: serde_json::Map<String, serde_json::Value> = tags
-        .iter()
-        .map(|(name, value)| (name.to_string(), value.clone().into()))
-        .collect();
-    Some(serde_json::Value::Object(object).to_string())
-}
-
-fn parse_tags(text: &str) -> Result<BTreeMap<Name, String>, String> {
-    let object: BTreeMap<String, String> =
-        serde_json::from_str(text).map_err(|error| error.to_string())?;
-    let named = |(name, value): (String, String)| match Name::new(&name) {
-        Ok(name) => Ok((name, value)),
-        Err(error) => Err(error.to_string()),
-    };
-    object.into_iter().map(named).collect()
 }

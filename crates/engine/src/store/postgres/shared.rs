@@ -6,10 +6,11 @@ use super::operation::Operation;
 use crate::clock::Clock;
 use crate::metrics::StoreMetrics;
 use crate::store::StoreError;
-use anteroom_core::limits::STORE_QUEUE_MAX;
+use crate::store::delivery::HandBack;
+use crate::store::room::Room;
 use anteroom_core::{ClaimNumber, JobId, Timestamp};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::Duration;
 use tokio::sync::mpsc;
 
@@ -19,8 +20,7 @@ pub(super) struct Shared {
     pub(super) metrics: Arc<StoreMetrics>,
     pub(super) counting: Counting,
     operations: mpsc::UnboundedSender<Operation>,
-    /// Jobs whose submit waits for the writer.
-    submitting: AtomicUsize,
+    pub(super) room: Arc<Room>,
     closed: AtomicBool,
     /// Since when the database has been reached again and again; the greatest instant where it is not.
     steady_since: AtomicI64,
@@ -34,7 +34,7 @@ impl Shared {
             metrics: Arc::default(),
             counting: Counting::default(),
             operations,
-            submitting: AtomicUsize::new(0),
+            room: Arc::default(),
             closed: AtomicBool::new(false),
             steady_since,
         }
@@ -48,12 +48,6 @@ impl Shared {
             .map_err(|_| StoreError::Closed)
     }
 
-    /// Has the writer take back claims that nobody received. If it has ended, they are rescued
-    /// once others see that this node is gone.
-    pub(super) fn hand_back(&self, claims: Vec<(JobId, ClaimNumber)>) {
-        let _ended = self.operations.send(Operation::HandBack(claims)).is_err();
-    }
-
     /// Has the writer look for jobs to start.
     pub(super) fn look_again(&self) {
         let _ended = self.operations.send(Operation::LookAgain).is_err();
@@ -62,23 +56,6 @@ impl Shared {
     /// Has the writer end, whatever else holds.
     pub(super) fn send_close(&self, operation: Operation) {
         let _ended_before = self.operations.send(operation).is_err();
-    }
-
-    /// Makes room for a submit of `jobs` jobs among those that wait for the writer.
-    pub(super) fn enter(self: &Arc<Self>, jobs: usize) -> Result<Entered, StoreError> {
-        let waiting = self.submitting.fetch_add(jobs, Ordering::Relaxed);
-        let entered = Entered {
-            shared: self.clone(),
-            jobs,
-        };
-        // A single submit is let in whatever its size, which has a limit of its own.
-        if waiting > 0 && waiting + jobs > STORE_QUEUE_MAX {
-            return Err(StoreError::Overloaded {
-                waiting,
-                limit: STORE_QUEUE_MAX,
-            });
-        }
-        Ok(entered)
     }
 
     /// Refuses everything once the store is closed.
@@ -121,17 +98,10 @@ impl Shared {
     }
 }
 
-/// The place that a submit takes while it waits for the writer.
-#[derive(Debug)]
-pub(super) struct Entered {
-    shared: Arc<Shared>,
-    jobs: usize,
-}
-
-impl Drop for Entered {
-    fn drop(&mut self) {
-        self.shared
-            .submitting
-            .fetch_sub(self.jobs, Ordering::Relaxed);
+impl HandBack for Shared {
+    /// Has the writer take back claims that nobody received. If it has ended, they are rescued
+    /// once others see that this node is gone.
+    fn hand_back(&self, claims: Vec<(JobId, ClaimNumber)>) {
+        let _ended = self.operations.send(Operation::HandBack(claims)).is_err();
     }
 }

@@ -1,16 +1,16 @@
 //! One transaction: what is read and locked for it, what is decided, what is written.
 
-use super::batch::Batch;
+use super::batch::{Batch, gone, there};
 use super::change::Keys;
 use super::claim::{self, Numbers};
 use super::fault::Fault;
 use super::insert::NewSubmit;
 use super::operation::{Operation, Parked};
+use super::read::remembered_since;
 use super::rows::{JOB, STANDING, fingerprint, get, id, name, stored, uuid};
 use super::session::Session;
 use super::window::{Lane, Window};
 use crate::store::{Applied, Claimed, Inserted, NewJob, StoreError, Want};
-use anteroom_core::limits::IDEMPOTENCY_KEPT;
 use anteroom_core::{
     ClaimNumber, Event, Fingerprint, HandBack, Idempotency, IdempotencyKey, JobId, Name, Timestamp,
 };
@@ -58,7 +58,6 @@ pub(super) enum Answer {
     None,
 }
 
-const TAKEN: &str = "SELECT id FROM job WHERE id = ANY ($1)";
 const REMEMBERED: &str = "SELECT submit.scope, submit.task, submit.key, submit.fingerprint, \
     submit.id, submit.duplicate \
     FROM unnest($1::text[], $2::text[], $3::text[]) AS asked (scope, task, key) \
@@ -77,31 +76,19 @@ impl Decisions<'_> {
         let ids: Vec<JobId> = operations.iter().flat_map(changed).collect();
         if !ids.is_empty() {
             self.batch.lock(session, &ids).await?;
-            self.read_gone(session, &ids).await?;
+            self.gone = gone(session, self.batch.missing(&ids)).await?;
+            let said_again = operations.iter().flat_map(may_be_repeated);
+            self.batch.read_settled(session, said_again).await?;
         }
         let jobs: Vec<&NewJob> = operations.iter().flat_map(inserted).collect();
         if is_careful {
-            self.read_taken(session, &jobs).await?;
+            // Only where an id was in the way.
+            let ids = jobs.iter().map(|job| &job.spec.id);
+            self.taken.extend(there(session, ids).await?);
         }
         self.read_remembered(session, &jobs).await?;
         self.read_holders(session, &jobs).await?;
         self.read_depths(session, &jobs).await
-    }
-
-    async fn read_gone(&mut self, session: &Session, ids: &[JobId]) -> Result<(), Fault> {
-        let missing = ids.iter().filter(|id| !self.batch.jobs.contains_key(id));
-        let missing: Vec<JobId> = missing.copied().collect();
-        self.gone = super::batch::gone(session, &missing).await?;
-        Ok(())
-    }
-
-    /// Reads which ids of jobs to be inserted are taken: only where that was in the way.
-    async fn read_taken(&mut self, session: &Session, jobs: &[&NewJob]) -> Result<(), Fault> {
-        let ids: Vec<Uuid> = jobs.iter().map(|job| uuid(job.spec.id)).collect();
-        for row in &session.query(TAKEN, &[&ids]).await? {
-            self.taken.insert(id(row, 0)?);
-        }
-        Ok(())
     }
 
     /// Reads what idempotency keys remember, and the jobs that they gave.
@@ -117,7 +104,7 @@ impl Decisions<'_> {
         let scopes: Vec<&str> = keyed.iter().map(|key| key.0).collect();
         let tasks: Vec<&str> = keyed.iter().map(|key| key.1).collect();
         let keys: Vec<&str> = keyed.iter().map(|key| key.2).collect();
-        let since = self.now.before(IDEMPOTENCY_KEPT).as_millis();
+        let since = remembered_since(self.now);
         let rows = session
             .query(REMEMBERED, &[&scopes, &tasks, &keys, &since])
             .await?;
@@ -235,17 +222,11 @@ impl Decisions<'_> {
 
     /// Sees that the ids of jobs that tell of ends are free: only where that was in the way.
     pub(super) async fn check_callbacks(&mut self, session: &Session) -> Result<(), Fault> {
-        let ids: Vec<Uuid> = self.callbacks.iter().map(|id| uuid(*id)).collect();
-        if ids.is_empty() {
+        let taken = there(session, self.callbacks.iter()).await?;
+        if taken.is_empty() {
             return Ok(());
         }
-        let rows = session.query(TAKEN, &[&ids]).await?;
-        for row in &rows {
-            self.taken.insert(id(row, 0)?);
-        }
-        if rows.is_empty() {
-            return Ok(());
-        }
+        self.taken.extend(taken);
         Err(Fault::Conflict("the id of a callback is taken".to_owned()))
     }
 
@@ -312,6 +293,16 @@ fn changed(operation: &Operation) -> Vec<JobId> {
         Operation::HandBack(claims) => claims.iter().map(|(id, _)| *id).collect(),
         _ => Vec::new(),
     }
+}
+
+/// The jobs whose attempts an operation ends in a way that may have been said before.
+fn may_be_repeated(operation: &Operation) -> impl Iterator<Item = &JobId> {
+    let changes = match operation {
+        Operation::Apply(changes, _) => &**changes,
+        _ => &[],
+    };
+    let said = changes.iter().filter(|change| change.settled().is_some());
+    said.map(|change| &change.id)
 }
 
 fn inserted(operation: &Operation) -> &[NewJob] {

@@ -3,11 +3,11 @@
 
 use super::batch::{Lies, Touched, belongs};
 use super::columns::{DoneColumns, JobColumns, LiveColumns};
-use super::events::shown_number;
 use super::fault::Fault;
 use super::rows::{small, tags_text, uuid};
 use super::session::Session;
 use super::transact::Decisions;
+use crate::store::numbers::shown_number;
 use anteroom_core::limits::{
     ERRORS_MAX, REPORTS_KEPT_BYTES_MAX, REPORTS_KEPT_MAX, STATES_KEPT_MAX,
 };

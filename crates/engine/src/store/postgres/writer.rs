@@ -21,6 +21,7 @@ use super::window::{Lane, Window};
 use super::write::Writes;
 use crate::clock::Clock;
 use crate::metrics::Commit;
+use crate::store::delivery::HandBack;
 use crate::store::{Claimed, StoreError};
 use anteroom_core::limits::{COMMIT_BYTES_MAX, COMMIT_OPERATIONS_MAX};
 use anteroom_core::{JobId, QueueDefaults, Timestamp};
@@ -269,9 +270,12 @@ impl Writer {
         let jobs = decisions.batch.jobs.len();
         let written_at = Instant::now();
         let committed = writes.commit(session).await;
-        if let Err(Fault::Unknown(_)) = &committed {
+        if let Err(fault @ Fault::Unknown(_)) = committed {
             // What may have started is to be handed back once the database can be asked.
-            self.shared.hand_back(claims_of(&claimed));
+            for jobs in claimed {
+                drop(Delivery::new(jobs, self.shared.clone()));
+            }
+            return Err(fault);
         }
         committed?;
         if !writes.is_empty() {
@@ -402,10 +406,4 @@ async fn time_to_look(clock: &Clock, at: Option<Timestamp>) {
         () = clock.sleep_until(at.unwrap_or(Timestamp::MAX)) => {}
         () = tokio::time::sleep(POLL_INTERVAL) => {}
     }
-}
-
-fn claims_of(claimed: &[Vec<Claimed>]) -> Vec<(JobId, anteroom_core::ClaimNumber)> {
-    let all = claimed.iter().flatten();
-    all.map(|one| (one.job.spec.id, one.job.status.claim))
-        .collect()
 }

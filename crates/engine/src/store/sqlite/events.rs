@@ -8,6 +8,7 @@ use super::fault::Fault;
 use super::read::Reader;
 use super::rows::{Stored, signed};
 use super::writer::Writer;
+use crate::store::numbers::shown_number;
 use crate::store::{Found, History};
 use anteroom_core::history::{came_due, entered, merge, stays_straight, straight};
 use anteroom_core::limits::{REPORTS_KEPT_BYTES_MAX, REPORTS_KEPT_MAX, STATES_KEPT_MAX};
@@ -372,28 +373,4 @@ pub(super) fn report(row: &Row<'_>) -> Result<JobEvent> {
             report,
         },
     })
-}
-
-/// Returns the number that stands for a shown state: its place in a job's life.
-pub(super) fn shown_number(state: ShownState) -> i64 {
-    match state {
-        ShownState::Scheduled => 0,
-        ShownState::Ready => 1,
-        ShownState::Running => 2,
-        ShownState::Succeeded => 3,
-        ShownState::Failed => 4,
-        ShownState::Cancelled => 5,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_state_reads_back_from_its_number() {
-        for (place, state) in ShownState::ALL.into_iter().enumerate() {
-            assert_eq!(shown_number(state), signed(place as u64), "{state}");
-        }
-    }
 }

@@ -1,9 +1,11 @@
 //! What a row means: jobs out of rows, and the numbers that stand for words in them.
 
 use super::events::{TOLD_COLUMNS, Told};
+pub(super) use crate::store::numbers::{lease_number, millis, signed, state_number, tags_text};
+use crate::store::numbers::{lease_of, parse_tags, state_of};
 use anteroom_core::{
-    AttemptError, ClaimNumber, Failure, FailureKind, Fingerprint, Job, JobId, Label, Lease, Name,
-    Payload, PayloadInfo, Priority, Spec, State, Status, Timestamp,
+    AttemptError, ClaimNumber, Failure, FailureKind, Fingerprint, Job, JobId, Label, Name, Payload,
+    PayloadInfo, Priority, Spec, State, Status, Timestamp,
 };
 use bytes::Bytes;
 use rusqlite::types::{Type, ValueRef};
@@ -157,11 +159,7 @@ fn status(row: &Row<'_>, at: usize) -> Result<Status> {
         attempt: row.get(at + 3)?,
         max_attempts: row.get(15)?,
         claim: ClaimNumber::new(row.get::<_, i64>(at + 4)?.unsigned_abs()),
-        lease: match row.get::<_, i64>(at + 5)? {
-            0 => Lease::Node,
-            1 => Lease::Pulled,
-            other => return Err(damaged(at + 5, format!("there is no lease {other}"))),
-        },
+        lease: lease_of(row.get(at + 5)?).map_err(|why| damaged(at + 5, why))?,
         lease_expires_at: number(row, at + 6)?.map_or(Timestamp::MIN, Timestamp::from_millis),
         started_at: number(row, at + 7)?.map(Timestamp::from_millis),
         finished_at: None,
@@ -231,14 +229,7 @@ pub(super) fn instant(row: &Row<'_>, at: usize) -> Result<Timestamp> {
 }
 
 pub(super) fn state(row: &Row<'_>, at: usize) -> Result<State> {
-    match row.get::<_, i64>(at)? {
-        0 => Ok(State::Waiting),
-        1 => Ok(State::Running),
-        2 => Ok(State::Succeeded),
-        3 => Ok(State::Failed),
-        4 => Ok(State::Cancelled),
-        other => Err(damaged(at, format!("there is no state {other}"))),
-    }
+    state_of(row.get(at)?).map_err(|why| damaged(at, why))
 }
 
 fn span(row: &Row<'_>, at: usize) -> Result<Duration> {
@@ -253,57 +244,6 @@ fn length(row: &Row<'_>, at: usize) -> Result<usize> {
 
 pub(super) fn number(row: &Row<'_>, at: usize) -> Result<Option<i64>> {
     row.get(at)
-}
-
-/// Returns the number that stands for a state.
-pub(super) const fn state_number(state: State) -> i64 {
-    match state {
-        State::Waiting => 0,
-        State::Running => 1,
-        State::Succeeded => 2,
-        State::Failed => 3,
-        State::Cancelled => 4,
-    }
-}
-
-/// Returns the number that stands for the holder of a lease.
-pub(super) const fn lease_number(lease: Lease) -> i64 {
-    match lease {
-        Lease::Node => 0,
-        Lease::Pulled => 1,
-    }
-}
-
-/// Returns a count as a column holds it. None of ours come near the end of the range.
-pub(super) fn signed(count: u64) -> i64 {
-    i64::try_from(count).unwrap_or(i64::MAX)
-}
-
-/// Returns a span as a column holds it.
-pub(super) fn millis(span: Duration) -> i64 {
-    i64::try_from(span.as_millis()).unwrap_or(i64::MAX)
-}
-
-/// Returns tags as a column holds them; none for none.
-pub(super) fn tags_text(tags: &BTreeMap<Name, String>) -> Option<String> {
-    if tags.is_empty() {
-        return None;
-    }
-    let object: serde_json::Map<String, serde_json::Value> = tags
-        .iter()
-        .map(|(name, value)| (name.to_string(), value.clone().into()))
-        .collect();
-    Some(serde_json::Value::Object(object).to_string())
-}
-
-fn parse_tags(
-    text: &str,
-) -> std::result::Result<BTreeMap<Name, String>, Box<dyn std::error::Error + Send + Sync>> {
-    let object: BTreeMap<String, String> = serde_json::from_str(text)?;
-    object
-        .into_iter()
-        .map(|(name, value)| Ok((Name::new(&name)?, value)))
-        .collect()
 }
 
 /// What a column holds is not what it should.
@@ -325,17 +265,5 @@ mod tests {
         let columns = |text: &str| text.split(", ").count();
         assert_eq!(columns(LIVE_JOB), AFTER_LIVE_JOB);
         assert_eq!(columns(LIVE_JOB) + columns(DONE), AFTER_DONE);
-    }
-
-    #[test]
-    fn tags_read_back() {
-        let tags = BTreeMap::from([
-            (Name::new("a.b").unwrap(), "x \"y\"\n\u{1F980}".to_owned()),
-            (Name::new("z").unwrap(), String::new()),
-        ]);
-        let text = tags_text(&tags).unwrap();
-        assert_eq!(parse_tags(&text).unwrap(), tags);
-        assert_eq!(tags_text(&BTreeMap::new()), None);
-        assert!(parse_tags("[]").is_err());
     }
 }

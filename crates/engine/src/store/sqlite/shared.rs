@@ -5,11 +5,12 @@ use super::operation::Operation;
 use crate::clock::Clock;
 use crate::metrics::StoreMetrics;
 use crate::store::StoreError;
-use anteroom_core::limits::STORE_QUEUE_MAX;
+use crate::store::delivery::HandBack;
+use crate::store::room::Room;
 use anteroom_core::{ClaimNumber, JobId};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
 use tokio::sync::watch;
 
@@ -19,8 +20,7 @@ pub(super) struct Shared {
     pub(super) clock: Clock,
     pub(super) metrics: Arc<StoreMetrics>,
     operations: mpsc::Sender<Operation>,
-    /// Jobs whose submit waits for the writer.
-    submitting: AtomicUsize,
+    pub(super) room: Arc<Room>,
     closed: AtomicBool,
     /// Why the store failed for good, once it did.
     failed: watch::Sender<Option<String>>,
@@ -33,7 +33,7 @@ impl Shared {
             clock,
             metrics: Arc::default(),
             operations,
-            submitting: AtomicUsize::new(0),
+            room: Arc::default(),
             closed: AtomicBool::new(false),
             failed: watch::Sender::new(None),
         }
@@ -47,32 +47,9 @@ impl Shared {
         self.operations.send(operation).map_err(|_| self.ended())
     }
 
-    /// Has the writer take back claims that nobody received. If it has ended, they are rescued
-    /// when the store is opened again.
-    pub(super) fn hand_back(&self, claims: Vec<(JobId, ClaimNumber)>) {
-        let _ended = self.operations.send(Operation::HandBack(claims)).is_err();
-    }
-
     /// Has the writer end, whatever else holds.
     pub(super) fn send_close(&self, operation: Operation) {
         let _ended_before = self.operations.send(operation).is_err();
-    }
-
-    /// Makes room for a submit of `jobs` jobs among those that wait for the writer.
-    pub(super) fn enter(self: &Arc<Self>, jobs: usize) -> Result<Entered, StoreError> {
-        let waiting = self.submitting.fetch_add(jobs, Ordering::Relaxed);
-        let entered = Entered {
-            shared: self.clone(),
-            jobs,
-        };
-        // A single submit is let in whatever its size, which has a limit of its own.
-        if waiting > 0 && waiting + jobs > STORE_QUEUE_MAX {
-            return Err(StoreError::Overloaded {
-                waiting,
-                limit: STORE_QUEUE_MAX,
-            });
-        }
-        Ok(entered)
     }
 
     /// Returns why nothing is done any more; none while the store goes on.
@@ -153,18 +130,11 @@ impl Shared {
     }
 }
 
-/// The place that a submit takes while it waits for the writer.
-#[derive(Debug)]
-pub(super) struct Entered {
-    shared: Arc<Shared>,
-    jobs: usize,
-}
-
-impl Drop for Entered {
-    fn drop(&mut self) {
-        self.shared
-            .submitting
-            .fetch_sub(self.jobs, Ordering::Relaxed);
+impl HandBack for Shared {
+    /// Has the writer take back claims that nobody received. If it has ended, they are rescued
+    /// when the store is opened again.
+    fn hand_back(&self, claims: Vec<(JobId, ClaimNumber)>) {
+        let _ended = self.operations.send(Operation::HandBack(claims)).is_err();
     }
 }
 

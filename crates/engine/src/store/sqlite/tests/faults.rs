@@ -202,7 +202,7 @@ async fn damage_ends_the_store_and_is_named() {
 async fn too_many_submits_at_once_are_refused() {
     let place = Place::new();
     let store = Arc::new(place.open());
-    let full = store.shared.enter(STORE_QUEUE_MAX).unwrap();
+    let full = store.shared.room.enter(STORE_QUEUE_MAX).unwrap();
     let refused = store.insert(vec![job(1)]).await;
     assert!(
         matches!(

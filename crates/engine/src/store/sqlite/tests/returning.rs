@@ -2,6 +2,7 @@
 
 use super::faults::{LARGE, fill, make_room};
 use super::*;
+use crate::store::delivery::HandBack;
 use crate::store::sqlite::operation::{Parked, Reply};
 use std::sync::Barrier;
 
@@ -22,7 +23,7 @@ pub(super) fn send_insert(
     job: NewJob,
 ) -> oneshot::Receiver<Result<Vec<Inserted>, StoreError>> {
     let (reply, answer): (Reply<Vec<Inserted>>, _) = oneshot::channel();
-    let place = store.shared.enter(1).unwrap();
+    let place = store.shared.room.enter(1).unwrap();
     let insert = Operation::Insert(place, vec![job], reply);
     store.shared.send(insert).unwrap();
     answer
