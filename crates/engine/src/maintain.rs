@@ -16,6 +16,12 @@ use tracing::{info, warn};
 
 /// How often something is looked for that ran out.
 const INTERVAL: Duration = Duration::from_secs(1);
+/// How often on a node of many on which nothing runs.
+const IDLE_INTERVAL: Duration = Duration::from_millis(2_500);
+/// How often jobs are forgotten, in passes, where each pass of each node costs a query.
+const PASSES_PER_PRUNE: u32 = 4;
+/// How often a node that others may take for dead is looked after.
+const ALIVE_INTERVAL: Duration = Duration::from_millis(500);
 /// Extensions of a lease before it would run out, so that two may fail.
 const EXTENSIONS_PER_LEASE: u32 = 3;
 
@@ -24,10 +30,12 @@ pub(crate) async fn maintain(shared: Arc<Shared>) {
     let mut was_well = true;
     let mut last_pass = shared.clock.now();
     let mut rescue_from = last_pass;
+    let mut passes = 0;
     loop {
+        let interval = interval(&shared);
         tokio::select! {
             () = shared.phases.draining() => return,
-            () = shared.clock.sleep(INTERVAL) => {}
+            () = shared.clock.sleep(interval) => {}
         }
         let now = shared.clock.now();
         shared.feed.tend(now);
@@ -35,7 +43,7 @@ pub(crate) async fn maintain(shared: Arc<Shared>) {
         rescue_from = rescue_from.min(now.after(shared.options.lease));
         // After a sleep of the machine the leases of living workers look as if they had run out:
         // their holders get the time to extend them.
-        if now.since(last_pass) > INTERVAL + shared.options.lease / 2 {
+        if now.since(last_pass) > interval + shared.options.lease / 2 {
             rescue_from = now.after(shared.options.lease);
             info!(
                 "the clock went on by {:?}: leases are left alone",
@@ -46,9 +54,13 @@ pub(crate) async fn maintain(shared: Arc<Shared>) {
             if now >= rescue_from {
                 rescue(&shared).await?;
             }
-            prune(&shared).await
+            if !shared.store.is_shared() || passes % PASSES_PER_PRUNE == 0 {
+                prune(&shared).await?;
+            }
+            Ok(())
         };
         let passed = pass.await;
+        passes = passes.wrapping_add(1);
         last_pass = shared.clock.now();
         match &passed {
             Err(StoreError::Closed) => return,
@@ -56,6 +68,15 @@ pub(crate) async fn maintain(shared: Arc<Shared>) {
             Ok(()) | Err(_) => {}
         }
         was_well = passed.is_ok();
+    }
+}
+
+/// Returns how long it is until the next pass.
+fn interval(shared: &Shared) -> Duration {
+    if shared.store.is_shared() && shared.running.held().is_empty() {
+        IDLE_INTERVAL
+    } else {
+        INTERVAL
     }
 }
 
@@ -156,48 +177,78 @@ pub(crate) fn start_keeper(shared: &Arc<Shared>) {
 
 async fn keep_leases(shared: Arc<Shared>) {
     let interval = shared.options.lease / EXTENSIONS_PER_LEASE;
+    let mut extend_at = shared.clock.now().after(interval);
     loop {
+        let left = extend_at.since(shared.clock.now());
+        let pause = if shared.store.is_shared() {
+            left.min(ALIVE_INTERVAL)
+        } else {
+            left
+        };
         tokio::select! {
             () = shared.phases.stopped() => return,
-            () = shared.clock.sleep(interval) => {}
+            () = shared.clock.sleep(pause) => {}
         }
-        let held = shared.running.held();
-        for held in held.chunks(CLAIM_JOBS_MAX) {
-            let lease_expires_at = shared.clock.now().after(shared.options.lease);
-            let extend = |(id, claim): &(_, _)| {
-                Change::new(
-                    *id,
-                    Event::Extended {
-                        claim: *claim,
-                        lease_expires_at,
-                    },
-                )
+        if !shared.store.is_alive() {
+            stop_all_running(&shared);
+        }
+        let now = shared.clock.now();
+        // A clock that was set back must not put it off for longer than it takes.
+        extend_at = extend_at.min(now.after(interval));
+        if now < extend_at {
+            continue;
+        }
+        match extend_leases(&shared).await {
+            Ok(()) => {}
+            Err(StoreError::Closed) => return,
+            Err(error) => warn!(%error, "cannot extend leases: {error}"),
+        }
+        extend_at = shared.clock.now().after(interval);
+    }
+}
+
+/// Stops what runs here: others may have begun it again.
+fn stop_all_running(shared: &Shared) {
+    let held = shared.running.held();
+    if held.is_empty() {
+        return;
+    }
+    warn!(
+        "stops {} attempts: this node could not say that it is alive, and others may run their jobs",
+        held.len()
+    );
+    for (id, claim) in held {
+        shared
+            .running
+            .stop_running(id, claim, StopReason::LeaseLost);
+    }
+}
+
+/// Extends the leases of all attempts that run here, and stops those that may not go on.
+async fn extend_leases(shared: &Shared) -> Result<(), StoreError> {
+    let held = shared.running.held();
+    for held in held.chunks(CLAIM_JOBS_MAX) {
+        let lease_expires_at = shared.clock.now().after(shared.options.lease);
+        let extend = |(id, claim): &(_, _)| {
+            Change::new(
+                *id,
+                Event::Extended {
+                    claim: *claim,
+                    lease_expires_at,
+                },
+            )
+        };
+        let applied = shared.store.apply(held.iter().map(extend).collect());
+        for ((id, claim), applied) in held.iter().zip(applied.await?) {
+            let reason = match applied {
+                Err(
+                    Refused::Rejected(Rejected::LeaseLost, _) | Refused::Gone | Refused::Unknown,
+                ) => StopReason::LeaseLost,
+                Ok(job) if job.status.cancel_requested => StopReason::Cancelled,
+                Ok(_) | Err(_) => continue,
             };
-            match shared.store.apply(held.iter().map(extend).collect()).await {
-                Ok(applied) => {
-                    for ((id, claim), applied) in held.iter().zip(applied) {
-                        match applied {
-                            Err(
-                                Refused::Rejected(Rejected::LeaseLost, _)
-                                | Refused::Gone
-                                | Refused::Unknown,
-                            ) => {
-                                shared
-                                    .running
-                                    .stop_running(*id, *claim, StopReason::LeaseLost);
-                            }
-                            Ok(job) if job.status.cancel_requested => {
-                                shared
-                                    .running
-                                    .stop_running(*id, *claim, StopReason::Cancelled);
-                            }
-                            Ok(_) | Err(_) => {}
-                        }
-                    }
-                }
-                Err(StoreError::Closed) => return,
-                Err(error) => warn!(%error, "cannot extend leases: {error}"),
-            }
+            shared.running.stop_running(*id, *claim, reason);
         }
     }
+    Ok(())
 }

@@ -164,6 +164,13 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
         false
     }
 
+    /// Tells whether no other process takes this one for dead, by the time that passes here: one that
+    /// may be taken for dead stops its attempts, since others may begin them again. Always, unless it
+    /// says otherwise.
+    fn is_alive(&self) -> bool {
+        true
+    }
+
     /// Returns the versions of those of some jobs that are there.
     ///
     /// # Errors

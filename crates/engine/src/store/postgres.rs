@@ -1,11 +1,12 @@
 //! The `PostgreSQL` store: durable, for many nodes.
 //!
 //! What an operation acknowledged was committed with `synchronous_commit = on`. All that one node
-//! changes goes through one writer, which gathers what waits for it into one transaction: it reads
-//! and locks the rows (one round trip), decides in memory, writes and commits (another). Reading is
-//! done beside it, on connections of its own.
+//! changes goes through three writers, each of which gathers what waits for it into one transaction: it
+//! locks and reads the rows that it does not know (one round trip), decides in memory, writes and
+//! commits (another). Reading is done beside them, on connections of its own.
 
 mod batch;
+mod bulk;
 mod change;
 mod claim;
 mod columns;
@@ -16,6 +17,7 @@ mod events;
 mod fault;
 mod forget;
 mod insert;
+mod known;
 mod link;
 mod list;
 mod node;
@@ -36,6 +38,7 @@ mod time;
 mod tls;
 mod transact;
 mod url;
+mod wake;
 mod window;
 mod write;
 mod writer;
@@ -59,7 +62,7 @@ use fault::Fault;
 use link::Link;
 use operation::{Delivery, Operation, Parked, Reply};
 use session::Session;
-use shared::Shared;
+use shared::{Shared, Writers};
 use std::sync::Arc;
 use tokio::sync::{Mutex, OnceCell, mpsc, oneshot};
 use tokio::task::JoinSet;
@@ -126,8 +129,15 @@ impl PostgresStore {
         clock: Clock,
         followed: Option<FollowedClock>,
     ) -> Result<Self, OpenError> {
-        let (operations, to_do) = mpsc::unbounded_channel();
-        let shared = Arc::new(Shared::new(clock, operations));
+        let (claims, to_claim) = mpsc::unbounded_channel();
+        let (submits, to_submit) = mpsc::unbounded_channel();
+        let (settles, to_settle) = mpsc::unbounded_channel();
+        let writers = Writers {
+            claims,
+            submits,
+            settles,
+        };
+        let shared = Arc::new(Shared::new(clock, writers));
         let link = |role| Link::new(database.clone(), role);
         let beside = link("beside");
         let joined = async {
@@ -136,9 +146,17 @@ impl PostgresStore {
         };
         let node = joined.await.map_err(unreachable)?;
         let mut tasks = JoinSet::new();
-        let writing = Arc::new(link("writer"));
-        tasks.spawn(Writer::new(shared.clone(), writing, to_do, node).run());
-        tasks.spawn(node::beat(shared.clone(), link("heart"), node, followed));
+        for (role, to_do) in [
+            ("claims", to_claim),
+            ("submits", to_submit),
+            ("settles", to_settle),
+        ] {
+            let (link, gives) = (Arc::new(link(role)), role == "claims");
+            tasks.spawn(Writer::new(shared.clone(), link, to_do, node, gives).run());
+        }
+        let heart = Arc::new(link("heart"));
+        tasks.spawn(wake::tell_others(shared.clone(), heart.clone()));
+        tasks.spawn(node::beat(shared.clone(), heart, node, followed));
         let told = Arc::downgrade(&shared);
         shared.clock.on_advance(move || {
             if let Some(shared) = told.upgrade() {
@@ -257,6 +275,10 @@ impl Store for PostgresStore {
         true
     }
 
+    fn is_alive(&self) -> bool {
+        self.shared.is_alive()
+    }
+
     async fn versions(&self, ids: &[JobId]) -> Result<Vec<(JobId, u64)>, StoreError> {
         self.read(async |session| read::versions(session, ids).await)
             .await
@@ -312,9 +334,16 @@ impl Store for PostgresStore {
     }
 
     async fn configure_queues(&self, defaults: QueueDefaults) -> Result<(), StoreError> {
-        let defaults = Box::new(defaults);
-        self.write(|reply| Operation::ConfigureQueues(defaults, reply))
-            .await
+        let mut answers = Vec::new();
+        self.shared.send_each(|| {
+            let (reply, answer) = oneshot::channel();
+            answers.push(answer);
+            Operation::ConfigureQueues(Box::new(defaults.clone()), reply)
+        })?;
+        for answer in answers {
+            answer.await.unwrap_or(Err(StoreError::Closed))?;
+        }
+        Ok(())
     }
 
     async fn document(&self, kind: &Name, name: &Name) -> Result<Option<Document>, StoreError> {
@@ -358,10 +387,7 @@ impl Store for PostgresStore {
     async fn close(&self) {
         self.shared.close();
         let end = async {
-            let (done, ended) = oneshot::channel();
-            self.shared.send_close(Operation::Close(done));
-            // An error says that it has ended before.
-            let _ended = ended.await;
+            self.shared.end_writers().await;
             let left = async {
                 let link = self.beside.lock().await;
                 let session = link.session().await?;

@@ -5,13 +5,13 @@ use super::rows::{
     JOB, STANDING, Stored, Told, attempt_error, get, id, settled, stored, unsigned, uuid,
 };
 use super::session::{Session, Values};
-use super::window::{Lane, Offer};
+use super::window::{END, Lane, Offer, Since};
 use anteroom_core::{
     AttemptError, ClaimNumber, EventId, EventPart, Fingerprint, Job, JobId, Payload, Report,
     ShownState, Spec, State, StateEvent, Status, Timestamp,
 };
 use futures_util::try_join;
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, LazyLock};
 use tokio_postgres::Row;
 use uuid::Uuid;
@@ -36,6 +36,10 @@ pub(super) struct Touched {
     /// The result that it has, or gets.
     pub(super) result: Option<anteroom_core::PayloadInfo>,
     pub(super) lies: Lies,
+    /// The version that its row has.
+    pub(super) version_read: u64,
+    /// It was not read: its row is as this node's writers left it, or else the transaction fails.
+    pub(super) is_known: bool,
     /// Whose epoch it runs under.
     pub(super) node: Option<i64>,
     /// How long its lease was when it was taken or last extended.
@@ -76,6 +80,8 @@ impl Touched {
     fn new(job: Stored, lies: Lies) -> Self {
         Self {
             spec: job.spec,
+            version_read: job.status.version,
+            is_known: false,
             status: job.status,
             errors: job.errors,
             told: job.told,
@@ -115,6 +121,29 @@ impl Touched {
         }
     }
 
+    /// Returns the job as its transaction left it.
+    pub(super) fn left(self) -> Self {
+        let stored = Stored {
+            spec: self.spec,
+            status: self.status,
+            errors: self.errors,
+            told: self.told,
+            result: self.result,
+        };
+        let lies = belongs(stored.status.state);
+        Self {
+            is_known: lies == Lies::Running,
+            input: self.input.filter(|_| lies == Lies::Waiting),
+            node: self.node,
+            lease_ms: self.lease_ms,
+            said: self.said,
+            settled: self.settled,
+            last_state: self.last_state,
+            bytes_said: self.bytes_said,
+            ..Self::new(stored, lies)
+        }
+    }
+
     /// Returns the job as it stands.
     pub(super) fn job(&self) -> Job {
         Job {
@@ -135,6 +164,7 @@ impl Touched {
             group: self.spec.group.clone(),
             run_at: self.status.run_at,
             deadline: self.deadline(),
+            version: self.status.version,
             is_cut: false,
         })
     }
@@ -237,12 +267,15 @@ const BYTES_SAID: &str = "SELECT asked.id, last.bytes \
 const SETTLED: &str = "SELECT id, claim, said FROM settled WHERE id = ANY ($1)";
 
 impl Batch {
-    /// Locks jobs and reads them. One that is not there has no entry.
+    /// Locks jobs and reads them, those that are not known. One that is not there has no entry.
     ///
     /// A job that moves from one table to another while it is looked for may be found in neither: the
     /// look is a conflict then, and is to be repeated.
     pub(super) async fn lock(&mut self, session: &Session, ids: &[JobId]) -> Result<(), Fault> {
-        let mut sorted: Vec<Uuid> = ids.iter().map(|id| uuid(*id)).collect();
+        let mut sorted: Vec<Uuid> = self.missing(ids).map(|id| uuid(*id)).collect();
+        if sorted.is_empty() {
+            return Ok(());
+        }
         sorted.sort_unstable();
         sorted.dedup();
         let values: Values<'_> = &[&sorted];
@@ -276,6 +309,32 @@ impl Batch {
         }
         self.jobs.insert(touched.spec.id, touched);
         Ok(())
+    }
+
+    /// Adds jobs that are known.
+    pub(super) fn add_known(&mut self, jobs: Vec<Touched>) {
+        let jobs = jobs.into_iter();
+        self.jobs.extend(jobs.map(|job| (job.spec.id, job)));
+    }
+
+    /// Tells whether something was decided by what is known of a job and will not be written: nothing
+    /// would show then whether it was so.
+    pub(super) fn has_guess(&self) -> bool {
+        let mut jobs = self.jobs.values();
+        jobs.any(|job| job.is_known && !job.is_changed)
+    }
+
+    /// Returns the lanes of the jobs that were left to wait, and from where on they are to be looked for.
+    pub(super) fn waiting(&self, now: Timestamp) -> BTreeMap<Lane, Since> {
+        let mut waiting = BTreeMap::new();
+        let is_left = |job: &&Touched| job.is_changed && job.status.state == State::Waiting;
+        for job in self.jobs.values().filter(is_left) {
+            let ready = job.offer(now);
+            let since = ready.map_or(END, |offer| (offer.run_at, offer.id));
+            let first = waiting.entry(Lane::of(&job.spec)).or_insert(END);
+            *first = since.min(*first);
+        }
+        waiting
     }
 
     /// Adds jobs that wait and are locked already.

@@ -94,6 +94,7 @@ impl Decisions<'_> {
         }
         if before.state == State::Running && after.state != State::Running {
             self.window.ended(spec);
+            self.is_freed |= self.window.is_limited(&spec.queue);
         }
         if before.state == State::Waiting {
             self.window.remove(spec.id);

@@ -2,7 +2,7 @@
 
 use super::fault::Fault;
 use super::operation::Parked;
-use super::rows::{get, id, instant, label, name, optional_instant, priority};
+use super::rows::{get, id, instant, label, name, optional_instant, priority, unsigned};
 use super::session::{Session, Values};
 use super::transact::Decisions;
 use super::window::{Lane, Offer, RunningCounts, Since};
@@ -13,6 +13,7 @@ use anteroom_core::{
 };
 use futures_util::try_join;
 use std::collections::{BTreeSet, HashMap};
+use std::sync::LazyLock;
 
 /// Jobs of a group that are offered at least, where there are so many.
 const OF_GROUP_MIN: i64 = 8;
@@ -27,19 +28,29 @@ const LANES: &str = "WITH RECURSIVE lane AS ( \
         ORDER BY queue, task, priority LIMIT 1) AS following \
     ) SELECT queue, task, priority FROM lane";
 
+/// Which lanes have rows, beside the change of queues' settings.
+static LOOK: LazyLock<String> = LazyLock::new(|| {
+    let walk = LANES.trim_end_matches("SELECT queue, task, priority FROM lane");
+    format!(
+        "{walk} SELECT lane.queue, lane.task, lane.priority, queue_change.number \
+         FROM queue_change LEFT JOIN lane ON true"
+    )
+});
+
 /// The first ready jobs of lanes that have no group, locked.
-const OFFER_UNGROUPED: &str = "SELECT wanted.at, offered.id, offered.run_at, offered.deadline \
+const OFFER_UNGROUPED: &str = "SELECT wanted.at, offered.id, offered.run_at, offered.deadline, \
+        offered.version \
     FROM unnest($1::text[], $2::text[], $3::smallint[], $6::bigint[], $7::uuid[]) \
         WITH ORDINALITY AS wanted (queue, task, priority, since, since_id, at) \
     CROSS JOIN LATERAL ( \
-        SELECT id, run_at, deadline FROM waiting \
+        SELECT id, run_at, deadline, version FROM waiting \
         WHERE queue = wanted.queue AND task = wanted.task AND priority = wanted.priority \
             AND \"group\" = '' AND (run_at, id) >= (wanted.since, wanted.since_id) AND run_at <= $4 AND (deadline IS NULL OR deadline >= $4) \
         ORDER BY run_at, id LIMIT $5 FOR UPDATE SKIP LOCKED) AS offered";
 
 /// The first ready jobs of the groups of lanes, from the group after one on, locked.
 const OFFER_GROUPED: &str = "SELECT wanted.at, offered.id, offered.run_at, offered.deadline, \
-        groups.\"group\", groups.most \
+        offered.version, groups.\"group\", groups.most \
     FROM unnest($1::text[], $2::text[], $3::smallint[], $6::text[]) \
         WITH ORDINALITY AS wanted (queue, task, priority, after, at) \
     CROSS JOIN LATERAL ( \
@@ -59,7 +70,7 @@ const OFFER_GROUPED: &str = "SELECT wanted.at, offered.id, offered.run_at, offer
         FROM (SELECT \"group\" FROM of_lane LIMIT $5) AS bounded \
     ) AS groups \
     CROSS JOIN LATERAL ( \
-        SELECT id, run_at, deadline FROM waiting \
+        SELECT id, run_at, deadline, version FROM waiting \
         WHERE queue = wanted.queue AND task = wanted.task AND priority = wanted.priority \
             AND \"group\" = groups.\"group\" AND run_at <= $4 \
             AND (deadline IS NULL OR deadline >= $4) \
@@ -89,6 +100,18 @@ const DRAW_CLAIMS: &str = "SELECT nextval('claim')";
 pub(super) async fn lanes(session: &Session) -> Result<BTreeSet<Lane>, Fault> {
     let rows = session.query(LANES, &[]).await?;
     rows.iter().map(lane).collect()
+}
+
+/// Returns the change of queues' settings and the lanes that have jobs, by one statement.
+pub(super) async fn look(session: &Session) -> Result<(i64, BTreeSet<Lane>), Fault> {
+    let (mut number, mut lanes) = (0, BTreeSet::new());
+    for row in &session.query(&LOOK, &[]).await? {
+        number = get(row, 3)?;
+        if get::<Option<&str>>(row, 0)?.is_some() {
+            lanes.insert(lane(row)?);
+        }
+    }
+    Ok((number, lanes))
 }
 
 /// Reads `queue, task, priority`.
@@ -201,8 +224,8 @@ pub(super) async fn offers(
     let rows = ungrouped.iter().map(|row| (row, false));
     for (row, is_grouped) in rows.chain(grouped.iter().map(|row| (row, true))) {
         let lane = lane(row)?;
-        let group = if is_grouped { label(row, 4)? } else { None };
-        let of_group = if is_grouped { get(row, 5)? } else { most };
+        let group = if is_grouped { label(row, 5)? } else { None };
+        let of_group = if is_grouped { get(row, 6)? } else { most };
         let count = counts.entry((lane.clone(), group.clone())).or_default();
         *count += 1;
         offers.push(Offer {
@@ -211,6 +234,7 @@ pub(super) async fn offers(
             group,
             run_at: instant(row, 2)?,
             deadline: optional_instant(row, 3)?,
+            version: unsigned(row, 4)?,
             is_cut: *count >= of_group,
         });
     }
@@ -325,16 +349,21 @@ impl Decisions<'_> {
         session: &Session,
         all: &[JobId],
     ) -> Result<HashMap<JobId, Payload>, Fault> {
+        let mut inputs = HashMap::new();
+        for mut job in self.known.take_waiting(all, &self.offered) {
+            inputs.extend(job.input.take().map(|input| (job.spec.id, input)));
+            self.batch.jobs.insert(job.spec.id, job);
+        }
         let is_known = |id: &&JobId| self.batch.jobs.contains_key(id);
         let (known, unknown): (Vec<&JobId>, Vec<&JobId>) = all.iter().partition(is_known);
         let unknown: Vec<_> = unknown
             .into_iter()
             .map(|id| super::rows::uuid(*id))
             .collect();
-        let has_none = |id: &&&JobId| self.batch.jobs[**id].input.is_none();
+        let has_none =
+            |id: &&&JobId| self.batch.jobs[**id].input.is_none() && !inputs.contains_key(**id);
         let without = known.iter().filter(|id| has_none(id));
         let without: Vec<_> = without.map(|id| super::rows::uuid(**id)).collect();
-        let mut inputs = HashMap::new();
         if !unknown.is_empty() {
             let rows = session.query(&super::batch::TAKE, &[&unknown]).await?;
             for row in &rows {

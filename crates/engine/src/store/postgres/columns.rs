@@ -1,18 +1,13 @@
-//! Jobs turned into columns: an insert of many rows is one statement over arrays.
+//! Jobs turned into the columns of their tables.
 
 use super::batch::Touched;
+use super::bulk::{Column, Group};
 use super::rows::{lease_number, millis, signed, small, state_number, tags_text, uuid};
 use super::write::Sent;
 use anteroom_core::{Progress, Timestamp};
 use bytes::Bytes;
 use tokio_postgres::types::ToSql;
 use uuid::Uuid;
-
-const INSERT_JOBS: &str = "INSERT INTO job (id, task, queue, \"group\", priority, created_at, \
-    max_attempts, timeout_ms, start_before, retain_ms, unique_key, callback_url, tags, \
-    content_type, input) SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], \
-    $5::smallint[], $6::bigint[], $7::integer[], $8::bigint[], $9::bigint[], $10::bigint[], \
-    $11::text[], $12::text[], $13::text[], $14::text[], $15::bytea[])";
 
 /// Rows of `job`.
 #[derive(Debug, Default)]
@@ -92,44 +87,29 @@ impl JobColumns {
         if self.is_empty() {
             return;
         }
-        sent.push((
-            INSERT_JOBS,
-            vec![
-                &self.id,
-                &self.task,
-                &self.queue,
-                &self.group,
-                &self.priority,
-                &self.created_at,
-                &self.max_attempts,
-                &self.timeout_ms,
-                &self.start_before,
-                &self.retain_ms,
-                &self.unique_key,
-                &self.callback_url,
-                &self.tags,
-                &self.content_type,
-                &self.input,
+        use Group::{Kind, Rare};
+        sent.push_insert(
+            "job",
+            &[
+                Column::own("id", "uuid", &self.id),
+                Column::own("created_at", "bigint", &self.created_at),
+                Column::own("input", "bytea", &self.input),
+                Column::of(Kind, "task", "text", &self.task),
+                Column::of(Kind, "queue", "text", &self.queue),
+                Column::of(Kind, "\"group\"", "text", &self.group),
+                Column::of(Kind, "priority", "smallint", &self.priority),
+                Column::of(Kind, "max_attempts", "integer", &self.max_attempts),
+                Column::of(Kind, "timeout_ms", "bigint", &self.timeout_ms),
+                Column::of(Kind, "retain_ms", "bigint", &self.retain_ms),
+                Column::of(Kind, "content_type", "text", &self.content_type),
+                Column::of(Rare, "start_before", "bigint", &self.start_before),
+                Column::of(Rare, "unique_key", "text", &self.unique_key),
+                Column::of(Rare, "callback_url", "text", &self.callback_url),
+                Column::of(Rare, "tags", "text", &self.tags),
             ],
-        ));
+        );
     }
 }
-
-const INSERT_WAITING: &str = "INSERT INTO waiting (id, task, queue, \"group\", priority, \
-    is_scheduled, deadline, version, run_at, attempt, claim, lease, lease_expires_at, started_at, \
-    hand_backs, errors, reports, states, progress_fraction, progress_message) \
-    SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::smallint[], \
-    $6::boolean[], $7::bigint[], $8::bigint[], $9::bigint[], $10::integer[], $11::bigint[], \
-    $12::smallint[], $13::bigint[], $14::bigint[], $15::integer[], $16::integer[], \
-    $17::bigint[], $18::bigint[], $19::double precision[], $20::bytea[])";
-
-const INSERT_RUNNING: &str = "INSERT INTO running (id, task, queue, \"group\", priority, node, \
-    lease_ms, cancel_requested, version, run_at, attempt, claim, lease, lease_expires_at, \
-    started_at, hand_backs, errors, reports, states, progress_fraction, progress_message) \
-    SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::smallint[], \
-    $6::bigint[], $7::bigint[], $8::boolean[], $9::bigint[], $10::bigint[], $11::integer[], \
-    $12::bigint[], $13::smallint[], $14::bigint[], $15::bigint[], $16::integer[], \
-    $17::integer[], $18::bigint[], $19::bigint[], $20::double precision[], $21::bytea[])";
 
 /// Rows of `waiting` or `running`.
 #[derive(Debug, Default)]
@@ -166,17 +146,21 @@ impl LiveColumns {
         if s.id.is_empty() {
             return;
         }
-        sent.push((
-            INSERT_WAITING,
-            s.values(&[
-                &self.task,
-                &self.queue,
-                &self.group,
-                &self.priority,
-                &self.is_scheduled,
-                &self.deadline,
-            ]),
-        ));
+        let mut columns = self.kind();
+        columns.extend([
+            Column::of(Group::Attempt, "claim", "bigint", &s.claim),
+            Column::of(Group::Attempt, "started_at", "bigint", &s.started_at),
+            Column::of(
+                Group::Attempt,
+                "lease_expires_at",
+                "bigint",
+                &s.lease_expires_at,
+            ),
+            Column::of(Group::Rare, "is_scheduled", "boolean", &self.is_scheduled),
+            Column::of(Group::Rare, "deadline", "bigint", &self.deadline),
+        ]);
+        columns.extend(s.columns());
+        sent.push_insert("waiting", &columns);
     }
 
     pub(super) fn send_running<'a>(&'a self, sent: &mut Sent<'a>) {
@@ -184,29 +168,38 @@ impl LiveColumns {
         if s.id.is_empty() {
             return;
         }
-        sent.push((
-            INSERT_RUNNING,
-            s.values(&[
-                &self.task,
-                &self.queue,
-                &self.group,
-                &self.priority,
-                &self.node,
-                &self.lease_ms,
+        let mut columns = self.kind();
+        columns.extend([
+            Column::own("claim", "bigint", &s.claim),
+            Column::of(Group::Attempt, "node", "bigint", &self.node),
+            Column::of(Group::Attempt, "lease_ms", "bigint", &self.lease_ms),
+            Column::of(Group::Attempt, "started_at", "bigint", &s.started_at),
+            Column::of(
+                Group::Attempt,
+                "lease_expires_at",
+                "bigint",
+                &s.lease_expires_at,
+            ),
+            Column::of(
+                Group::Rare,
+                "cancel_requested",
+                "boolean",
                 &s.cancel_requested,
-            ]),
-        ));
+            ),
+        ]);
+        columns.extend(s.columns());
+        sent.push_insert("running", &columns);
+    }
+
+    fn kind(&self) -> Vec<Column<'_>> {
+        vec![
+            Column::of(Group::Kind, "task", "text", &self.task),
+            Column::of(Group::Kind, "queue", "text", &self.queue),
+            Column::of(Group::Kind, "\"group\"", "text", &self.group),
+            Column::of(Group::Kind, "priority", "smallint", &self.priority),
+        ]
     }
 }
-
-const INSERT_DONE: &str = "INSERT INTO done (id, state, finished_at, expires_at, \
-    result_content_type, result, cancel_requested, version, run_at, attempt, claim, lease, \
-    lease_expires_at, started_at, hand_backs, errors, reports, states, progress_fraction, \
-    progress_message) \
-    SELECT * FROM unnest($1::uuid[], $2::smallint[], $3::bigint[], $4::bigint[], $5::text[], \
-    $6::bytea[], $7::boolean[], $8::bigint[], $9::bigint[], $10::integer[], $11::bigint[], \
-    $12::smallint[], $13::bigint[], $14::bigint[], $15::integer[], $16::integer[], \
-    $17::bigint[], $18::bigint[], $19::double precision[], $20::bytea[])";
 
 /// Rows of `done`.
 #[derive(Debug, Default)]
@@ -243,17 +236,29 @@ impl DoneColumns {
         if s.id.is_empty() {
             return;
         }
-        sent.push((
-            INSERT_DONE,
-            s.values(&[
-                &self.state,
-                &self.finished_at,
-                &self.expires_at,
+        let mut columns = vec![
+            Column::own("claim", "bigint", &s.claim),
+            Column::own("started_at", "bigint", &s.started_at),
+            Column::own("lease_expires_at", "bigint", &s.lease_expires_at),
+            Column::own("result", "bytea", &self.result),
+            Column::of(Group::Kind, "state", "smallint", &self.state),
+            Column::of(Group::Kind, "finished_at", "bigint", &self.finished_at),
+            Column::of(Group::Kind, "expires_at", "bigint", &self.expires_at),
+            Column::of(
+                Group::Kind,
+                "result_content_type",
+                "text",
                 &self.result_content_type,
-                &self.result,
+            ),
+            Column::of(
+                Group::Rare,
+                "cancel_requested",
+                "boolean",
                 &s.cancel_requested,
-            ]),
-        ));
+            ),
+        ];
+        columns.extend(s.columns());
+        sent.push_insert("done", &columns);
     }
 }
 
@@ -278,28 +283,27 @@ struct StandingColumns {
 }
 
 impl StandingColumns {
-    /// Returns the values of an insert: the ids, what its table has of its own, and the rest in the
-    /// order of the three statements.
-    fn values<'a>(&'a self, own: &[&'a (dyn ToSql + Sync)]) -> Vec<&'a (dyn ToSql + Sync)> {
-        let mut values: Vec<&(dyn ToSql + Sync)> = vec![&self.id];
-        values.extend_from_slice(own);
-        let alike: [&(dyn ToSql + Sync); 13] = [
-            &self.version,
-            &self.run_at,
-            &self.attempt,
-            &self.claim,
-            &self.lease,
-            &self.lease_expires_at,
-            &self.started_at,
-            &self.hand_backs,
-            &self.errors,
-            &self.reports,
-            &self.states,
-            &self.progress_fraction,
-            &self.progress_message,
-        ];
-        values.extend(alike);
-        values
+    /// Returns the columns that the three tables have alike, but for what tells of the latest attempt.
+    fn columns(&self) -> [Column<'_>; 11] {
+        use Group::Rare;
+        [
+            Column::own("id", "uuid", &self.id),
+            Column::own("run_at", "bigint", &self.run_at),
+            Column::of(Rare, "version", "bigint", &self.version),
+            Column::of(Rare, "attempt", "integer", &self.attempt),
+            Column::of(Rare, "lease", "smallint", &self.lease),
+            Column::of(Rare, "hand_backs", "integer", &self.hand_backs),
+            Column::of(Rare, "errors", "integer", &self.errors),
+            Column::of(Rare, "reports", "bigint", &self.reports),
+            Column::of(Rare, "states", "bigint", &self.states),
+            Column::of(
+                Rare,
+                "progress_fraction",
+                "double precision",
+                &self.progress_fraction,
+            ),
+            Column::of(Rare, "progress_message", "bytea", &self.progress_message),
+        ]
     }
 
     fn push(&mut self, job: &Touched) {

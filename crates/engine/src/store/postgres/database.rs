@@ -5,9 +5,12 @@ use super::pooler::named_process;
 use super::session::Session;
 use super::tls::Tls;
 use super::url::PostgresUrl;
+use std::future::poll_fn;
+use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::Notify;
 use tokio::time::timeout;
-use tokio_postgres::{Client, Error, SimpleQueryMessage};
+use tokio_postgres::{AsyncMessage, Client, Error, SimpleQueryMessage};
 use tokio_util::task::TaskTracker;
 
 /// The schema that all of it lies in.
@@ -24,6 +27,8 @@ pub(super) struct Database {
     tls: Tls,
     /// Owns what drives the connections. Each ends when its session is dropped.
     connections: TaskTracker,
+    /// Told of every notification that comes over one of them.
+    heard: Arc<Notify>,
 }
 
 /// Why there is no connection.
@@ -43,7 +48,13 @@ impl Database {
             tls: Tls::new(&url)?,
             url,
             connections: TaskTracker::new(),
+            heard: Arc::default(),
         })
+    }
+
+    /// Returns what is told of every notification.
+    pub(super) fn heard(&self) -> &Notify {
+        &self.heard
     }
 
     pub(super) const fn url(&self) -> &PostgresUrl {
@@ -76,10 +87,15 @@ impl Database {
     async fn session(&self, role: &str) -> Result<Session, Error> {
         let mut config = self.url.config.clone();
         config.application_name(format!("anteroom {role}"));
-        let (client, connection) = config.connect(self.tls.clone()).await?;
-        self.connections.spawn(async {
-            // Whoever waits for an answer is told as well.
-            let _error = connection.await;
+        let (client, mut connection) = config.connect(self.tls.clone()).await?;
+        let heard = self.heard.clone();
+        self.connections.spawn(async move {
+            // Where it breaks, whoever waits for an answer is told as well.
+            while let Some(Ok(message)) = poll_fn(|cx| connection.poll_message(cx)).await {
+                if matches!(message, AsyncMessage::Notification(_)) {
+                    heard.notify_one();
+                }
+            }
         });
         let (process, commits) = standing(&client).await?;
         let is_pooled = named_process(&client).await != Some(process);

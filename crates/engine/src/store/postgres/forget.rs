@@ -27,12 +27,22 @@ const FORGET_SUBMITS: &str = "DELETE FROM submit WHERE (scope, task, key) IN ( \
     FOR UPDATE SKIP LOCKED)";
 const FORGET_GONE: &str = "DELETE FROM gone WHERE id IN ( \
     SELECT id FROM gone WHERE at <= $1 ORDER BY at LIMIT $2 FOR UPDATE SKIP LOCKED)";
+/// Whether there is anything to forget.
+const IS_DUE: &str = "SELECT EXISTS (SELECT FROM done WHERE expires_at <= $1) \
+    OR EXISTS (SELECT FROM submit WHERE at <= $2) OR EXISTS (SELECT FROM gone WHERE at <= $3)";
 /// The latest instant such that enough ids are remembered of later ones.
 const GONE_EXCESS: &str = "SELECT at FROM gone ORDER BY at DESC OFFSET $1 LIMIT 1";
 
 /// Forgets up to `limit` jobs whose retention is over, and returns how many.
 pub(super) async fn prune(session: &Session, limit: usize, now: Timestamp) -> Result<usize, Fault> {
     let most = i64::try_from(limit).unwrap_or(i64::MAX);
+    let (submits_since, gone_since) = (remembered_since(now), now.before(GONE_KEPT).as_millis());
+    let due = session
+        .query_opt(IS_DUE, &[&now.as_millis(), &submits_since, &gone_since])
+        .await?;
+    if !due.is_some_and(|row| row.get(0)) {
+        return Ok(0);
+    }
     let sql = format!(
         "WITH due AS MATERIALIZED (SELECT id, errors, reports, states FROM done \
          WHERE expires_at <= $1 ORDER BY expires_at LIMIT $2 FOR UPDATE SKIP LOCKED), {FORGET}"
@@ -43,9 +53,8 @@ pub(super) async fn prune(session: &Session, limit: usize, now: Timestamp) -> Re
         None => 0,
     };
     session
-        .execute(FORGET_SUBMITS, &[&remembered_since(now), &most])
+        .execute(FORGET_SUBMITS, &[&submits_since, &most])
         .await?;
-    let gone_since = now.before(GONE_KEPT).as_millis();
     session.execute(FORGET_GONE, &[&gone_since, &most]).await?;
     if pruned > 0 {
         forget_excess(session, most).await?;

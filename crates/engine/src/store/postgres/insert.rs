@@ -4,7 +4,6 @@
 use super::batch::Touched;
 use super::change::Keys;
 use super::transact::{Decisions, Remembered};
-use super::window::Lane;
 use crate::callback::another_id;
 use crate::store::{Inserted, NewJob, StoreError};
 use anteroom_core::{Fingerprint, Idempotency, JobId, Name};
@@ -194,11 +193,9 @@ impl Decisions<'_> {
         let Some(job) = self.batch.jobs.get(&id) else {
             return;
         };
-        self.lanes.insert(Lane::of(&job.spec));
         let Some(offer) = job.offer(self.now) else {
             return;
         };
-        self.window.look_from(&offer);
         if self.is_wanted(&offer.lane) {
             self.window.place(&offer);
         }

@@ -7,7 +7,7 @@ use crate::clock::Clock;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, Notify};
 use tokio::time::Instant;
 
 /// After a failure the next attempt is made this much later, twice as much after each further one.
@@ -49,6 +49,11 @@ impl Link {
             attempts: AtomicU64::new(0),
             state: Mutex::default(),
         }
+    }
+
+    /// Returns what is told of every notification of the database.
+    pub(super) fn heard(&self) -> &Notify {
+        self.database.heard()
     }
 
     /// Returns the live connection, or makes one now.

@@ -5,14 +5,18 @@ use super::link::Link;
 use super::rows::{get, millis};
 use super::session::Session;
 use super::shared::Shared;
+use super::wake::Listening;
 use crate::clock::FollowedClock;
 use anteroom_core::Timestamp;
 use anteroom_core::limits::LEASE_GRACE_MAX;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::time::Instant;
 
 /// How long a node is taken for alive after it has said so.
 const NODE_KEPT: Duration = Duration::from_secs(20);
+/// How long after it said so a node counts on that: its attempts have the rest of the time to end.
+pub(super) const KEPT: Duration = Duration::from_secs(17);
 /// How often it says so.
 const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(5);
 /// How long the database has to have been reached before a node that is late is taken for dead.
@@ -21,7 +25,8 @@ pub(super) const STEADY: Duration = Duration::from_secs(10);
 const JOIN: &str = "INSERT INTO node (epoch, started_at, expires_at) \
     VALUES (nextval('node_epoch'), $1, $2) RETURNING epoch";
 const BEAT: &str = "INSERT INTO node (epoch, started_at, expires_at) VALUES ($1, $2, $3) \
-    ON CONFLICT (epoch) DO UPDATE SET expires_at = excluded.expires_at";
+    ON CONFLICT (epoch) DO UPDATE SET expires_at = excluded.expires_at \
+    RETURNING (extract(epoch FROM clock_timestamp()) * 1000)::bigint";
 const LEAVE: &str = "DELETE FROM node WHERE epoch = $1";
 /// Nodes that are gone and that nothing runs under any more.
 const FORGET: &str = "DELETE FROM node WHERE expires_at <= $1 \
@@ -61,22 +66,26 @@ pub(super) async fn leave(session: &Session, node: i64) -> Result<(), Fault> {
 )]
 pub(super) async fn beat(
     shared: Arc<Shared>,
-    link: Link,
+    link: Arc<Link>,
     node: i64,
     followed: Option<FollowedClock>,
 ) {
     let started_at = shared.clock.now().as_millis();
     let mut was_well = true;
+    let mut listening = Listening::default();
     loop {
-        tokio::time::sleep(HEARTBEAT_INTERVAL).await;
         let beaten = async {
             let session = link.session().await?;
+            let listens = listening.over(&session).await?;
+            let sent_at = Instant::now();
             let expires_at = shared.clock.now().after(NODE_KEPT).as_millis();
-            session
-                .execute(BEAT, &[&node, &started_at, &expires_at])
+            let row = session
+                .query_opt(BEAT, &[&node, &started_at, &expires_at])
                 .await?;
-            if let Some(followed) = &followed {
-                followed.set(super::time::now(&session).await?);
+            shared.beaten(sent_at, listens);
+            if let (Some(followed), Some(row)) = (&followed, row) {
+                let shown = super::time::shown(&row, sent_at)?;
+                shown.into_iter().for_each(|shown| followed.set(shown));
             }
             Ok::<_, Fault>(())
         };
@@ -90,5 +99,6 @@ pub(super) async fn beat(
             tracing::warn!(%error, "this node could not say that it is alive: {error}");
         }
         was_well = is_well;
+        tokio::time::sleep(HEARTBEAT_INTERVAL).await;
     }
 }

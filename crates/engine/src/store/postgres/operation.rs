@@ -1,9 +1,11 @@
 //! What the writer is asked to do, and how it answers.
 
+use super::window::{Lane, Since};
 pub(super) use crate::store::delivery::{Delivery, Parked, Reply};
 use crate::store::room::Entered;
 use crate::store::{Applied, Change, Inserted, NewJob, PlaceOf};
 use anteroom_core::{ClaimNumber, JobId, Place, QueueDefaults};
+use std::collections::BTreeMap;
 use tokio::sync::oneshot;
 
 /// Something for the writer to do.
@@ -16,6 +18,8 @@ pub(super) enum Operation {
     HandBack(Vec<(JobId, ClaimNumber)>),
     Place(PlaceOf, Reply<Option<Place>>),
     ConfigureQueues(Box<QueueDefaults>, Reply<()>),
+    /// Jobs wait that another writer of this node has put there: of each lane, from where on.
+    Came(BTreeMap<Lane, Since>),
     /// Something changed elsewhere, or the clock was moved.
     LookAgain,
     /// Take no more, and end. Tells when that is done.
@@ -40,7 +44,7 @@ impl Operation {
             }
             Self::HandBack(claims) => (claims.len(), 0),
             Self::Claim(_) | Self::Place(..) | Self::ConfigureQueues(..) => (1, 0),
-            Self::LookAgain | Self::Close(_) => (0, 0),
+            Self::Came(_) | Self::LookAgain | Self::Close(_) => (0, 0),
         }
     }
 }

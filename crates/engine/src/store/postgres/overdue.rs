@@ -1,17 +1,16 @@
 //! Jobs that something ran out for: leases, deadlines, and the life of nodes.
 
 use super::fault::Fault;
-use super::rows::{count, get, id, instant, name, optional_instant, unsigned};
+use super::rows::{count, get, id, instant, name, unsigned};
 use super::session::{Session, Values};
 use crate::store::{Overdue, OverdueReason};
 use anteroom_core::{ClaimNumber, Timestamp};
-use futures_util::try_join;
 use tokio_postgres::Row;
 
 /// What runs and should not any more: under the epoch of a node that is no more, or under a lease that
 /// ran out, if it is a worker's or one of this node's own. The leases of other nodes are theirs to keep,
 /// and where nodes may be late for the database's sake (`$4` false) only those are no more that have left.
-const RUNNING: &str = "SELECT running.id, running.task, running.attempt, running.claim, \
+const OVERDUE: &str = "(SELECT running.id, running.task, running.attempt, running.claim, \
     running.node, running.started_at + job.timeout_ms, running.lease_expires_at, \
     running.node IS NOT NULL AND node.epoch IS NULL AS is_orphan \
     FROM running JOIN job ON job.id = running.id \
@@ -20,11 +19,9 @@ const RUNNING: &str = "SELECT running.id, running.task, running.attempt, running
     WHERE (running.node IS NOT NULL AND node.epoch IS NULL) \
         OR ((running.node IS NULL OR running.node = $2) AND running.lease_expires_at <= $1) \
     ORDER BY CASE WHEN running.node IS NOT NULL AND node.epoch IS NULL THEN 0 \
-        ELSE running.lease_expires_at END, running.id LIMIT $3";
-
-/// What waits and can no longer begin in time.
-const WAITING: &str = "SELECT id, task, attempt, deadline FROM waiting \
-    WHERE deadline IS NOT NULL AND deadline < $1 ORDER BY deadline LIMIT $2";
+        ELSE running.lease_expires_at END, running.id LIMIT $3) \
+    UNION ALL (SELECT id, task, attempt, NULL, NULL, NULL, deadline, NULL FROM waiting \
+    WHERE deadline IS NOT NULL AND deadline < $1 ORDER BY deadline LIMIT $3)";
 
 /// Returns up to `limit` jobs that something ran out for, the longest overdue first.
 pub(super) async fn overdue(
@@ -36,42 +33,28 @@ pub(super) async fn overdue(
 ) -> Result<Vec<Overdue>, Fault> {
     let most = i64::try_from(limit).unwrap_or(i64::MAX);
     let now = now.as_millis();
-    let of_running: Values<'_> = &[&now, &node, &most, &is_steady];
-    let of_waiting: Values<'_> = &[&now, &most];
-    let (running, waiting) = try_join!(
-        session.query(RUNNING, of_running),
-        session.query(WAITING, of_waiting),
-    )?;
-    let mut all = Vec::with_capacity(running.len() + waiting.len());
-    for row in &running {
-        all.push(running_one(row)?);
-    }
-    for row in &waiting {
-        let since = optional_instant(row, 3)?.unwrap_or(Timestamp::MIN);
-        let overdue = Overdue {
-            id: id(row, 0)?,
-            task: name(row, 1)?,
-            attempt: count(row, 2)?,
-            reason: OverdueReason::Deadline,
-        };
-        all.push((since, overdue));
-    }
+    let values: Values<'_> = &[&now, &node, &most, &is_steady];
+    let rows = session.query(OVERDUE, values).await?;
+    let all: Result<Vec<_>, Fault> = rows.iter().map(overdue_one).collect();
+    let mut all = all?;
     all.sort_by_key(|(since, overdue)| (*since, overdue.id));
     all.truncate(limit);
     Ok(all.into_iter().map(|(_, overdue)| overdue).collect())
 }
 
-fn running_one(row: &Row) -> Result<(Timestamp, Overdue), Fault> {
-    let claim = ClaimNumber::new(unsigned(row, 3)?);
-    let is_pulled = get::<Option<i64>>(row, 4)?.is_none();
-    let (times_out_at, expires_at) = (instant(row, 5)?, instant(row, 6)?);
-    let is_orphan: bool = get(row, 7)?;
-    let (since, reason) = if is_orphan {
-        (Timestamp::MIN, OverdueReason::Process(claim))
-    } else if is_pulled && expires_at >= times_out_at {
-        (expires_at, OverdueReason::Timeout(claim))
-    } else {
-        (expires_at, OverdueReason::Lease(claim))
+fn overdue_one(row: &Row) -> Result<(Timestamp, Overdue), Fault> {
+    let since = instant(row, 6)?;
+    let (since, reason) = match get::<Option<bool>>(row, 7)? {
+        None => (since, OverdueReason::Deadline),
+        Some(true) => (Timestamp::MIN, OverdueReason::Process(claim(row)?)),
+        Some(false) => {
+            let is_pulled = get::<Option<i64>>(row, 4)?.is_none();
+            if is_pulled && since >= instant(row, 5)? {
+                (since, OverdueReason::Timeout(claim(row)?))
+            } else {
+                (since, OverdueReason::Lease(claim(row)?))
+            }
+        }
     };
     let overdue = Overdue {
         id: id(row, 0)?,
@@ -80,4 +63,8 @@ fn running_one(row: &Row) -> Result<(Timestamp, Overdue), Fault> {
         reason,
     };
     Ok((since, overdue))
+}
+
+fn claim(row: &Row) -> Result<ClaimNumber, Fault> {
+    Ok(ClaimNumber::new(unsigned(row, 3)?))
 }

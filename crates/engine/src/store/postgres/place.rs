@@ -4,7 +4,8 @@ use super::claim;
 use super::fault::Fault;
 use super::operation::Operation;
 use super::rows::{
-    JOB, STANDING, get, id, instant, label, name, optional_instant, priority, stored, uuid,
+    JOB, STANDING, get, id, instant, label, name, optional_instant, priority, stored, unsigned,
+    uuid,
 };
 use super::session::Session;
 use super::transact::Answer;
@@ -17,7 +18,7 @@ use anteroom_core::{JobId, Label, Name, Pace, Place, Position, Priority, Spec, S
 use std::collections::{BTreeSet, HashSet};
 
 /// The first ready jobs of a queue.
-const READY: &str = "SELECT task, priority, id, run_at, deadline, \"group\" FROM waiting \
+const READY: &str = "SELECT task, priority, id, run_at, deadline, \"group\", version FROM waiting \
     WHERE queue = $1 AND run_at <= $2 AND (deadline IS NULL OR deadline >= $2) \
     ORDER BY queue, task, priority, \"group\", run_at, id LIMIT $3";
 /// How far a queue's rate has come.
@@ -244,6 +245,7 @@ fn ready(row: &tokio_postgres::Row, queue: &Name) -> Result<Offer, Fault> {
         group: label(row, 5)?,
         run_at: instant(row, 3)?,
         deadline: optional_instant(row, 4)?,
+        version: unsigned(row, 6)?,
         is_cut: false,
     })
 }

@@ -6,11 +6,20 @@ use super::session::Session;
 use anteroom_core::Timestamp;
 use std::time::Duration;
 use tokio::time::Instant;
+use tokio_postgres::Row;
 
 /// A reading that took longer says little.
 const ROUND_TRIP_MAX: Duration = Duration::from_millis(500);
 /// Of so many readings the quickest counts.
 const READINGS: u32 = 3;
+
+/// Returns what the clock of the database shows now, which it said in a row that was asked for at an
+/// instant; none where that took too long to say much.
+pub(super) fn shown(row: &Row, asked_at: Instant) -> Result<Option<Timestamp>, Fault> {
+    let took = asked_at.elapsed();
+    let shown = instant(row, 0)?.after(took / 2);
+    Ok((took <= ROUND_TRIP_MAX).then_some(shown))
+}
 
 /// Returns what the clock of the database shows now: right to half of the quickest round trip.
 pub(super) async fn now(session: &Session) -> Result<Timestamp, Fault> {

@@ -5,6 +5,7 @@ use super::change::Keys;
 use super::claim::{self, Numbers};
 use super::fault::Fault;
 use super::insert::NewSubmit;
+use super::known::Known;
 use super::operation::{Operation, Parked};
 use super::read::remembered_since;
 use super::rows::{JOB, STANDING, fingerprint, get, id, name, stored, uuid};
@@ -31,10 +32,16 @@ pub(super) struct Decisions<'a> {
     pub(super) now: Timestamp,
     pub(super) window: &'a mut Window,
     /// Lanes that have jobs, as far as this node knows.
-    pub(super) lanes: &'a mut BTreeSet<Lane>,
+    pub(super) lanes: &'a BTreeSet<Lane>,
+    /// An attempt ended in a queue with limits: another may begin.
+    pub(super) is_freed: bool,
     /// What those who wait for jobs want.
     pub(super) wanted: Vec<&'a Want>,
     pub(super) batch: Batch,
+    /// The versions of the jobs that are offered, whose rows are locked.
+    pub(super) offered: HashMap<JobId, u64>,
+    /// What is known of jobs without reading them.
+    pub(super) known: &'a Known,
     /// Ids that jobs may not be inserted with.
     pub(super) taken: &'a mut HashSet<JobId>,
     /// Ids that were asked for, of jobs that are gone.
@@ -75,6 +82,11 @@ impl Decisions<'_> {
     ) -> Result<(), Fault> {
         let ids: Vec<JobId> = operations.iter().flat_map(changed).collect();
         if !ids.is_empty() {
+            if is_careful {
+                self.known.take(&ids);
+            } else {
+                self.batch.add_known(self.known.take(&ids));
+            }
             self.batch.lock(session, &ids).await?;
             self.gone = gone(session, self.batch.missing(&ids)).await?;
             let said_again = operations.iter().flat_map(may_be_repeated);
@@ -211,6 +223,8 @@ impl Decisions<'_> {
         }
         let since: Vec<_> = lanes.iter().map(|lane| self.window.since(lane)).collect();
         let offers = claim::offers(session, &lanes, &since, most, self.now).await?;
+        let versions = offers.iter().map(|offer| (offer.id, offer.version));
+        self.offered = versions.collect();
         self.window.note_offered(&offers);
         // Of a lane that has nothing any more there may be hints still.
         let known = self.window.lanes().filter(|lane| self.is_wanted(lane));
@@ -247,6 +261,7 @@ impl Decisions<'_> {
             Operation::Claim(_)
             | Operation::Place(..)
             | Operation::ConfigureQueues(..)
+            | Operation::Came(_)
             | Operation::LookAgain
             | Operation::Close(_) => Answer::None,
         }

@@ -38,6 +38,7 @@ pub(super) struct Offer {
     pub(super) group: Option<Label>,
     pub(super) run_at: Timestamp,
     pub(super) deadline: Option<Timestamp>,
+    pub(super) version: u64,
     /// More of its lane and group may be ready than were offered with it.
     pub(super) is_cut: bool,
 }
@@ -50,6 +51,8 @@ pub(super) type Since = (Timestamp, JobId);
 
 /// Before every job.
 const BEGINNING: Since = (Timestamp::MIN, JobId::from_bytes([0; 16]));
+/// After every job.
+pub(super) const END: Since = (Timestamp::MAX, JobId::from_bytes([u8::MAX; 16]));
 
 /// A ready job that the order has.
 #[derive(Debug)]
@@ -186,10 +189,10 @@ impl Window {
         }
     }
 
-    /// Notes that a job waits: what is looked for begins no later.
-    pub(super) fn look_from(&mut self, offer: &Offer) {
-        if let Some(since) = self.since.get_mut(&offer.lane) {
-            *since = (offer.run_at, offer.id).min(*since);
+    /// Notes that jobs wait in a lane from a place on: what is looked for begins no later.
+    pub(super) fn look_from(&mut self, lane: &Lane, place: Since) {
+        if let Some(since) = self.since.get_mut(lane) {
+            *since = place.min(*since);
         }
     }
 

@@ -2,6 +2,7 @@
 //! jobs, all sent at once.
 
 use super::batch::{Lies, Touched, belongs};
+use super::bulk::{Column, Value, insert};
 use super::columns::{DoneColumns, JobColumns, LiveColumns};
 use super::fault::Fault;
 use super::rows::{small, tags_text, uuid};
@@ -13,7 +14,7 @@ use anteroom_core::limits::{
 };
 use anteroom_core::{LogStream, Report};
 use futures_util::future::join_all;
-use tokio_postgres::types::ToSql;
+use std::borrow::Cow;
 use uuid::Uuid;
 
 const INSERT_ERRORS: &str = "INSERT INTO error (id, ordinal, attempt, at, kind, message) \
@@ -55,13 +56,34 @@ const SET_PACES: &str = "UPDATE limited SET pace = reached.pace \
     FROM unnest($1::text[], $2::bigint[]) AS reached (queue, pace) \
     WHERE limited.queue = reached.queue";
 
+/// Some of them were not read: the transaction fails where a row has another version than is known.
+const LEAVE_RUNNING: &str = "WITH gone AS (DELETE FROM running \
+    USING unnest($1::uuid[], $2::bigint[]) AS known (id, version) \
+    WHERE running.id = known.id AND running.version = known.version RETURNING 1) \
+    SELECT agree((SELECT count(*) FROM gone), $3)";
+
 /// Statements that are to be sent at once, each with its values.
-pub(super) type Sent<'a> = Vec<(&'static str, Vec<&'a (dyn ToSql + Sync)>)>;
+#[derive(Default)]
+pub(super) struct Sent<'a>(Vec<(Cow<'static, str>, Vec<Value<'a>>)>);
+
+impl<'a> Sent<'a> {
+    fn push(&mut self, sql: &'static str, values: Vec<Value<'a>>) {
+        self.0.push((Cow::Borrowed(sql), values));
+    }
+
+    /// Adds an insert of many rows.
+    pub(super) fn push_insert(&mut self, table: &str, columns: &[Column<'a>]) {
+        let (sql, values) = insert(table, columns);
+        self.0.push((Cow::Owned(sql), values));
+    }
+}
 
 /// All that is to be written, as columns.
 #[derive(Debug, Default)]
 pub(super) struct Writes {
-    left: [Vec<Uuid>; 3],
+    left: [Vec<Uuid>; 2],
+    left_running: (Vec<Uuid>, Vec<i64>),
+    left_running_count: i64,
     jobs: JobColumns,
     waiting: LiveColumns,
     running: LiveColumns,
@@ -182,8 +204,14 @@ impl Writes {
         match job.lies {
             Lies::Nowhere => self.jobs.push(job),
             Lies::Waiting => self.left[0].push(id),
-            Lies::Running => self.left[1].push(id),
-            Lies::Done => self.left[2].push(id),
+            Lies::Running => {
+                self.left_running.0.push(id);
+                self.left_running
+                    .1
+                    .push(super::rows::signed(job.version_read));
+                self.left_running_count += 1;
+            }
+            Lies::Done => self.left[1].push(id),
         }
         match belongs(job.status.state) {
             Lies::Nowhere | Lies::Waiting => self.waiting.push(job, now),
@@ -261,6 +289,7 @@ impl Writes {
     pub(super) fn is_empty(&self) -> bool {
         let moved = self.left.iter().map(Vec::len).sum::<usize>();
         moved == 0
+            && self.left_running.0.is_empty()
             && self.jobs.is_empty()
             && self.submits.id.is_empty()
             && self.let_go.0.is_empty()
@@ -274,7 +303,7 @@ impl Writes {
 
     /// Sends all of it and the commit, and returns once that is answered.
     pub(super) async fn commit(&self, session: &Session) -> Result<(), Fault> {
-        let mut sent = Sent::new();
+        let mut sent = Sent::default();
         self.send_leavings(&mut sent);
         self.jobs.send(&mut sent);
         self.waiting.send_waiting(&mut sent);
@@ -283,11 +312,13 @@ impl Writes {
         self.send_histories(&mut sent);
         self.send_keys(&mut sent);
         // Once all of them are prepared they go out in this order, and the commit after them.
-        for (sql, _) in &sent {
+        for (sql, _) in &sent.0 {
             session.prepared(sql).await?;
         }
-        let each = sent.iter();
-        let each = each.map(|(sql, values)| session.execute(sql, values));
+        let each = sent
+            .0
+            .iter()
+            .map(|(sql, values)| session.execute(sql, values));
         let (written, committed) = tokio::join!(join_all(each), session.run("COMMIT"));
         // A statement that failed makes a roll-back of the commit, which is no error. Where there was no
         // answer to one, the commit had been sent as well.
@@ -299,15 +330,18 @@ impl Writes {
 
     /// Takes jobs out of the tables that they lay in.
     fn send_leavings<'a>(&'a self, sent: &mut Sent<'a>) {
-        const DELETES: [&str; 3] = [
+        const DELETES: [&str; 2] = [
             "DELETE FROM waiting WHERE id = ANY ($1)",
-            "DELETE FROM running WHERE id = ANY ($1)",
             "DELETE FROM done WHERE id = ANY ($1)",
         ];
         for (sql, ids) in DELETES.into_iter().zip(&self.left) {
             if !ids.is_empty() {
-                sent.push((sql, vec![ids]));
+                sent.push(sql, vec![ids]);
             }
+        }
+        let (ids, versions) = &self.left_running;
+        if !ids.is_empty() {
+            sent.push(LEAVE_RUNNING, vec![ids, versions, &self.left_running_count]);
         }
     }
 
@@ -322,27 +356,27 @@ impl Writes {
             ..
         } = self;
         if !e.id.is_empty() {
-            sent.push((
+            sent.push(
                 INSERT_ERRORS,
                 vec![&e.id, &e.ordinal, &e.attempt, &e.at, &e.kind, &e.message],
-            ));
+            );
         }
         if !errors_kept.0.is_empty() {
-            sent.push((TRIM_ERRORS, vec![&errors_kept.0, &errors_kept.1]));
+            sent.push(TRIM_ERRORS, vec![&errors_kept.0, &errors_kept.1]);
         }
         if !s.id.is_empty() {
-            sent.push((
+            sent.push(
                 INSERT_STATES,
                 vec![
                     &s.id, &s.ordinal, &s.version, &s.reports, &s.part, &s.state, &s.attempt,
                 ],
-            ));
+            );
         }
         if !states_kept.0.is_empty() {
-            sent.push((TRIM_STATES, vec![&states_kept.0, &states_kept.1]));
+            sent.push(TRIM_STATES, vec![&states_kept.0, &states_kept.1]);
         }
         if !r.id.is_empty() {
-            sent.push((
+            sent.push(
                 INSERT_REPORTS,
                 vec![
                     &r.id,
@@ -354,11 +388,11 @@ impl Writes {
                     &r.text,
                     &r.bytes,
                 ],
-            ));
-            sent.push((
+            );
+            sent.push(
                 TRIM_REPORTS,
                 vec![&reports_kept.0, &reports_kept.1, &reports_kept.2],
-            ));
+            );
         }
     }
 
@@ -375,13 +409,13 @@ impl Writes {
             ..
         } = self;
         if !settled.0.is_empty() {
-            sent.push((PUT_SETTLED, vec![&settled.0, &settled.1, &settled.2]));
+            sent.push(PUT_SETTLED, vec![&settled.0, &settled.1, &settled.2]);
         }
         if !amended.0.is_empty() {
-            sent.push((AMEND, vec![&amended.0, &amended.1, &amended.2, &amended.3]));
+            sent.push(AMEND, vec![&amended.0, &amended.1, &amended.2, &amended.3]);
         }
         if !start_before.0.is_empty() {
-            sent.push((SET_START_BEFORE, vec![&start_before.0, &start_before.1]));
+            sent.push(SET_START_BEFORE, vec![&start_before.0, &start_before.1]);
         }
         if !submits.id.is_empty() {
             let SubmitColumns {
@@ -393,20 +427,20 @@ impl Writes {
                 duplicate,
             } = submits;
             // One that was remembered for long enough stands in the way, and nobody asks for it.
-            sent.push((FORGET_EXPIRED, vec![scope, task, key]));
-            sent.push((
+            sent.push(FORGET_EXPIRED, vec![scope, task, key]);
+            sent.push(
                 REMEMBER,
                 vec![scope, task, key, fingerprint, id, duplicate, now],
-            ));
+            );
         }
         if !let_go.0.is_empty() {
-            sent.push((RELEASE_KEYS, vec![&let_go.0, &let_go.1]));
+            sent.push(RELEASE_KEYS, vec![&let_go.0, &let_go.1]);
         }
         if !held.0.is_empty() {
-            sent.push((HOLD_KEYS, vec![&held.0, &held.1, &held.2]));
+            sent.push(HOLD_KEYS, vec![&held.0, &held.1, &held.2]);
         }
         if !paces.0.is_empty() {
-            sent.push((SET_PACES, vec![&paces.0, &paces.1]));
+            sent.push(SET_PACES, vec![&paces.0, &paces.1]);
         }
     }
 }

@@ -1,6 +1,9 @@
-//! The writer: it makes all the changes of this node, one transaction after the other.
+//! A writer: it makes changes, one transaction after the other.
 //!
-//! It takes everything that waits for it, does it in one transaction, commits, and only then answers.
+//! A node has three: one gives jobs to those who wait for them, one inserts what comes in bulk, one
+//! changes jobs that are there. To each other they are what other nodes are.
+//!
+//! A writer takes everything that waits for it, does it in one transaction, commits, and only then answers.
 //! It does not wait for a batch to fill: while one is being committed the next one gathers. Claims come
 //! last in a transaction, so that a job that is inserted while somebody waits for it is written as
 //! running at once; those that find no job are parked here until one comes or their wait is over.
@@ -17,15 +20,14 @@ use super::queues;
 use super::session::Session;
 use super::shared::Shared;
 use super::transact::{Answer, Decisions};
-use super::window::{Lane, Window};
+use super::window::{Lane, Since, Window};
 use super::write::Writes;
-use crate::clock::Clock;
 use crate::metrics::Commit;
 use crate::store::delivery::HandBack;
 use crate::store::{Claimed, StoreError};
 use anteroom_core::limits::{COMMIT_BYTES_MAX, COMMIT_OPERATIONS_MAX};
 use anteroom_core::{JobId, QueueDefaults, Timestamp};
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
@@ -33,6 +35,8 @@ use tokio::time::Instant;
 
 /// How often those who wait have the database asked for jobs that came from elsewhere.
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
+/// How often where other nodes are heard of such jobs.
+const LISTENING_POLL_INTERVAL: Duration = Duration::from_secs(5);
 /// How often a transaction is tried that others get in the way of.
 const TRIES: usize = 8;
 
@@ -43,6 +47,10 @@ pub(super) struct Writer {
     parked: Vec<Parked>,
     pub(super) window: Window,
     lanes: BTreeSet<Lane>,
+    /// Lanes that jobs came to wait in since that was last looked at.
+    untaken: BTreeSet<Lane>,
+    /// Whether it gives jobs to those who wait for them; otherwise it tells the one that does.
+    gives: bool,
     numbers: Numbers,
     /// The epoch that this node's attempts run under.
     node: i64,
@@ -53,6 +61,8 @@ pub(super) struct Writer {
     polled_at: Option<Instant>,
     /// More may be ready than the last transaction took.
     has_more: bool,
+    /// Something came that those who wait have not looked at.
+    is_stirred: bool,
 }
 
 /// What a transaction that was committed leaves to be told.
@@ -61,6 +71,9 @@ pub(super) struct Done {
     pub(super) claimed: Vec<Vec<Claimed>>,
     next_due: Option<Timestamp>,
     is_blind: bool,
+    is_freed: bool,
+    /// The jobs as it left them.
+    left: Batch,
 }
 
 impl Writer {
@@ -69,6 +82,7 @@ impl Writer {
         link: Arc<Link>,
         operations: mpsc::UnboundedReceiver<Operation>,
         node: i64,
+        gives: bool,
     ) -> Self {
         let now = shared.clock.now();
         Self {
@@ -78,12 +92,15 @@ impl Writer {
             parked: Vec::new(),
             window: Window::new(now),
             lanes: BTreeSet::new(),
+            untaken: BTreeSet::new(),
+            gives,
             numbers: Numbers::default(),
             node,
             rules: None,
             next_due: None,
             polled_at: None,
             has_more: false,
+            is_stirred: false,
         }
     }
 
@@ -106,7 +123,8 @@ impl Writer {
             tokio::select! {
                 biased;
                 operation = self.operations.recv() => batch.push(operation?),
-                () = time_to_look(&self.shared.clock, look_at), if look_at.is_some() => {}
+                () = self.link.heard().notified(), if look_at.is_some() => self.polled_at = None,
+                () = time_to_look(&self.shared, look_at), if look_at.is_some() => {}
             }
         }
         let mut weight = (0, 0);
@@ -141,13 +159,21 @@ impl Writer {
         let mut closing = None;
         for operation in batch {
             match operation {
-                Operation::Claim(parked) => self.parked.push(parked),
+                Operation::Claim(parked) => {
+                    self.is_stirred = true;
+                    self.parked.push(parked);
+                }
                 Operation::ConfigureQueues(defaults, reply) => {
+                    self.is_stirred = true;
                     self.configure(*defaults);
                     let _unheard = reply.send(Ok(())).is_err();
                 }
                 Operation::Place(of, reply) => places.push((of, reply)),
-                Operation::LookAgain => {}
+                Operation::Came(waiting) => {
+                    self.is_stirred = true;
+                    self.came(waiting);
+                }
+                Operation::LookAgain => self.is_stirred = true,
                 Operation::Close(done) => closing = Some(done),
                 Operation::Insert(..) | Operation::Apply(..) | Operation::HandBack(_) => {
                     to_do.push(operation);
@@ -159,6 +185,7 @@ impl Writer {
             self.end_waits();
         }
         self.transact(to_do).await;
+        self.tell_others();
         for (of, reply) in places {
             let place = self.place(&of).await;
             let _unheard = reply.send(self.shared.answer(place)).is_err();
@@ -172,7 +199,12 @@ impl Writer {
 
     /// Does operations in one transaction, tries again where others were in the way, and answers.
     async fn transact(&mut self, operations: Vec<Operation>) {
-        self.has_more = false;
+        let is_alone = operations.is_empty() && !self.has_more && !self.is_stirred;
+        if is_alone && !self.is_due() && !self.look().await {
+            self.end_old_waits();
+            return;
+        }
+        (self.has_more, self.is_stirred) = (false, false);
         if operations.is_empty() && self.parked.is_empty() {
             return;
         }
@@ -188,6 +220,9 @@ impl Writer {
         match done {
             Ok(mut done) => {
                 self.window.keep();
+                let left = std::mem::take(&mut done.left);
+                self.announce(left.waiting(self.shared.clock.now()), done.is_freed);
+                self.shared.known.keep(left.jobs.into_values());
                 self.add_places(&operations, &mut done).await;
                 self.tell(operations, done);
             }
@@ -239,7 +274,10 @@ impl Writer {
         let mut decisions = Decisions {
             now,
             window: &mut self.window,
-            lanes: &mut self.lanes,
+            lanes: &self.lanes,
+            is_freed: false,
+            offered: HashMap::new(),
+            known: &self.shared.known,
             wanted: self.parked.iter().map(|parked| &parked.want).collect(),
             batch: Batch::default(),
             taken,
@@ -255,6 +293,11 @@ impl Writer {
         decisions.read_offers(session, most).await?;
         let each = operations.iter();
         let answers = each.map(|operation| decisions.decide(operation)).collect();
+        if decisions.batch.has_guess() {
+            return Err(Fault::Conflict(
+                "a job may have changed elsewhere".to_owned(),
+            ));
+        }
         if is_careful {
             decisions.check_callbacks(session).await?;
         }
@@ -267,7 +310,7 @@ impl Writer {
             claim::next_due(session, now).await?
         };
         let writes = Writes::of(&mut decisions);
-        let jobs = decisions.batch.jobs.len();
+        let (left, is_freed) = (decisions.batch, decisions.is_freed);
         let written_at = Instant::now();
         let committed = writes.commit(session).await;
         if let Err(fault @ Fault::Unknown(_)) = committed {
@@ -280,7 +323,7 @@ impl Writer {
         committed?;
         if !writes.is_empty() {
             self.shared.metrics.committed(Commit {
-                operations: jobs,
+                operations: left.jobs.len(),
                 bytes: writes.bytes(),
                 took: written_at.elapsed(),
                 transaction: began_at.elapsed(),
@@ -292,7 +335,42 @@ impl Writer {
             claimed,
             next_due,
             is_blind: self.window.is_blind(),
+            is_freed,
+            left,
         })
+    }
+
+    /// Has jobs that came to wait be looked for, and those that may begin now.
+    fn announce(&mut self, waiting: BTreeMap<Lane, Since>, is_freed: bool) {
+        if self.gives {
+            self.came(waiting);
+        } else if !waiting.is_empty() || is_freed {
+            self.shared.came(waiting);
+        }
+    }
+
+    fn came(&mut self, waiting: BTreeMap<Lane, Since>) {
+        self.is_stirred |= !waiting.is_empty();
+        for (lane, since) in waiting {
+            self.window.look_from(&lane, since);
+            self.lanes.insert(lane.clone());
+            self.untaken.insert(lane);
+        }
+    }
+
+    /// Tells the other nodes of jobs that came and that nobody takes here.
+    fn tell_others(&mut self) {
+        let is_taken = |lane: &Lane| {
+            self.parked
+                .iter()
+                .any(|parked| claim::wants(&parked.want, lane))
+        };
+        if std::mem::take(&mut self.untaken)
+            .iter()
+            .any(|lane| !is_taken(lane))
+        {
+            self.shared.untold.notify_one();
+        }
     }
 
     /// Takes in what was set for queues, if that has changed.
@@ -306,10 +384,38 @@ impl Writer {
         Ok(())
     }
 
+    /// Tells whether a job came due, or a rate lets one start.
+    fn is_due(&self) -> bool {
+        let now = self.shared.clock.now();
+        self.next_due.is_some_and(|due| due <= now)
+    }
+
+    /// Asks, if it is time to, whether there may be jobs for those who wait: one statement, where a
+    /// transaction takes several. Where that cannot be asked, a transaction is to say so.
+    async fn look(&mut self) -> bool {
+        if self.parked.is_empty() || !self.is_time_to_poll() {
+            return false;
+        }
+        let seen = async { claim::look(&*self.link.session().await?).await };
+        let Ok((number, lanes)) = seen.await else {
+            return true;
+        };
+        let wanted = |lane| {
+            self.parked
+                .iter()
+                .any(|parked| claim::wants(&parked.want, lane))
+        };
+        let is_new = self.rules != Some(number) || lanes.iter().any(wanted);
+        self.lanes = lanes;
+        self.window.look_from_the_beginning();
+        is_new
+    }
+
     fn is_time_to_poll(&mut self) -> bool {
+        let interval = poll_interval(&self.shared);
         let is_time = self
             .polled_at
-            .is_none_or(|polled_at| polled_at.elapsed() >= POLL_INTERVAL);
+            .is_none_or(|polled_at| polled_at.elapsed() >= interval);
         if is_time {
             self.polled_at = Some(Instant::now());
         }
@@ -368,12 +474,18 @@ impl Writer {
         }
     }
 
+    /// Ends the waits that took long enough, without a job.
+    fn end_old_waits(&mut self) {
+        let now = self.shared.clock.now();
+        let is_over = |parked: &Parked| parked.until <= now;
+        let (over, parked) = self.parked.drain(..).partition(is_over);
+        self.parked = parked;
+        end(over, &self.shared);
+    }
+
     /// Ends all waits for jobs: the store is being closed.
     fn end_waits(&mut self) {
-        for parked in self.parked.drain(..) {
-            let delivery = Delivery::new(Vec::new(), self.shared.clone());
-            drop(parked.reply.send(Ok(delivery)));
-        }
+        end(std::mem::take(&mut self.parked), &self.shared);
     }
 
     /// Refuses what still comes.
@@ -401,9 +513,26 @@ impl Writer {
     clippy::disallowed_methods,
     reason = "how often the database is asked is no matter of its own clock"
 )]
-async fn time_to_look(clock: &Clock, at: Option<Timestamp>) {
+async fn time_to_look(shared: &Shared, at: Option<Timestamp>) {
     tokio::select! {
-        () = clock.sleep_until(at.unwrap_or(Timestamp::MAX)) => {}
-        () = tokio::time::sleep(POLL_INTERVAL) => {}
+        () = shared.clock.sleep_until(at.unwrap_or(Timestamp::MAX)) => {}
+        () = tokio::time::sleep(poll_interval(shared)) => {}
+    }
+}
+
+/// Returns how often those who wait have the database asked.
+fn poll_interval(shared: &Shared) -> Duration {
+    if shared.listens() {
+        LISTENING_POLL_INTERVAL
+    } else {
+        POLL_INTERVAL
+    }
+}
+
+/// Answers those who waited that no job came.
+fn end(waits: Vec<Parked>, shared: &Arc<Shared>) {
+    for parked in waits {
+        let delivery = Delivery::new(Vec::new(), shared.clone());
+        drop(parked.reply.send(Ok(delivery)));
     }
 }

@@ -79,7 +79,17 @@ CREATE TABLE running (
     progress_message bytea -- UTF-8
 ) WITH (fillfactor = 70, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000,
         autovacuum_vacuum_cost_delay = 0);
-CREATE INDEX running_queue ON running (queue, task, "group");
+CREATE INDEX running_queue ON running (queue);
+
+-- Ends a transaction in which fewer rows were as they were thought to be: another one follows, which
+-- looks first.
+CREATE FUNCTION agree(as_known bigint, expected bigint) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    IF as_known <> expected THEN
+        RAISE serialization_failure
+            USING MESSAGE = format('%s of %s rows were changed elsewhere', expected - as_known, expected);
+    END IF;
+END $$;
 
 -- Those that ended, and their results.
 CREATE TABLE done (
