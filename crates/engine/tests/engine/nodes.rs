@@ -283,8 +283,8 @@ async fn a_database_is_reached_over_a_socket_of_the_machine() {
     assert!(store.unwrap().insert(vec![job(1)]).await.is_ok());
 }
 
-/// Stands between a store and its database. Once it is told to, it lets the next commit through, and
-/// cuts the connection instead of passing the answer on.
+/// Stands between a store and its database. Once it is told to, it lets the next commit of something
+/// through, and cuts the connection instead of passing the answer on.
 struct Cutter {
     port: u16,
     is_armed: Arc<AtomicBool>,
@@ -320,7 +320,9 @@ async fn pass(mut client: TcpStream, mut server: TcpStream, is_armed: Arc<Atomic
         tokio::select! {
             read = client.read(&mut asked) => {
                 let Ok(bytes @ 1..) = read else { return };
-                let is_commit = asked[..bytes].windows(7).any(|seven| seven == b"COMMIT\0");
+                // It goes out with what it commits; after a look for jobs that found none it is alone.
+                let is_commit = bytes > 7 * b"Q\0\0\0\x0bCOMMIT\0".len()
+                    && asked[..bytes].windows(7).any(|seven| seven == b"COMMIT\0");
                 server.write_all(&asked[..bytes]).await.unwrap();
                 if is_commit && is_armed.swap(false, Ordering::SeqCst) {
                     // Answered means done: the last answers end with that of the commit.
@@ -363,4 +365,71 @@ async fn a_commit_without_an_answer_is_not_known() {
     );
     let found = store.get(job(2).spec.id).await.unwrap();
     assert!(found.here().is_some(), "it was committed");
+}
+
+/// What was claimed by a commit whose answer never came runs nowhere, and nobody knows it: the node
+/// hands it back once it can ask the database, and it costs the jobs nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn claims_of_a_commit_without_an_answer_are_handed_back() {
+    let cluster = Cluster::start(&["fsync = off"]).unwrap();
+    let database = cluster.database();
+    let cutter = Cutter::before(cluster.port()).await;
+    let (direct, through) = (cluster.port().to_string(), cutter.port.to_string());
+    let (clock, _hand) = Clock::manual(STARTED_AT);
+    let open = async |url: String| {
+        let url = PostgresUrl::new(&url).unwrap();
+        let store = PostgresStore::open_by(clock.clone(), url, options()).await;
+        store.unwrap()
+    };
+    let store = open(database.url().replace(&direct, &through)).await;
+    let beside = open(database.url()).await;
+    // Of two jobs that wait, and of one that is inserted as running since somebody waits for it.
+    for (jobs, waits) in [(vec![job(1), job(2)], false), (vec![job(3)], true)] {
+        let ids: Vec<JobId> = jobs.iter().map(|job| job.spec.id).collect();
+        let claimed = if waits {
+            let parked = Want {
+                wait: PATIENCE,
+                ..want(1)
+            };
+            let inserted_while_armed = async {
+                // Once this one is answered the claim before it has looked for jobs and waits.
+                let mut other = job(9);
+                other.spec.task = name("other");
+                store.insert(vec![other]).await.unwrap();
+                cutter.is_armed.store(true, Ordering::SeqCst);
+                store.insert(jobs).await
+            };
+            let (claimed, inserted) = tokio::join!(store.claim(parked), inserted_while_armed);
+            let is_unknown = matches!(inserted, Err(StoreError::Unknown { .. }));
+            assert!(is_unknown, "{inserted:?}");
+            claimed
+        } else {
+            store.insert(jobs).await.unwrap();
+            cutter.is_armed.store(true, Ordering::SeqCst);
+            store.claim(want(2)).await
+        };
+        assert!(
+            matches!(claimed, Err(StoreError::Unknown { .. })),
+            "{claimed:?}"
+        );
+        // This node is alive, so that nobody rescues what it seems to run.
+        let mut again = Vec::new();
+        let handed_back = async {
+            while again.len() < ids.len() {
+                let want = Want {
+                    wait: PATIENCE,
+                    ..want(ids.len() - again.len())
+                };
+                again.extend(beside.claim(want).await.unwrap());
+            }
+        };
+        tokio::time::timeout(PATIENCE, handed_back).await.unwrap();
+        for claimed in &again {
+            assert!(ids.contains(&claimed.job.spec.id));
+            let status = &claimed.job.status;
+            assert_eq!(status.attempt, 1, "an attempt that nobody began is none");
+            let applied = beside.apply(vec![success(claimed)]).await.unwrap();
+            assert!(applied[0].is_ok());
+        }
+    }
 }
