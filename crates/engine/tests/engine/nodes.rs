@@ -3,13 +3,13 @@
 use crate::harness::{submission, task, text};
 use anteroom::clock::{Clock, ManualClock};
 use anteroom::core::{
-    Event, JobId, Lease, Name, Payload, Priority, QueueSettings, Rejected, Spec, State, Status,
-    Timestamp,
+    Event, Fingerprint, Idempotency, IdempotencyKey, JobId, Lease, Name, Payload, Priority,
+    QueueSettings, Rejected, Spec, State, Status, Timestamp,
 };
 use anteroom::run::{Outcome, function};
 use anteroom::store::postgres::{PostgresOptions, PostgresStore, PostgresUrl};
 use anteroom::store::{
-    Change, Claimed, NewJob, OverdueReason, QueueChange, Refused, Store, StoreError, Want,
+    Change, Claimed, Inserted, NewJob, OverdueReason, QueueChange, Refused, Store, StoreError, Want,
 };
 use anteroom::{Engine, Options, Task, TaskRunner, Until};
 use anteroom_pgtest::{Cluster, Shutdown, TestDatabase};
@@ -222,6 +222,56 @@ async fn a_limit_holds_over_all_nodes() {
             assert!(applied[0].is_ok());
             ended += 1;
         }
+    }
+}
+
+/// A client that heard nothing from one node asks another with the same key, while the first one is
+/// still at it. The second to commit had looked before the first one did: it took the key over, and
+/// there were two jobs for it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_that_two_nodes_are_given_at_once_gives_one_job() {
+    const KEYS: u16 = 10;
+    let database = database();
+    let (one, other, _hand) = two_nodes(&database).await;
+    // Both look at the key before either holds the queue, whose depth they are to count.
+    let settings = QueueSettings {
+        max_depth: Some(1_000),
+        ..QueueSettings::default()
+    };
+    let change = QueueChange {
+        name: name("queue"),
+        settings,
+        if_version: None,
+    };
+    one.set_queues(vec![change]).await.unwrap();
+    let keyed = |number: u16, key: u16| {
+        let by = Idempotency {
+            scope: "".into(),
+            key: IdempotencyKey::new(&format!("key-{key}")).unwrap(),
+        };
+        NewJob {
+            idempotency: Some((by, Fingerprint([7; 32]))),
+            ..job(number)
+        }
+    };
+    for key in 0..KEYS {
+        let (first, second) = (keyed(2 * key, key), keyed(2 * key + 1, key));
+        let own = [first.spec.id, second.spec.id];
+        let (first, second) = tokio::join!(one.insert(vec![first]), other.insert(vec![second]));
+        let given = [first, second].map(|inserted| inserted.unwrap().remove(0));
+        let ids: Vec<JobId> = given.into_iter().zip(own).map(id_of).collect();
+        assert_eq!(ids[0], ids[1], "key {key}");
+    }
+    let counts =
+        database.sql("SELECT (SELECT count(*) FROM anteroom.job), count(*) FROM anteroom.submit");
+    assert_eq!(counts, format!("{KEYS}|{KEYS}"));
+}
+
+/// Returns the job that a submit was given: its own, or the one that its key remembers.
+fn id_of((inserted, own): (Inserted, JobId)) -> JobId {
+    match inserted {
+        Inserted::New(_) => own,
+        Inserted::Duplicate(job) | Inserted::Replayed { job, .. } => job.spec.id,
     }
 }
 

@@ -5,6 +5,7 @@ use super::batch::{Lies, Touched, belongs};
 use super::bulk::{Column, Value, insert};
 use super::columns::{DoneColumns, JobColumns, LiveColumns};
 use super::fault::Fault;
+use super::read::remembered_since;
 use super::rows::{small, tags_text, uuid};
 use super::session::Session;
 use super::transact::Decisions;
@@ -47,7 +48,7 @@ const REMEMBER: &str = "INSERT INTO submit (scope, task, key, fingerprint, id, d
     $6::boolean[])";
 const FORGET_EXPIRED: &str = "DELETE FROM submit USING unnest($1::text[], $2::text[], $3::text[]) \
     AS asked (scope, task, key) WHERE submit.scope = asked.scope AND submit.task = asked.task \
-    AND submit.key = asked.key";
+    AND submit.key = asked.key AND submit.at <= $4";
 const RELEASE_KEYS: &str = "DELETE FROM unique_key USING unnest($1::text[], $2::text[]) \
     AS let_go (task, key) WHERE unique_key.task = let_go.task AND unique_key.key = let_go.key";
 const HOLD_KEYS: &str = "INSERT INTO unique_key (task, key, id) \
@@ -102,6 +103,8 @@ pub(super) struct Writes {
     held: (Vec<String>, Vec<String>, Vec<Uuid>),
     paces: (Vec<String>, Vec<i64>),
     now: i64,
+    /// Keys that were used before this are free again.
+    remembered_since: i64,
 }
 
 #[derive(Debug, Default)]
@@ -152,6 +155,7 @@ impl Writes {
     pub(super) fn of(decisions: &mut Decisions<'_>) -> Self {
         let mut writes = Self {
             now: decisions.now.as_millis(),
+            remembered_since: remembered_since(decisions.now),
             ..Self::default()
         };
         // In one order on every node, so that two transactions wait for each other in one direction.
@@ -406,6 +410,7 @@ impl Writes {
             held,
             paces,
             now,
+            remembered_since,
             ..
         } = self;
         if !settled.0.is_empty() {
@@ -426,8 +431,9 @@ impl Writes {
                 id,
                 duplicate,
             } = submits;
-            // One that was remembered for long enough stands in the way, and nobody asks for it.
-            sent.push(FORGET_EXPIRED, vec![scope, task, key]);
+            // One that was remembered for long enough stands in the way, and nobody asks for it. One that
+            // another node has committed since this one looked is left to be in the way.
+            sent.push(FORGET_EXPIRED, vec![scope, task, key, remembered_since]);
             sent.push(
                 REMEMBER,
                 vec![scope, task, key, fingerprint, id, duplicate, now],
