@@ -3,7 +3,7 @@
 use crate::harness::{submission, task, text};
 use anteroom::clock::{Clock, ManualClock};
 use anteroom::core::{
-    Event, Fingerprint, Idempotency, IdempotencyKey, JobId, Lease, Name, Payload, Priority,
+    Event, Fingerprint, Idempotency, IdempotencyKey, JobId, Label, Lease, Name, Payload, Priority,
     QueueSettings, Rejected, Spec, State, Status, Timestamp,
 };
 use anteroom::run::{Outcome, function};
@@ -230,6 +230,30 @@ async fn a_limit_holds_over_all_nodes() {
 /// there were two jobs for it.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_key_that_two_nodes_are_given_at_once_gives_one_job() {
+    let keyed = |key: u16, job: NewJob| {
+        let by = Idempotency {
+            scope: "".into(),
+            key: IdempotencyKey::new(&format!("key-{key}")).unwrap(),
+        };
+        NewJob {
+            idempotency: Some((by, Fingerprint([7; 32]))),
+            ..job
+        }
+    };
+    two_nodes_give_one_job_for_a_key("submit", keyed).await;
+}
+
+/// So it was with unique keys: there were two unfinished jobs that had one.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_unique_key_that_two_nodes_are_given_at_once_gives_one_job() {
+    let keyed = |key: u16, mut job: NewJob| {
+        job.spec.unique_key = Some(Label::new(&format!("key-{key}")).unwrap());
+        job
+    };
+    two_nodes_give_one_job_for_a_key("unique_key", keyed).await;
+}
+
+async fn two_nodes_give_one_job_for_a_key(table: &str, keyed: impl Fn(u16, NewJob) -> NewJob) {
     const KEYS: u16 = 10;
     let database = database();
     let (one, other, _hand) = two_nodes(&database).await;
@@ -244,26 +268,17 @@ async fn a_key_that_two_nodes_are_given_at_once_gives_one_job() {
         if_version: None,
     };
     one.set_queues(vec![change]).await.unwrap();
-    let keyed = |number: u16, key: u16| {
-        let by = Idempotency {
-            scope: "".into(),
-            key: IdempotencyKey::new(&format!("key-{key}")).unwrap(),
-        };
-        NewJob {
-            idempotency: Some((by, Fingerprint([7; 32]))),
-            ..job(number)
-        }
-    };
     for key in 0..KEYS {
-        let (first, second) = (keyed(2 * key, key), keyed(2 * key + 1, key));
+        let (first, second) = (keyed(key, job(2 * key)), keyed(key, job(2 * key + 1)));
         let own = [first.spec.id, second.spec.id];
         let (first, second) = tokio::join!(one.insert(vec![first]), other.insert(vec![second]));
         let given = [first, second].map(|inserted| inserted.unwrap().remove(0));
         let ids: Vec<JobId> = given.into_iter().zip(own).map(id_of).collect();
         assert_eq!(ids[0], ids[1], "key {key}");
     }
-    let counts =
-        database.sql("SELECT (SELECT count(*) FROM anteroom.job), count(*) FROM anteroom.submit");
+    let counts = database.sql(&format!(
+        "SELECT (SELECT count(*) FROM anteroom.job), count(*) FROM anteroom.{table}"
+    ));
     assert_eq!(counts, format!("{KEYS}|{KEYS}"));
 }
 

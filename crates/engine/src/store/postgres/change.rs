@@ -193,6 +193,8 @@ pub(super) struct Keys {
     pub(super) kept: HashMap<(String, String), JobId>,
     /// As it becomes.
     pub(super) held: HashMap<(String, String), Option<JobId>>,
+    /// Keys of jobs that ended, and which.
+    pub(super) let_go: Vec<((String, String), JobId)>,
 }
 
 impl Keys {
@@ -217,7 +219,8 @@ impl Keys {
 
     pub(super) fn release(&mut self, spec: &Spec) {
         if let Some(key) = Self::key(spec) {
-            self.held.insert(key, None);
+            self.held.insert(key.clone(), None);
+            self.let_go.push((key, spec.id));
         }
     }
 }

@@ -16,6 +16,7 @@ use anteroom_core::limits::{
 use anteroom_core::{LogStream, Report};
 use futures_util::future::join_all;
 use std::borrow::Cow;
+use std::collections::HashSet;
 use uuid::Uuid;
 
 const INSERT_ERRORS: &str = "INSERT INTO error (id, ordinal, attempt, at, kind, message) \
@@ -49,8 +50,11 @@ const REMEMBER: &str = "INSERT INTO submit (scope, task, key, fingerprint, id, d
 const FORGET_EXPIRED: &str = "DELETE FROM submit USING unnest($1::text[], $2::text[], $3::text[]) \
     AS asked (scope, task, key) WHERE submit.scope = asked.scope AND submit.task = asked.task \
     AND submit.key = asked.key AND submit.at <= $4";
-const RELEASE_KEYS: &str = "DELETE FROM unique_key USING unnest($1::text[], $2::text[]) \
-    AS let_go (task, key) WHERE unique_key.task = let_go.task AND unique_key.key = let_go.key";
+/// A key that another node's job has taken since is not let go.
+const RELEASE_KEYS: &str = "DELETE FROM unique_key \
+    USING unnest($1::text[], $2::text[], $3::uuid[]) AS let_go (task, key, id) \
+    WHERE unique_key.task = let_go.task AND unique_key.key = let_go.key \
+    AND unique_key.id = let_go.id";
 const HOLD_KEYS: &str = "INSERT INTO unique_key (task, key, id) \
     SELECT * FROM unnest($1::text[], $2::text[], $3::uuid[])";
 const SET_PACES: &str = "UPDATE limited SET pace = reached.pace \
@@ -99,7 +103,7 @@ pub(super) struct Writes {
     amended: (Vec<Uuid>, Vec<String>, Vec<i16>, Vec<Option<String>>),
     start_before: (Vec<Uuid>, Vec<Option<i64>>),
     submits: SubmitColumns,
-    let_go: (Vec<String>, Vec<String>),
+    let_go: (Vec<String>, Vec<String>, Vec<Uuid>),
     held: (Vec<String>, Vec<String>, Vec<Uuid>),
     paces: (Vec<String>, Vec<i64>),
     now: i64,
@@ -186,16 +190,17 @@ impl Writes {
     }
 
     fn add_keys(&mut self, decisions: &Decisions<'_>) {
-        for (key, holder) in &decisions.keys.held {
-            let before = decisions.keys.kept.get(key);
-            let is_known = decisions.keys.kept.contains_key(key);
-            if before == holder.as_ref() && is_known {
-                continue;
-            }
-            // What a job held whose key nobody asked about is let go blindly.
+        let keys = &decisions.keys;
+        let let_go: HashSet<_> = keys.let_go.iter().map(|(key, _)| key).collect();
+        for (key, holder) in &keys.let_go {
             self.let_go.0.push(key.0.clone());
             self.let_go.1.push(key.1.clone());
-            if let Some(holder) = holder {
+            self.let_go.2.push(uuid(*holder));
+        }
+        for (key, holder) in &keys.held {
+            if let Some(holder) = holder
+                && (let_go.contains(key) || keys.kept.get(key) != Some(holder))
+            {
                 self.held.0.push(key.0.clone());
                 self.held.1.push(key.1.clone());
                 self.held.2.push(uuid(*holder));
@@ -440,7 +445,7 @@ impl Writes {
             );
         }
         if !let_go.0.is_empty() {
-            sent.push(RELEASE_KEYS, vec![&let_go.0, &let_go.1]);
+            sent.push(RELEASE_KEYS, vec![&let_go.0, &let_go.1, &let_go.2]);
         }
         if !held.0.is_empty() {
             sent.push(HOLD_KEYS, vec![&held.0, &held.1, &held.2]);
