@@ -5,6 +5,7 @@
 //! locks and reads the rows that it does not know (one round trip), decides in memory, writes and
 //! commits (another). Reading is done beside them, on connections of its own.
 
+mod archive;
 mod batch;
 mod bulk;
 mod change;
@@ -43,6 +44,7 @@ mod window;
 mod write;
 mod writer;
 
+pub use archive::PostgresArchive;
 pub use open::{OpenError, PostgresOptions};
 pub use schema::Migrated;
 pub use url::{PostgresUrl, PostgresUrlError};
@@ -54,7 +56,9 @@ use crate::store::{
     Found, History, Inserted, KeptQueue, Listing, NewJob, Overdue, Page, PlaceOf, QueueChange,
     QueueSet, Store, StoreError, Want,
 };
-use anteroom_core::{EventId, Idempotency, Job, JobId, Name, Payload, Place, QueueDefaults};
+use anteroom_core::{
+    EventId, Idempotency, Job, JobId, Name, Payload, Place, QueueDefaults, Timestamp,
+};
 use async_trait::async_trait;
 use bytes::Bytes;
 use database::Database;
@@ -140,11 +144,11 @@ impl PostgresStore {
         let shared = Arc::new(Shared::new(clock, writers));
         let link = |role| Link::new(database.clone(), role);
         let beside = link("beside");
-        let joined = async {
-            let session = beside.session().await?;
-            node::join(&session, shared.clock.now()).await
+        let joined = join(&beside, shared.clock.now()).await;
+        let Some(node) = joined.map_err(unreachable)? else {
+            let address = database.url().address();
+            return Err(OpenError::HalfImported { address });
         };
-        let node = joined.await.map_err(unreachable)?;
         let mut tasks = JoinSet::new();
         for (role, to_do) in [
             ("claims", to_claim),
@@ -209,6 +213,20 @@ impl PostgresStore {
         };
         self.shared.answer(done.await)
     }
+}
+
+/// Joins the other nodes, and returns the epoch of this one; none: an import is under way.
+async fn join(link: &Link, now: Timestamp) -> Result<Option<i64>, Fault> {
+    let session = link.session().await?;
+    session.begin().await?;
+    let joined = async {
+        archive::hold_off_imports(&session).await?;
+        match archive::import_mark(&session).await? {
+            Some(_) => Ok(None),
+            None => node::join(&session, now).await.map(Some),
+        }
+    };
+    session.end(joined.await).await
 }
 
 /// A database that was there just now.

@@ -5,6 +5,8 @@ use anteroom::contract::StoreUnderTest;
 use anteroom::store::Store;
 use anteroom::store::archive::Archive;
 use anteroom::store::memory::MemoryStore;
+#[cfg(feature = "postgres")]
+use anteroom::store::postgres::{PostgresArchive, PostgresOptions, PostgresStore, PostgresUrl};
 use async_trait::async_trait;
 use std::sync::{Arc, OnceLock};
 
@@ -79,13 +81,20 @@ mod sqlite {
 struct Postgres(anteroom_pgtest::TestDatabase<'static>);
 
 #[cfg(feature = "postgres")]
-#[async_trait]
-impl StoreUnderTest for Postgres {
-    async fn open(&self, clock: Clock) -> Arc<dyn Store> {
-        use anteroom::store::postgres::{PostgresOptions, PostgresStore, PostgresUrl};
+impl Postgres {
+    fn way(&self) -> (PostgresUrl, PostgresOptions) {
         let url = PostgresUrl::new(&self.0.url()).expect("the tests' own is one");
         let mut options = PostgresOptions::default();
         options.allow_fsync_off = true;
+        (url, options)
+    }
+}
+
+#[cfg(feature = "postgres")]
+#[async_trait]
+impl StoreUnderTest for Postgres {
+    async fn open(&self, clock: Clock) -> Arc<dyn Store> {
+        let (url, options) = self.way();
         let store = PostgresStore::open_by(clock, url, options).await;
         Arc::new(store.expect("the database is the case's own"))
     }
@@ -96,6 +105,16 @@ impl StoreUnderTest for Postgres {
 
     fn is_durable(&self) -> bool {
         true
+    }
+
+    async fn archive(&self, _clock: Clock) -> Option<Arc<dyn Archive>> {
+        let (url, options) = self.way();
+        let archive = PostgresArchive::open_or_make(url, options).await;
+        Some(Arc::new(archive.expect("the database is the case's own")))
+    }
+
+    fn another(&self) -> Option<Box<dyn StoreUnderTest>> {
+        Some(Box::new(Self(anteroom_pgtest::shared().database())))
     }
 }
 

@@ -30,7 +30,8 @@ pub(super) async fn documents(session: &Session, kind: &Name) -> Result<Vec<Docu
     rows.iter().map(read).collect()
 }
 
-fn read(row: &Row) -> Result<Document, Fault> {
+/// Reads `name, version, value`.
+pub(super) fn read(row: &Row) -> Result<Document, Fault> {
     Ok(Document {
         name: name(row, 0)?,
         version: unsigned(row, 1)?,

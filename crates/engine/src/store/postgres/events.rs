@@ -162,7 +162,7 @@ fn written_reports(row: &Row, at: usize) -> Result<Vec<JobEvent>, Fault> {
 }
 
 /// Returns what an attempt said: a line where it has a stream, else a progress.
-fn report(
+pub(super) fn report(
     stream: Option<&str>,
     fraction: Option<f64>,
     text: Option<&str>,

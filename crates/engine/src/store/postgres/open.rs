@@ -170,6 +170,38 @@ pub enum OpenError {
         /// The version.
         version: u32,
     },
+    /// There is no store of ours.
+    #[error(
+        "there is no store in the database {database:?} at {address}; \
+         name another one, or import into it"
+    )]
+    NoStore {
+        /// Where.
+        address: String,
+        /// The database.
+        database: String,
+    },
+    /// It is in the middle of an import.
+    #[error(
+        "the store at {address} is in the middle of an import that was begun and not completed; \
+         run `anteroom store import` again with the same file, or remove it: \
+         DROP SCHEMA anteroom CASCADE"
+    )]
+    HalfImported {
+        /// Where.
+        address: String,
+    },
+    /// Servers work on it. Worth another try once they have stopped.
+    #[error(
+        "{servers} running servers work on the store at {address}; stop them first \
+         (one that was killed is taken for gone after 20 s)"
+    )]
+    InUse {
+        /// Where.
+        address: String,
+        /// How many.
+        servers: u64,
+    },
     /// It failed while it was being opened. Worth another try.
     #[error("PostgreSQL at {address} failed while it was opened: {detail}")]
     Broken {
@@ -180,10 +212,26 @@ pub enum OpenError {
     },
 }
 
+/// What to do where our tables are not there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Missing {
+    Make,
+    Refuse,
+}
+
 /// Opens a database: checks it, and brings its schema forward.
 pub(super) async fn open(
     url: PostgresUrl,
     options: PostgresOptions,
+) -> Result<(Arc<Database>, Migrated), OpenError> {
+    enter(url, options, Missing::Make).await
+}
+
+/// Opens a database as [`open`] does, and makes tables in an empty one only if it may.
+pub(super) async fn enter(
+    url: PostgresUrl,
+    options: PostgresOptions,
+    missing: Missing,
 ) -> Result<(Arc<Database>, Migrated), OpenError> {
     let database = Database::new(url).map_err(|detail| OpenError::Authorities { detail })?;
     let reached = database.reach("open").await;
@@ -192,6 +240,12 @@ pub(super) async fn open(
     check_server(&session, &database, options).await?;
     if session.is_pooled() {
         check_pooler(&session, &database).await?;
+    }
+    if missing == Missing::Refuse && is_empty(&session).await.map_err(broken)? {
+        return Err(OpenError::NoStore {
+            address: database.url().address(),
+            database: database.url().database().to_owned(),
+        });
     }
     let migrated = bring_forward(&session, MIGRATIONS).await;
     let migrated = migrated.map_err(|refusal| refused(&database, refusal))?;
@@ -241,7 +295,7 @@ fn unreached(database: &Database, error: &Unreached) -> OpenError {
     OpenError::Unreachable { detail }
 }
 
-fn broken(database: &Database, fault: Fault) -> OpenError {
+pub(super) fn broken(database: &Database, fault: Fault) -> OpenError {
     let (Fault::Passing(detail)
     | Fault::Conflict(detail)
     | Fault::Unknown(detail)
@@ -349,6 +403,14 @@ async fn check_pooler(session: &Session, database: &Database) -> Result<(), Open
         }
     }
     Ok(())
+}
+
+/// Tells whether there is nothing under our name.
+async fn is_empty(session: &Session) -> Result<bool, Fault> {
+    let sql = "SELECT NOT EXISTS (SELECT FROM pg_class \
+        WHERE relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = 'anteroom'))";
+    let row = session.query_opt(sql, &[]).await?;
+    Ok(row.is_some_and(|row| row.get(0)))
 }
 
 /// Says what the user may not do with our tables.

@@ -97,7 +97,7 @@ async fn set_in_transaction(
 }
 
 /// Writes queues as they were set, and raises the number of changes.
-async fn write(
+pub(super) async fn write(
     session: &Session,
     queues: impl Iterator<Item = &KeptQueue> + Clone,
 ) -> Result<(), Fault> {

@@ -208,7 +208,8 @@ impl Writes {
         }
     }
 
-    fn add(&mut self, job: &Touched, now: anteroom_core::Timestamp) {
+    /// Adds all that is to be written of a job.
+    pub(super) fn add(&mut self, job: &Touched, now: anteroom_core::Timestamp) {
         let id = uuid(job.spec.id);
         match job.lies {
             Lies::Nowhere => self.jobs.push(job),
