@@ -12,13 +12,12 @@ mod put;
 use super::database::Database;
 use super::fault::Fault;
 use super::open::{Missing, OpenError, PostgresOptions, broken, enter};
-use super::rows::{get, signed, unsigned};
+use super::rows::{get, instant, signed, unsigned};
 use super::session::Session;
-use super::time;
 use super::url::PostgresUrl;
 use crate::store::StoreError;
 use crate::store::archive::{Archive, Counters, Entry, IMPORT_KIND, Record, RecordKey, RecordKind};
-use anteroom_core::ClaimNumber;
+use anteroom_core::{ClaimNumber, Timestamp};
 use async_trait::async_trait;
 use std::sync::Arc;
 use tokio::sync::Mutex;
@@ -27,9 +26,10 @@ use tokio::sync::Mutex;
 /// who takes none for an hour is gone, and keeps no dead rows in the way of others.
 const BEGIN_READING: &str = "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY; \
     SET LOCAL statement_timeout = 0; SET LOCAL idle_in_transaction_session_timeout = '1h'";
-/// Servers that have said lately that they are alive.
-const LIVING: &str = "SELECT count(*) FROM node \
-    WHERE expires_at > (extract(epoch FROM clock_timestamp()) * 1000)::bigint";
+/// How many servers have said lately that they are alive, and what time it is.
+const LIVING: &str = "SELECT count(*) FILTER (WHERE expires_at > clock.now), max(clock.now) \
+    FROM (SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint AS now) AS clock \
+    LEFT JOIN node ON true";
 const MARK: &str = "SELECT value FROM document WHERE kind = $1";
 
 /// The content of a `PostgreSQL` store.
@@ -43,6 +43,8 @@ pub struct PostgresArchive {
 #[derive(Debug)]
 struct Opened {
     session: Session,
+    /// Jobs that were due by then are written as ready, and others as scheduled.
+    opened_at: Timestamp,
     /// Whether it is within the transaction that it reads in.
     is_reading: bool,
 }
@@ -85,15 +87,16 @@ impl PostgresArchive {
     async fn begin(database: &Arc<Database>) -> Result<(Self, u64), OpenError> {
         let connected = async {
             let session = database.connect("archive").await?;
-            let servers = living(&session).await?;
-            Ok((session, servers))
+            let (servers, now) = living(&session).await?;
+            Ok((session, servers, now))
         };
         let connected: Result<_, Fault> = connected.await;
-        let (session, servers) = connected.map_err(|fault| broken(database, fault))?;
+        let (session, servers, opened_at) = connected.map_err(|fault| broken(database, fault))?;
         let archive = Self {
             address: database.url().address(),
             opened: Mutex::new(Some(Opened {
                 session,
+                opened_at,
                 is_reading: false,
             })),
         };
@@ -199,8 +202,7 @@ impl Archive for PostgresArchive {
     async fn put(&self, records: Vec<Record>) -> Result<(), StoreError> {
         self.with(async |opened| {
             opened.end_reading().await?;
-            let now = time::now(&opened.session).await?;
-            put::put(&opened.session, records, now).await
+            put::put(&opened.session, records, opened.opened_at).await
         })
         .await
     }
@@ -220,7 +222,10 @@ impl Archive for PostgresArchive {
 
     async fn close(&self) -> Result<(), StoreError> {
         // What was written is on the disk since its commit.
-        *self.opened.lock().await = None;
+        if let Some(mut opened) = self.opened.lock().await.take() {
+            let ended = opened.end_reading().await;
+            return ended.map_err(|fault| self.error(fault));
+        }
         Ok(())
     }
 }
@@ -239,11 +244,11 @@ pub(super) async fn hold_off_imports(session: &Session) -> Result<(), Fault> {
     Ok(())
 }
 
-async fn living(session: &Session) -> Result<u64, Fault> {
-    match session.query_opt(LIVING, &[]).await? {
-        Some(row) => unsigned(&row, 0),
-        None => Ok(0),
-    }
+/// Returns how many servers live, and what time it is.
+async fn living(session: &Session) -> Result<(u64, Timestamp), Fault> {
+    let row = session.query_opt(LIVING, &[]).await?;
+    let row = row.ok_or_else(|| Fault::Passing("the database tells no time".to_owned()))?;
+    Ok((unsigned(&row, 0)?, instant(&row, 1)?))
 }
 
 /// Claims are drawn by the stretch, the last of which may be used up.
@@ -268,7 +273,7 @@ async fn begin_import(session: &Session, mark: &str, counters: Counters) -> Resu
     let sql = "UPDATE document_version SET number = greatest(number, $1) WHERE one = 1";
     let version = signed(counters.document_version);
     session.execute(sql, &[&version]).await?;
-    let servers = living(session).await?;
+    let (servers, _now) = living(session).await?;
     if servers > 0 {
         let reason = format!("{servers} running servers work on the store; stop them first");
         return Err(Fault::Passing(reason));

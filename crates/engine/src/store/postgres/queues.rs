@@ -24,6 +24,13 @@ pub(super) async fn queues(session: &Session) -> Result<Vec<KeptQueue>, Fault> {
     Ok(queues_and_change(session).await?.1)
 }
 
+/// Returns what was set for queues, by name, also where the number of changes is lost.
+pub(super) async fn queues_alone(session: &Session) -> Result<Vec<KeptQueue>, Fault> {
+    let sql = format!("SELECT {QUEUE} FROM queue ORDER BY name");
+    let rows = session.query(&sql, &[]).await?;
+    rows.iter().map(kept_queue).collect()
+}
+
 /// Returns the number of the latest change of what was set, and all that was set by then.
 pub(super) async fn queues_and_change(session: &Session) -> Result<(i64, Vec<KeptQueue>), Fault> {
     let sql = format!(

@@ -1,5 +1,7 @@
 //! The way to a real server, and what is found there.
 
+mod moving;
+
 use super::database::Database;
 use super::fault::Fault;
 use super::link::Link;

@@ -42,7 +42,7 @@ pub(super) async fn jobs(session: &Session, after: Option<JobId>) -> Result<Vec<
     };
     let jobs = format!(
         "SELECT {JOB}, {STANDING}, job.input FROM job JOIN standing ON standing.id = job.id \
-         WHERE job.id BETWEEN $1 AND $2 ORDER BY job.id"
+         WHERE job.id BETWEEN $1 AND $2 AND standing.id BETWEEN $1 AND $2 ORDER BY job.id"
     );
     let (first, last) = (uuid(*first), uuid(*last));
     let values: Values<'_> = &[&first, &last];

@@ -7,7 +7,7 @@ use crate::store::archive::{
 };
 use crate::store::postgres::documents::read as document;
 use crate::store::postgres::fault::Fault;
-use crate::store::postgres::queues::queues as read_queues;
+use crate::store::postgres::queues::queues_alone;
 use crate::store::postgres::rows::{fingerprint, get, id, instant, name, uuid};
 use crate::store::postgres::session::{Session, Values};
 use anteroom_core::limits::DOCUMENT_BYTES_MAX;
@@ -57,7 +57,7 @@ async fn documents(session: &Session, after: Option<&RecordKey>) -> Result<Vec<E
 
 /// There are few, so that one page has them all.
 async fn queues(session: &Session, after: Option<&RecordKey>) -> Result<Vec<Entry>, Fault> {
-    let queues = read_queues(session).await?;
+    let queues = queues_alone(session).await?;
     let queues = queues.into_iter().map(Record::Queue);
     let later = queues.filter(|record| after.is_none_or(|after| record.key() > *after));
     Ok(later.take(PAGE_RECORDS_MAX).map(Ok).collect())
