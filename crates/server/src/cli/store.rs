@@ -1,12 +1,14 @@
 //! `anteroom store`: looks after the place where jobs are kept, without a server.
 //!
 //! Which store is said as for a server: `--store`, `ANTEROOM_STORE`, or the configuration. All but
-//! `backup` have it for themselves. Exit code 1 says that it was not done, or that damage was found.
+//! `backup` have it for themselves, or see it as it was at one instant. Exit code 1 says that it was not done, or that damage was found.
 
 use super::{CONFIG_HELP, Stopped, load};
 use crate::config::{Environment, Flags, StoreUrl};
 use anteroom::moving::{Content, MoveError};
 use anteroom::store::archive::{Archive, RecordKind};
+#[cfg(feature = "postgres")]
+use anteroom::store::postgres::{PostgresArchive, PostgresOptions};
 use anteroom::store::sqlite::{OpenError, SqliteArchive};
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
@@ -35,6 +37,8 @@ pub(super) struct StoreArgs {
 enum StoreCommand {
     /// Looks for damage in a store that no server has open, and prints what it holds.
     ///
+    /// One on PostgreSQL is looked at as it is at one instant, while servers may work on it.
+    ///
     /// Prints the counts of what the store holds, and a digest that is the same for two stores that
     /// hold the same. Each damage is a line on standard error, and makes the exit code 1. Nothing is
     /// changed, but that a database of an older version is brought forward.
@@ -46,8 +50,9 @@ enum StoreCommand {
     Backup(BackupArgs),
     /// Writes all that a store holds into a file: a line of JSON for each record.
     ///
-    /// For a store that no server has open; of one that is open, export a backup. The last line
-    /// tells whether the file is whole and unaltered.
+    /// For a store that no server has open; of one that is open, export a backup. One on PostgreSQL
+    /// is written as it is at one instant, while servers may work on it. The last line tells whether
+    /// the file is whole and unaltered.
     Export(ExportArgs),
     /// Writes all that a file has into an empty store, or goes on with that.
     ///
@@ -149,51 +154,55 @@ impl Which {
 }
 
 /// Opens the content of a store that is there.
-fn open(url: &StoreUrl) -> Result<Box<dyn Archive>, Stopped> {
+async fn open(url: &StoreUrl) -> Result<Box<dyn Archive>, Stopped> {
     let path = match url {
         StoreUrl::Sqlite(path) => path,
         StoreUrl::Memory => return Err(keeps_nothing(url)),
         #[cfg(feature = "postgres")]
-        StoreUrl::Postgres(_) => return Err(is_not_moved(url)),
+        StoreUrl::Postgres(to) => {
+            let archive = PostgresArchive::open((**to).clone(), PostgresOptions::default()).await;
+            return opened(url, archive);
+        }
     };
     match SqliteArchive::open(path) {
-        Ok(archive) => Ok(Box::new(archive)),
         Err(error @ OpenError::InUse { .. }) => Err(Stopped::Failure(format!(
             "cannot open {url}: {error}; stop the server, or make a copy with \
              `anteroom store backup` and take that"
         ))),
-        Err(error) => Err(cannot_open(url, &error)),
+        archive => opened(url, archive),
     }
 }
 
 /// Opens the content of a store, or makes it.
-fn open_or_make(url: &StoreUrl) -> Result<Box<dyn Archive>, Stopped> {
-    let path = match url {
-        StoreUrl::Sqlite(path) => path,
-        StoreUrl::Memory => return Err(keeps_nothing(url)),
+async fn open_or_make(url: &StoreUrl) -> Result<Box<dyn Archive>, Stopped> {
+    match url {
+        StoreUrl::Sqlite(path) => opened(url, SqliteArchive::open_or_make(path)),
+        StoreUrl::Memory => Err(keeps_nothing(url)),
         #[cfg(feature = "postgres")]
-        StoreUrl::Postgres(_) => return Err(is_not_moved(url)),
-    };
-    match SqliteArchive::open_or_make(path) {
-        Ok(archive) => Ok(Box::new(archive)),
-        Err(error) => Err(cannot_open(url, &error)),
+        StoreUrl::Postgres(to) => {
+            let options = PostgresOptions::default();
+            let archive = PostgresArchive::open_or_make((**to).clone(), options).await;
+            opened(url, archive)
+        }
     }
 }
 
-fn cannot_open(url: &StoreUrl, error: &OpenError) -> Stopped {
-    Stopped::Failure(format!("cannot open {url}: {}", whole(error)))
+fn opened<A: Archive + 'static>(
+    url: &StoreUrl,
+    archive: Result<A, impl std::error::Error>,
+) -> Result<Box<dyn Archive>, Stopped> {
+    match archive {
+        Ok(archive) => Ok(Box::new(archive)),
+        Err(error) => {
+            let error = whole(&error);
+            Err(Stopped::Failure(format!("cannot open {url}: {error}")))
+        }
+    }
 }
 
 fn keeps_nothing(url: &StoreUrl) -> Stopped {
     Stopped::Refused(format!(
         "the store {url} is gone with its server; name another with --store"
-    ))
-}
-
-#[cfg(feature = "postgres")]
-fn is_not_moved(url: &StoreUrl) -> Stopped {
-    Stopped::Refused(format!(
-        "{url} is on PostgreSQL, which this version cannot do that with; use its own programs, such as pg_dump"
     ))
 }
 
@@ -224,7 +233,7 @@ fn cannot_print(error: io::Error) -> Stopped {
 }
 
 fn runtime() -> Result<Runtime, Stopped> {
-    let runtime = Builder::new_current_thread().build();
+    let runtime = Builder::new_current_thread().enable_all().build();
     runtime.map_err(|error| Stopped::Failure(format!("cannot start: {error}")))
 }
 

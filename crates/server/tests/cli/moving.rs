@@ -1,6 +1,7 @@
 //! Stores that are verified, copied, exported and imported, by the command line.
 
 use crate::harness::{Finished, PATIENCE, Server, anteroom, folder, post_to, run};
+use anteroom_pgtest::Cluster;
 use nix::sys::signal::Signal;
 use serde_json::Value;
 use std::io::Write;
@@ -78,12 +79,28 @@ fn exported() -> (TempDir, Value) {
     (folder, exported)
 }
 
-/// All that a store holds is the same in the one that it is moved to, for its commands and for its
-/// clients: jobs, results, keys, queues, and leases that are held meanwhile.
 #[test]
 fn a_moved_store_goes_on_as_if_it_were_the_same() {
+    goes_on("sqlite:old.db", "sqlite:new.db");
+}
+
+#[test]
+fn a_store_that_is_moved_to_postgresql_goes_on() {
+    let cluster = Cluster::start(&[]).unwrap();
+    goes_on("sqlite:old.db", &cluster.database().url());
+}
+
+#[test]
+fn a_store_that_is_moved_from_postgresql_goes_on() {
+    let cluster = Cluster::start(&[]).unwrap();
+    goes_on(&cluster.database().url(), "sqlite:new.db");
+}
+
+/// All that a store holds is the same in the one that it is moved to, for its commands and for its
+/// clients: jobs, results, keys, queues, and leases that are held meanwhile.
+fn goes_on(from: &str, to: &str) {
     let folder = folder(CONFIG);
-    let server = Server::start(folder.path());
+    let server = Server::start_with(folder.path(), &[("ANTEROOM_STORE", from)]);
     let submit = |task: &str, more: &[&str]| {
         server.submit(&[&[task, "--input", "odd \u{e4}\n"], more].concat())
     };
@@ -104,14 +121,16 @@ fn a_moved_store_goes_on_as_if_it_were_the_same() {
     let before = ids.map(|id| read(&server, id));
     stop(server);
 
-    let verified = store(folder.path(), &["verify"]);
+    let old = ["--store", from];
+    let verified = store(folder.path(), &[&["verify"], &old[..]].concat());
     assert_eq!(verified["counts"]["job"], 5, "{verified}");
     assert_eq!(verified["states"]["running"], 1, "{verified}");
-    let exported = run(folder.path(), &["store", "export", "--json"]);
+    let export = [&["store", "export", "--json"], &old[..]].concat();
+    let exported = run(folder.path(), &export);
     assert_eq!(exported.code, Some(0), "{}", exported.stderr);
     std::fs::write(folder.path().join("all.ndjson"), &exported.stdout).unwrap();
     let said: Value = serde_json::from_str(&exported.stderr).unwrap();
-    let new = ["--store", "sqlite:new.db"];
+    let new = ["--store", to];
     let import = [&["import", "--input", "all.ndjson"], &new[..]].concat();
     let imported = store(folder.path(), &import);
     let of_new = store(folder.path(), &[&["verify"], &new[..]].concat());
@@ -123,7 +142,7 @@ fn a_moved_store_goes_on_as_if_it_were_the_same() {
     // Once more does nothing.
     assert_eq!(store(folder.path(), &import)["written"], 0);
 
-    let server = Server::start_with(folder.path(), &[("ANTEROOM_STORE", "sqlite:new.db")]);
+    let server = Server::start_with(folder.path(), &[("ANTEROOM_STORE", to)]);
     assert_eq!(ids.map(|id| read(&server, id)), before);
     let result = server.client(&["job", &succeeded, "--result"]);
     assert_eq!(result.stdout, "odd \u{e4}\n");
@@ -139,6 +158,8 @@ fn a_moved_store_goes_on_as_if_it_were_the_same() {
         (&settled["id"], &settled["state"]),
         (&held.into(), &"succeeded".into())
     );
+    stop(server);
+    store(folder.path(), &[&["verify"], &new[..]].concat());
 }
 
 /// An import that is killed goes on where it was. Until it is complete nobody else opens the store.

@@ -19,7 +19,7 @@ pub(super) fn run(args: BackupArgs, environment: &Environment) -> Result<ExitCod
         })?,
         StoreUrl::Memory => return Err(keeps_nothing(&url)),
         #[cfg(feature = "postgres")]
-        StoreUrl::Postgres(_) => return Err(super::is_not_moved(&url)),
+        StoreUrl::Postgres(_) => return Err(has_its_own(&url)),
     };
     let copy = format!("sqlite:{}", path.display());
     let report = if which.json {
@@ -32,4 +32,12 @@ pub(super) fn run(args: BackupArgs, environment: &Environment) -> Result<ExitCod
         .write_all(report.as_bytes())
         .map_err(cannot_print)?;
     Ok(ExitCode::SUCCESS)
+}
+
+#[cfg(feature = "postgres")]
+fn has_its_own(url: &StoreUrl) -> Stopped {
+    Stopped::Refused(format!(
+        "{url} is on PostgreSQL, which has backups of its own: take pg_dump, or pg_basebackup with \
+         an archive of the log; `anteroom store export` writes what the store holds into a file"
+    ))
 }

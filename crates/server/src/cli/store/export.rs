@@ -19,13 +19,14 @@ const BUFFER_BYTES: usize = 1024 * 1024;
 pub(super) fn run(args: ExportArgs, environment: &Environment) -> Result<ExitCode, Stopped> {
     let ExportArgs { output, which } = args;
     let url = which.url(environment)?;
-    let archive = open(&url)?;
+    let runtime = runtime()?;
+    let archive = runtime.block_on(open(&url))?;
     let to = if output.as_os_str() == "-" {
         None
     } else {
         Some(Target::make(output)?)
     };
-    let content = runtime()?.block_on(async {
+    let content = runtime.block_on(async {
         let content = match &to {
             None => to_stdout(&url, &*archive).await,
             Some(target) => to_file(&url, &*archive, target).await,

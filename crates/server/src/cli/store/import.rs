@@ -24,8 +24,8 @@ pub(super) fn run(args: ImportArgs, environment: &Environment) -> Result<ExitCod
     } else {
         (input.display().to_string(), looked_at(&input)?)
     };
-    let archive = open_or_make(&url)?;
     let imported = runtime()?.block_on(async {
+        let archive = open_or_make(&url).await?;
         let imported = import(&*archive, &mut reader).await;
         let imported = match imported {
             Ok(imported) => Ok(imported),

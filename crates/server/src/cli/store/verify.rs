@@ -13,9 +13,9 @@ use std::process::ExitCode;
 pub(super) fn run(args: VerifyArgs, environment: &Environment) -> Result<ExitCode, Stopped> {
     let which = args.which;
     let url = which.url(environment)?;
-    let archive = open(&url)?;
     let mut tell = |damage: &str| eprintln!("damage: {}", plain::lines(damage));
     let verified = runtime()?.block_on(async {
+        let archive = open(&url).await?;
         let verified = verify(&*archive, &mut tell).await;
         let verified = verified
             .map_err(|error| Stopped::Failure(format!("cannot verify {url} to its end: {error}")));
