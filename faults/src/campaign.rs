@@ -9,6 +9,7 @@ pub mod drain;
 pub mod fsync_error;
 pub mod kill;
 pub mod limits;
+pub mod moving;
 pub mod naps;
 pub mod overload;
 pub mod poison;

@@ -1,7 +1,8 @@
 //! The command line of the fault campaigns.
 
 use anteroom_faults::campaign::{
-    damage, disk_full, drain, fsync_error, kill, limits, naps, overload, poison, power, pull, slow,
+    damage, disk_full, drain, fsync_error, kill, limits, moving, naps, overload, poison, power,
+    pull, slow,
 };
 use anteroom_faults::history::{Bounds, check};
 use anyhow::bail;
@@ -47,6 +48,8 @@ enum Command {
     Poison(poison::Arguments),
     /// Damages the database.
     Damage(damage::Arguments),
+    /// Moves what several servers took from one store to the next.
+    Moving(moving::Arguments),
     /// Opens thousands of slow sockets.
     Slow(slow::Arguments),
 }
@@ -96,6 +99,7 @@ async fn run() -> anyhow::Result<()> {
         Command::Limits(arguments) => limits::run(&arguments).await,
         Command::Poison(arguments) => poison::run(&arguments).await,
         Command::Damage(arguments) => damage::run(&arguments).await,
+        Command::Moving(arguments) => moving::run(&arguments).await,
         Command::Slow(arguments) => slow::run(&arguments).await,
     }
 }
