@@ -11,6 +11,7 @@ pub mod kill;
 pub mod limits;
 pub mod moving;
 pub mod naps;
+pub mod nodes;
 pub mod overload;
 pub mod poison;
 pub mod power;

@@ -145,6 +145,15 @@ impl Client {
         }
     }
 
+    /// Returns the same party, asking the server that is told by `server`.
+    #[must_use]
+    pub fn at(&self, server: Whereabouts) -> Self {
+        Self {
+            server,
+            ..self.clone()
+        }
+    }
+
     /// Writes down what the party does besides asking.
     ///
     /// # Errors
@@ -209,7 +218,7 @@ impl Client {
     /// When the answer is none that a server may give, or the history cannot be written.
     pub async fn submit(&self, ask: &Ask) -> anyhow::Result<Submitted> {
         self.up().await?;
-        let call = self.note_asked(ask)?;
+        let call = self.note_asked(ask, None)?;
         let path = format!("/v1/tasks/{}/jobs?{}", ask.task, ask.options);
         let answer = self.call(Method::POST, &path, &[], ask.body.clone()).await;
         let submitted = match answer {
@@ -239,17 +248,19 @@ impl Client {
     ///
     /// When the history cannot be written.
     pub fn note_submitted(&self, ask: &Ask, submitted: &Submitted) -> anyhow::Result<()> {
-        let call = self.note_asked(ask)?;
+        let call = self.note_asked(ask, None)?;
         self.note_answered(call, submitted)
     }
 
-    fn note_asked(&self, ask: &Ask) -> anyhow::Result<u64> {
+    /// Writes down that a submit is about to be sent, and returns its number.
+    pub(crate) fn note_asked(&self, ask: &Ask, key: Option<&str>) -> anyhow::Result<u64> {
         let call = self.calls.fetch_add(1, Ordering::Relaxed) + 1;
         self.recorder.write(Event::Submit(Submit {
             call,
             task: ask.task.to_owned(),
             body: digest(&ask.body),
             expected: ask.expected.clone(),
+            key: key.map(str::to_owned),
             retain_us: ask
                 .retain
                 .map(|retain| u64::try_from(retain.as_micros()).unwrap_or(u64::MAX)),
@@ -258,7 +269,8 @@ impl Client {
         Ok(call)
     }
 
-    fn note_answered(&self, call: u64, submitted: &Submitted) -> anyhow::Result<()> {
+    /// Writes down what became of the submit of this number.
+    pub(crate) fn note_answered(&self, call: u64, submitted: &Submitted) -> anyhow::Result<()> {
         self.recorder.write(match submitted {
             Submitted::Acked(id) => Event::Ack {
                 call,

@@ -258,6 +258,8 @@ pub enum FaultKind {
     Stop,
     /// Its disk was full or failed.
     Disk,
+    /// Its database was stopped and came back, or connections to it were cut.
+    Database,
 }
 
 impl FaultKind {
@@ -266,7 +268,7 @@ impl FaultKind {
     pub const fn explains_overlap(self) -> bool {
         match self {
             Self::Kill | Self::Cut | Self::Partition | Self::Pause | Self::Stop => true,
-            Self::Disk => false,
+            Self::Disk | Self::Database => false,
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The command line of the fault campaigns.
 
 use anteroom_faults::campaign::{
-    damage, disk_full, drain, fsync_error, kill, limits, moving, naps, overload, poison, power,
+    damage, disk_full, drain, fsync_error, kill, limits, moving, naps, nodes, overload, poison, power,
     pull, slow,
 };
 use anteroom_faults::history::{Bounds, check};
@@ -36,6 +36,14 @@ enum Command {
     FsyncError(fsync_error::Arguments),
     /// Runs many jobs that only wait.
     Naps(naps::Arguments),
+    /// Kills nodes that share a database, crashes it, and cuts connections to it.
+    Nodes(nodes::Arguments),
+    /// Shows that a lost commit is seen.
+    TeethNodes(nodes::TeethArguments),
+    /// Pauses a node, and cuts another one off from the database.
+    CutOff(nodes::cut_off::Arguments),
+    /// Holds a transaction open, and crashes the database, under a paced load.
+    Held(nodes::held::Arguments),
     /// Stops the server with jobs running.
     Drain(drain::Arguments),
     /// Kills and pauses workers that pull, and the server under them.
@@ -93,6 +101,10 @@ async fn run() -> anyhow::Result<()> {
         Command::DiskFull(arguments) => disk_full::run(&arguments).await,
         Command::FsyncError(arguments) => fsync_error::run(&arguments).await,
         Command::Naps(arguments) => naps::run(&arguments).await,
+        Command::Nodes(arguments) => nodes::run(&arguments).await,
+        Command::TeethNodes(arguments) => nodes::teeth(&arguments).await,
+        Command::CutOff(arguments) => nodes::cut_off::run(&arguments).await,
+        Command::Held(arguments) => nodes::held::run(&arguments).await,
         Command::Drain(arguments) => drain::run(&arguments).await,
         Command::Pull(arguments) => pull::run(&arguments).await,
         Command::Overload(arguments) => overload::run(&arguments).await,

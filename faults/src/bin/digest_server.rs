@@ -1,15 +1,20 @@
 //! A server whose tasks write down each attempt: what an embedder's own binary looks like.
 //!
 //! `digest` is a function, `digest-exec` is this binary as a program; both give the SHA-256 of
-//! their input. `nap` does the same in a time that is known. `poison` is a function that kills the process, as its input says. The engine, the store and the HTTP are those of the server under test.
+//! their input. `nap` does the same in a time that is known, and `doze` in a long one when it is done for
+//! the first time. `pulled` is left to workers. `poison` is a function that kills the process, as its
+//! input says. The engine, the store and the HTTP are those of the server under test.
 
 use anteroom::clock::Clock;
 use anteroom::core::RetryPolicy;
 use anteroom::run::exec::{Exec, ExecRunner, Launcher, launcher};
 use anteroom::run::{Attempt, Outcome, function};
+use anteroom::store::Store;
+use anteroom::store::postgres::{PostgresOptions, PostgresStore, PostgresUrl};
 use anteroom::store::sqlite::SqliteStore;
 use anteroom::{Engine, Options, Task, TaskRunner};
 use anteroom_faults::campaign::node;
+use anteroom_faults::campaign::nodes::cut_off::DOZE;
 use anteroom_faults::campaign::overload::{NAP, NAP_SLOTS};
 use anteroom_faults::client::digest;
 use anteroom_faults::history::{Ended, Event, Recorder, now_us};
@@ -31,13 +36,13 @@ const SHUTDOWN_GRACE: Duration = Duration::from_secs(3);
 /// Between two deaths by one job.
 const POISON_DELAY: Duration = Duration::from_millis(300);
 
-/// Serves the tasks `digest`, `digest-exec`, `nap` and `poison`.
+/// Serves the tasks `digest`, `digest-exec`, `nap`, `doze`, `pulled` and `poison`.
 #[derive(Debug, Parser)]
 struct Arguments {
     /// The address to listen on.
     #[arg(long, default_value = "127.0.0.1:0")]
     listen: String,
-    /// The store, `sqlite:PATH`.
+    /// The store, `sqlite:PATH` or `postgres://...`.
     #[arg(long)]
     store: Option<String>,
     /// The file that every attempt is written to.
@@ -61,21 +66,18 @@ fn main() -> anyhow::Result<ExitCode> {
 async fn server(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
-    let path = arguments
-        .store
-        .as_deref()
-        .and_then(|store| store.strip_prefix("sqlite:"))
-        .context("--store is sqlite:PATH")?;
     let listener = TcpListener::bind(&arguments.listen).await?;
     let address = listener.local_addr()?;
-    let store = SqliteStore::open(path, Clock::system())?;
+    let store = open(arguments.store.as_deref().unwrap_or_default()).await?;
     let tasks = vec![
         function_task(arguments)?,
         program_task(arguments)?,
         nap_task(arguments)?,
+        doze_task(arguments)?,
+        many_attempts(Task::new("pulled", TaskRunner::Pull)?),
         poison_task(arguments)?,
     ];
-    let engine = Engine::start(Arc::new(store), tasks, Options::default()).await?;
+    let engine = Engine::start(store, tasks, Options::default()).await?;
     let stopping = CancellationToken::new();
     let mut http = tokio::task::JoinSet::new();
     http.spawn(serve(
@@ -101,6 +103,15 @@ async fn server(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         () = drained => Ok(ExitCode::SUCCESS),
         failed = engine.failed() => bail!("stopping at once: {failed}"),
     }
+}
+
+async fn open(url: &str) -> anyhow::Result<Arc<dyn Store>> {
+    if let Some(path) = url.strip_prefix("sqlite:") {
+        return Ok(Arc::new(SqliteStore::open(path, Clock::system())?));
+    }
+    let url = PostgresUrl::new(url).context("--store is sqlite:PATH or postgres://...")?;
+    let store = PostgresStore::open(url, PostgresOptions::default()).await?;
+    Ok(Arc::new(store))
 }
 
 /// A crash costs an attempt, and there are many.
@@ -168,6 +179,40 @@ fn nap_task(arguments: &Arguments) -> anyhow::Result<Task> {
     let mut task = many_attempts(Task::new("nap", TaskRunner::Here(runner))?);
     task.concurrency = NAP_SLOTS;
     Ok(task)
+}
+
+/// The first attempt takes longer than its node may be out of reach of its database, unless it is told
+/// to stop; the next ones take no time.
+fn doze_task(arguments: &Arguments) -> anyhow::Result<Task> {
+    let recorder = Arc::new(Recorder::open(&arguments.history, party("doze"))?);
+    let node = own_node()?;
+    let runner = function::bytes(move |attempt| doze(attempt, recorder.clone(), node.clone()));
+    Ok(many_attempts(Task::new("doze", TaskRunner::Here(runner))?))
+}
+
+async fn doze(attempt: Attempt, recorder: Arc<Recorder>, node: String) -> Outcome {
+    if attempt.number > 1 {
+        return run(attempt, recorder, node, Duration::ZERO).await;
+    }
+    let stop = attempt.stop.clone();
+    let (id, number, claim) = (attempt.job.id, attempt.number, attempt.claim);
+    let dozing = run(attempt, recorder.clone(), node, DOZE);
+    tokio::select! {
+        outcome = dozing => outcome,
+        () = stop.requested() => {
+            let end = Event::End {
+                id: id.to_string(),
+                attempt: number,
+                claim: claim.get(),
+                outcome: Ended::Stopped,
+                result: None,
+            };
+            match recorder.write(end) {
+                Ok(()) => Outcome::failed("was told to stop"),
+                Err(error) => Outcome::failed(format!("{error:#}")),
+            }
+        }
+    }
 }
 
 /// Writes down that an attempt begins, and returns the digest of its input.

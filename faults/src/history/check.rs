@@ -73,7 +73,7 @@ pub(super) struct Faults {
     any_us: Option<u64>,
     /// Of those that leave attempts behind: by node; none: all nodes.
     left_behind: HashMap<Option<String>, u64>,
-    /// Of pauses: by node; none: all nodes.
+    /// Of pauses, and of partitions, which answers come late through: by node; none: all nodes.
     paused: HashMap<Option<String>, u64>,
 }
 
@@ -83,7 +83,7 @@ impl Faults {
         if kind.explains_overlap() {
             self.left_behind.insert(node.map(str::to_owned), now_us);
         }
-        if kind == FaultKind::Pause {
+        if matches!(kind, FaultKind::Pause | FaultKind::Partition) {
             self.paused.insert(node.map(str::to_owned), now_us);
         }
     }
@@ -99,8 +99,8 @@ impl Faults {
         is_hurt(&self.left_behind, node, since_us, grace_us)
     }
 
-    /// Tells whether `node` may have stood still since `since_us`, or up to `grace_us` before, so
-    /// that it does not know what became of what it was told.
+    /// Tells whether `node` may have stood still, or been cut off, since `since_us` or up to
+    /// `grace_us` before, so that it does not know what became of what it was told.
     pub(super) fn paused(&self, node: &str, since_us: u64, grace_us: u64) -> bool {
         is_hurt(&self.paused, node, since_us, grace_us)
     }

@@ -122,12 +122,15 @@ fn a_start_under_an_earlier_claim_is_caught() {
 }
 
 #[test]
-fn only_who_was_paused_just_then_may_begin_after_a_later_claim() {
+fn only_who_was_paused_or_cut_off_just_then_may_begin_after_a_later_claim() {
     let of_its_own = Some("n1".to_owned());
     let cases = [
         (FaultKind::Pause, of_its_own.clone(), 1_000_000, false),
         (FaultKind::Pause, of_its_own.clone(), 60_000_000, true),
         (FaultKind::Pause, Some("n2".to_owned()), 1_000_000, true),
+        (FaultKind::Partition, of_its_own.clone(), 1_000_000, false),
+        (FaultKind::Partition, of_its_own.clone(), 60_000_000, true),
+        (FaultKind::Database, of_its_own.clone(), 1_000_000, true),
         (FaultKind::Kill, of_its_own, 1_000_000, true),
     ];
     for (kind, node, before_us, caught) in cases {
@@ -281,6 +284,7 @@ fn overlap_is_explained_by_a_fault_of_the_same_node_only() {
         (FaultKind::Partition, true, false),
         (FaultKind::Kill, false, true),
         (FaultKind::Disk, true, true),
+        (FaultKind::Database, true, true),
         (FaultKind::Stop, true, false),
         (FaultKind::Stop, false, true),
     ];
