@@ -270,6 +270,7 @@ impl Engine {
             store,
         });
         shared.queues.begin(&*shared.store).await?;
+        shared.store.publish(shared.published()).await?;
         shared.begin_schedules().await?;
         maintain::rescue(&shared).await?;
         for registered in shared.tasks.values().chain(&shared.callbacks) {

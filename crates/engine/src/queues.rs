@@ -133,6 +133,13 @@ impl Queues {
         !self.is_strict || self.named.contains(queue)
     }
 
+    /// Returns the queues that are named, each with how many jobs may wait in it by the configuration.
+    pub(crate) fn named(&self, options: &Options) -> BTreeMap<Name, Option<u64>> {
+        let configured = |name| options.queues.get(name).and_then(|queue| queue.max_depth);
+        let named = self.named.iter();
+        named.map(|name| (name.clone(), configured(name))).collect()
+    }
+
     /// Tells whether a queue need not be made.
     fn is_known(&self, queue: &Name) -> bool {
         self.named.contains(queue)

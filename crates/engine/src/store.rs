@@ -38,6 +38,7 @@ pub mod memory;
 mod numbers;
 #[cfg(feature = "postgres")]
 pub mod postgres;
+mod published;
 mod queue;
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 mod room;
@@ -45,6 +46,7 @@ mod room;
 pub mod sqlite;
 
 pub use document::{Document, DocumentChange, DocumentPut};
+pub use published::{Published, PublishedTask};
 pub use queue::{KeptQueue, QueueChange, QueueSet};
 
 /// Keeps jobs.
@@ -269,6 +271,17 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     ///
     /// [`StoreError`]: what held before may still hold.
     async fn configure_queues(&self, defaults: QueueDefaults) -> Result<(), StoreError>;
+
+    /// Tells those who submit to it without an engine, if it lets anybody do so, what holds for
+    /// submits. Nobody can unless it says otherwise.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`]: what was told before still holds, unless it is [`StoreError::Unknown`].
+    async fn publish(&self, published: Published) -> Result<(), StoreError> {
+        drop(published);
+        Ok(())
+    }
 
     /// Returns a document.
     ///

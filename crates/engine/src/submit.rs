@@ -5,7 +5,7 @@ use crate::clock::{Clock, about};
 use crate::engine::{Engine, Shared, Until};
 use crate::notify::Watch;
 use crate::shutdown::Phase;
-use crate::store::{Found, Inserted, NewJob, StoreError};
+use crate::store::{Found, Inserted, NewJob, Published, PublishedTask, StoreError};
 use crate::task::Task;
 use crate::validate::Invalid;
 use anteroom_core::limits::{
@@ -450,6 +450,26 @@ impl Shared {
             self.feed.tell(&job, job.spec.created_at);
         }
         Submitted::of(job, inserted)
+    }
+
+    /// Returns what submits are checked against, and what they get that do not say.
+    pub(crate) fn published(&self) -> Published {
+        let options = &self.options;
+        let of = |task: &Task| PublishedTask {
+            name: task.name.clone(),
+            queue: task.queue.clone(),
+            max_attempts: task.max_attempts,
+            timeout: task.timeout,
+            retain: options.retain,
+            input_bytes_max: options.input_bytes_max,
+            content_type: task.content_type.clone(),
+            has_schema: task.validator.is_some(),
+        };
+        Published {
+            tasks: self.tasks.values().map(|it| of(&it.task)).collect(),
+            queues: self.queues.named(options),
+            strict_queues: options.strict_queues,
+        }
     }
 
     /// Inserts jobs, all or none, and says what became of each.

@@ -27,6 +27,7 @@ mod operation;
 mod overdue;
 mod place;
 mod pooler;
+mod publish;
 mod queues;
 mod read;
 mod rows;
@@ -53,8 +54,8 @@ use crate::clock::{Clock, FollowedClock};
 use crate::metrics::{Commit, StoreMetrics};
 use crate::store::{
     Applied, Change, Claimed, Counts, Deleted, Document, DocumentChange, DocumentPut, Filter,
-    Found, History, Inserted, KeptQueue, Listing, NewJob, Overdue, Page, PlaceOf, QueueChange,
-    QueueSet, Store, StoreError, Want,
+    Found, History, Inserted, KeptQueue, Listing, NewJob, Overdue, Page, PlaceOf, Published,
+    QueueChange, QueueSet, Store, StoreError, Want,
 };
 use anteroom_core::{
     EventId, Idempotency, Job, JobId, Name, Payload, Place, QueueDefaults, Timestamp,
@@ -362,6 +363,11 @@ impl Store for PostgresStore {
             answer.await.unwrap_or(Err(StoreError::Closed))?;
         }
         Ok(())
+    }
+
+    async fn publish(&self, published: Published) -> Result<(), StoreError> {
+        self.beside(async |session| publish::publish(session, &published).await)
+            .await
     }
 
     async fn document(&self, kind: &Name, name: &Name) -> Result<Option<Document>, StoreError> {

@@ -18,6 +18,8 @@ mod nodes;
 mod path;
 mod queues;
 mod schedules;
+#[cfg(feature = "postgres")]
+mod sql_submits;
 mod stopping;
 #[cfg(feature = "contract")]
 mod store_contract;

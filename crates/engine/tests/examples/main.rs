@@ -60,3 +60,21 @@ fn ctrl_c_stops_cleanly_and_the_next_run_finds_what_was_left() {
         assert!(child.0.wait().unwrap().success());
     }
 }
+
+#[cfg(feature = "postgres")]
+#[test]
+fn an_order_and_its_job_are_there_both_or_neither() {
+    // With `fsync`, as the example is for a server that somebody trusts.
+    let cluster = anteroom_pgtest::Cluster::start(&[]).unwrap();
+    let database = cluster.database();
+    let output = Command::new(example("transactional_submit"))
+        .arg(database.url())
+        .output()
+        .expect("the examples are built by `cargo test` without `--test`");
+    assert!(output.status.success(), "{output:?}");
+    let said = String::from_utf8_lossy(&output.stdout);
+    let expected = "order 1: its receipt has succeeded\n\
+        order 1 again: duplicate key value violates unique constraint \"orders_pkey\"; jobs: 1\n";
+    assert_eq!(said, expected);
+    assert_eq!(database.sql("SELECT count(*) FROM orders"), "1");
+}

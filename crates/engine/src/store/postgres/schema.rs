@@ -22,10 +22,21 @@ pub(super) struct Migration {
 }
 
 /// All of them, from version 1.
-pub(super) const MIGRATIONS: &[Migration] = &[Migration {
-    name: "0001",
-    sql: include_str!("migrations/0001.sql"),
-}];
+pub(super) const MIGRATIONS: &[Migration] = &[
+    Migration {
+        name: "0001",
+        sql: include_str!("migrations/0001.sql"),
+    },
+    Migration {
+        name: "0002",
+        sql: concat!(
+            include_str!("migrations/0002_tables.sql"),
+            include_str!("migrations/0002_options.sql"),
+            include_str!("migrations/0002_commit.sql"),
+            include_str!("migrations/0002_submit.sql"),
+        ),
+    },
+];
 
 /// From which version to which a database was brought. 0: there was nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

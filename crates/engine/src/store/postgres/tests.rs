@@ -61,7 +61,7 @@ async fn many_nodes_may_begin_at_once_on_an_empty_database() {
         assert_eq!(migrated.to as usize, MIGRATIONS.len());
     }
     let versions = database.sql("SELECT string_agg(version::text, ',') FROM anteroom.migration");
-    assert_eq!(versions, "1");
+    assert_eq!(versions, "1,2");
 }
 
 #[tokio::test]
