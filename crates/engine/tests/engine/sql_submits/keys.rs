@@ -1,7 +1,7 @@
 //! Idempotency keys and unique keys, over SQL and the engine alike.
 
 use super::*;
-use anteroom::core::{Event, Idempotency, IdempotencyKey, Label, Payload};
+use anteroom::core::{Event, Idempotency, IdempotencyKey, Label, Payload, QueueSettings};
 use anteroom::store::Found;
 use anteroom::{StartAt, Submission, SubmitError};
 
@@ -194,4 +194,58 @@ async fn a_key_is_remembered_for_a_day_and_gives_no_job_that_is_gone() {
     assert_eq!((&*state, &*problem), ("02000", "job-expired"));
     assert!(said.contains(&second.to_string()), "{said}");
     stop(engine).await;
+}
+
+/// A node looks who has a key, and writes a little later. What somebody else wrote in between was
+/// deleted as if it had been long over: two jobs had the key.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_that_somebody_takes_between_a_nodes_look_and_its_commit_stays_his() {
+    let database = database();
+    let deep = QueueSettings {
+        max_depth: Some(100),
+        ..QueueSettings::default()
+    };
+    let options = Options {
+        queues: [(name("deep"), deep)].into(),
+        ..Options::default()
+    };
+    let here = engine(&database, vec![left("work")], options).await;
+    let there = idle(&database).await;
+    let (gate, looker) = (Session::of(&database).await, Session::of(&database).await);
+    gate.sql("INSERT INTO anteroom.limited VALUES ('deep', 0)")
+        .await;
+    let unique = || Submission {
+        unique_key: Label::new("u").ok(),
+        ..submission("1")
+    };
+    let keyed = || Submission {
+        idempotency: Some(key("i")),
+        ..submission("1")
+    };
+    for (asked, is_keyed) in [(unique(), false), (keyed(), true)] {
+        // Depths are looked at after keys, under the row of the queue.
+        gate.sql("BEGIN; SELECT queue FROM anteroom.limited FOR UPDATE")
+            .await;
+        let slow = Submission {
+            queue: Some(name("deep")),
+            ..asked.clone()
+        };
+        let mut slower = JoinSet::new();
+        let engine = here.clone();
+        slower.spawn(async move { engine.submit(slow).await });
+        one_waits(&looker).await;
+        let quick = there.submit(asked).await.unwrap();
+        assert!(!quick.duplicate && !quick.replayed);
+        gate.sql("COMMIT").await;
+        match slower.join_next().await.unwrap().unwrap() {
+            Ok(slow) => {
+                assert!(!is_keyed && slow.duplicate && slow.job.spec.id == quick.job.spec.id);
+            }
+            // It asks for something else: another queue.
+            Err(error) => assert!(is_keyed, "{error:?}"),
+        }
+    }
+    assert_eq!(database.sql("SELECT count(*) FROM anteroom.job"), "2");
+    stop(here).await;
+    stop(there).await;
 }
