@@ -96,7 +96,7 @@ fn a_store_that_servers_work_on_is_read_and_not_imported_into() {
     assert_eq!(verified.code, Some(0), "{verified:?}");
     let imported = of("import", &["--input", "all.ndjson"]);
     assert_eq!(imported.code, Some(1), "{imported:?}");
-    let said = "1 running servers work on the store";
+    let said = "is in use (running servers: 1)";
     assert!(imported.stderr.contains(said), "{imported:?}");
     let copied = of("backup", &["copy.db"]);
     assert_eq!(copied.code, Some(2), "{copied:?}");
@@ -145,7 +145,7 @@ fn half_an_import_keeps_servers_out() {
     let whole = import("whole", text);
     assert_eq!(whole.code, Some(0), "{whole:?}");
     let server = Server::start_with(folder.path(), &[("ANTEROOM_STORE", &url)]);
-    assert!(server.client(&["list"]).stdout.contains("pulled"));
+    assert!(server.client(&["jobs"]).stdout.contains("pulled"));
 }
 
 #[test]

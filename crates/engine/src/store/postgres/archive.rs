@@ -275,7 +275,7 @@ async fn begin_import(session: &Session, mark: &str, counters: Counters) -> Resu
     session.execute(sql, &[&version]).await?;
     let (servers, _now) = living(session).await?;
     if servers > 0 {
-        let reason = format!("{servers} running servers work on the store; stop them first");
+        let reason = format!("the store is in use (running servers: {servers}); stop them first");
         return Err(Fault::Passing(reason));
     }
     // The next stretch begins beyond it.

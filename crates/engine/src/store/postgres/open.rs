@@ -193,8 +193,8 @@ pub enum OpenError {
     },
     /// Servers work on it. Worth another try once they have stopped.
     #[error(
-        "{servers} running servers work on the store at {address}; stop them first \
-         (one that was killed is taken for gone after 20 s)"
+        "the store at {address} is in use (running servers: {servers}); stop them first: \
+         one that was killed is taken for gone after 20 s"
     )]
     InUse {
         /// Where.

@@ -355,7 +355,7 @@ async fn nothing_is_imported_under_a_server() {
         "{refused:?}"
     );
     let refused = import(&archive, &mut &*file).await.unwrap_err();
-    let said = "1 running servers work on the store; stop them first";
+    let said = "the store is in use (running servers: 1); stop them first";
     assert!(refused.to_string().contains(said), "{refused}");
     server.close().await;
     import(&archive, &mut &*file).await.unwrap();
