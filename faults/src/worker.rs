@@ -16,6 +16,7 @@ use serde::Deserialize;
 use serde_json::json;
 use std::convert::Infallible;
 use std::path::PathBuf;
+use std::pin::pin;
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -262,7 +263,8 @@ impl Attempt {
     /// Gives the result, and tells whether it was taken.
     async fn complete(&self, client: &Client) -> anyhow::Result<bool> {
         self.end(client, Ended::Succeeded)?;
-        let answer = self.say(client, "complete", &self.result).await?;
+        let saying = self.say(client, "complete", &self.result);
+        let answer = in_time_or_late(client, std::slice::from_ref(self), saying).await?;
         let accepted = answer.status == 200;
         self.settled(client, accepted)?;
         Ok(accepted)
@@ -335,7 +337,8 @@ async fn settle_all(client: &Client, attempts: &[Attempt]) -> anyhow::Result<()>
     };
     let body: Vec<_> = attempts.iter().map(settle).collect();
     let body = json!(body).to_string();
-    let answer = said(client, "/v1/leases/settle", "application/json", &body).await?;
+    let saying = said(client, "/v1/leases/settle", "application/json", &body);
+    let answer = in_time_or_late(client, attempts, saying).await?;
     ensure!(
         answer.status == 200,
         "settles are answered {}",
@@ -349,6 +352,26 @@ async fn settle_all(client: &Client, attempts: &[Attempt]) -> anyhow::Result<()>
         attempt.settled(client, settled.status == 200)?;
     }
     Ok(())
+}
+
+/// Waits for an answer, and writes down when leases may be over before it comes: from then on other
+/// attempts of the jobs may begin.
+async fn in_time_or_late(
+    client: &Client,
+    attempts: &[Attempt],
+    saying: impl Future<Output = anyhow::Result<Answer>>,
+) -> anyhow::Result<Answer> {
+    let mut saying = pin!(saying);
+    let over_us = attempts.iter().map(|attempt| attempt.over_us).min();
+    let left_us = over_us.unwrap_or_default().saturating_sub(now_us().1);
+    tokio::select! {
+        answer = &mut saying => return answer,
+        () = pause(Duration::from_micros(left_us)) => {}
+    }
+    for attempt in attempts {
+        attempt.is_late(client)?;
+    }
+    saying.await
 }
 
 async fn said(client: &Client, path: &str, kind: &str, body: &str) -> anyhow::Result<Answer> {
