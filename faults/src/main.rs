@@ -1,8 +1,8 @@
 //! The command line of the fault campaigns.
 
 use anteroom_faults::campaign::{
-    damage, disk_full, drain, fsync_error, kill, limits, moving, naps, nodes, overload, poison, power,
-    pull, slow,
+    damage, disk_full, drain, fsync_error, kill, limits, moving, naps, nodes, overload, poison,
+    power, pull, slow,
 };
 use anteroom_faults::history::{Bounds, check};
 use anyhow::bail;

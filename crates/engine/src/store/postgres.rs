@@ -5,6 +5,7 @@
 //! locks and reads the rows that it does not know (one round trip), decides in memory, writes and
 //! commits (another). Reading is done beside them, on connections of its own.
 
+mod among;
 mod archive;
 mod batch;
 mod bulk;
@@ -21,6 +22,7 @@ mod insert;
 mod known;
 mod link;
 mod list;
+mod locks;
 mod node;
 mod open;
 mod operation;

@@ -1,8 +1,14 @@
 //! The jobs that a transaction touches: as they were read and locked, and what becomes of them.
 
+use super::among::sorted;
 use super::fault::Fault;
+use super::locks::{
+    LOCK_DONE, LOCK_RUNNING, LOCK_WAITING, SPECS, SPECS_WITH_INPUTS, STAND, STANDING_AT, TAKE,
+    THERE,
+};
 use super::rows::{
-    JOB, STANDING, Stored, Told, attempt_error, get, id, settled, stored, unsigned, uuid,
+    AFTER_JOB, AFTER_STANDING, Stored, Told, attempt_error, damaged, get, id, payload, settled,
+    stored_apart, unsigned, uuid,
 };
 use super::session::{Session, Values};
 use super::window::{END, Lane, Offer, Since};
@@ -12,7 +18,7 @@ use anteroom_core::{
 };
 use futures_util::try_join;
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 use tokio_postgres::Row;
 use uuid::Uuid;
 
@@ -182,78 +188,6 @@ pub(super) struct Batch {
     pub(super) jobs: HashMap<JobId, Touched>,
 }
 
-/// Returns the columns of [`STANDING`] of a table, with what it has no column for.
-fn standing(of: &str, absent: &[(&str, &str)]) -> String {
-    let column = |column: &str| {
-        let name = column.trim().trim_start_matches("standing.");
-        match absent.iter().find(|(absent, _)| *absent == name) {
-            Some((_, value)) => (*value).to_owned(),
-            None => format!("{of}.{name}"),
-        }
-    };
-    STANDING
-        .split(',')
-        .map(column)
-        .collect::<Vec<_>>()
-        .join(", ")
-}
-
-const NOT_DONE: [(&str, &str); 3] = [
-    ("finished_at", "NULL::bigint"),
-    ("result_content_type", "NULL::text"),
-    ("result_bytes", "NULL::integer"),
-];
-
-/// Locks jobs that run.
-static LOCK_RUNNING: LazyLock<String> = LazyLock::new(|| {
-    let [finished, content_type, bytes] = NOT_DONE;
-    let absent = [("state", "1::smallint"), finished, content_type, bytes];
-    format!(
-        "SELECT {JOB}, {}, running.node, running.lease_ms FROM running \
-         JOIN job ON job.id = running.id WHERE running.id = ANY ($1) \
-         ORDER BY running.id FOR UPDATE OF running",
-        standing("running", &absent)
-    )
-});
-
-/// Locks jobs that wait.
-static LOCK_WAITING: LazyLock<String> = LazyLock::new(|| {
-    format!(
-        "{} ORDER BY waiting.id FOR UPDATE OF waiting",
-        select_waiting("")
-    )
-});
-
-/// Reads jobs that wait and are locked, with their inputs.
-pub(super) static TAKE: LazyLock<String> =
-    LazyLock::new(|| select_waiting(", job.content_type, job.input"));
-
-fn select_waiting(further: &str) -> String {
-    let [finished, content_type, bytes] = NOT_DONE;
-    let absent = [
-        ("state", "0::smallint"),
-        ("cancel_requested", "false"),
-        finished,
-        content_type,
-        bytes,
-    ];
-    format!(
-        "SELECT {JOB}, {}{further} FROM waiting JOIN job ON job.id = waiting.id \
-         WHERE waiting.id = ANY ($1)",
-        standing("waiting", &absent)
-    )
-}
-
-/// Locks jobs that ended.
-static LOCK_DONE: LazyLock<String> = LazyLock::new(|| {
-    let absent = [("result_bytes", "octet_length(done.result)")];
-    format!(
-        "SELECT {JOB}, {} FROM done JOIN job ON job.id = done.id WHERE done.id = ANY ($1) \
-         ORDER BY done.id FOR UPDATE OF done",
-        standing("done", &absent)
-    )
-});
-
 const ERRORS: &str = "SELECT attempt, at, kind, message, id FROM error \
     WHERE id = ANY ($1) ORDER BY id, ordinal";
 const LAST_STATES: &str = "SELECT asked.id, last.version, last.reports, last.part, last.state, \
@@ -272,25 +206,73 @@ impl Batch {
     /// A job that moves from one table to another while it is looked for may be found in neither: the
     /// look is a conflict then, and is to be repeated.
     pub(super) async fn lock(&mut self, session: &Session, ids: &[JobId]) -> Result<(), Fault> {
-        let mut sorted: Vec<Uuid> = self.missing(ids).map(|id| uuid(*id)).collect();
-        if sorted.is_empty() {
+        let ids = sorted(self.missing(ids));
+        if ids.is_empty() {
             return Ok(());
         }
-        sorted.sort_unstable();
-        sorted.dedup();
-        let values: Values<'_> = &[&sorted];
-        let (running, waiting, done) = try_join!(
+        let values: Values<'_> = &[&ids];
+        // What was submitted is read once its row is locked: an owner may have changed it.
+        let (running, waiting, specs) = try_join!(
             session.query(&LOCK_RUNNING, values),
             session.query(&LOCK_WAITING, values),
-            session.query(&LOCK_DONE, values),
+            session.query(&SPECS, values),
         )?;
-        let found = running.iter().map(|row| (row, Lies::Running));
-        let found = found.chain(waiting.iter().map(|row| (row, Lies::Waiting)));
-        for (row, lies) in found.chain(done.iter().map(|row| (row, Lies::Done))) {
-            self.add(row, lies)?;
+        let specs = by_id(&specs)?;
+        self.add_all(&specs, &running, Lies::Running)?;
+        self.add_all(&specs, &waiting, Lies::Waiting)?;
+        let rest = || specs.keys().filter(|id| !self.jobs.contains_key(id));
+        let rest = sorted(rest());
+        if !rest.is_empty() {
+            let done = session.query(&LOCK_DONE, &[&rest]).await?;
+            if done.len() < rest.len() {
+                return Err(Fault::Conflict("a job was on the move".to_owned()));
+            }
+            self.add_all(&specs, &done, Lies::Done)?;
         }
-        if !there(session, self.missing(ids)).await?.is_empty() {
-            return Err(Fault::Conflict("a job was on the move".to_owned()));
+        self.read_more(session).await
+    }
+
+    /// Reads jobs that wait and are locked already, and returns their inputs.
+    pub(super) async fn take(
+        &mut self,
+        session: &Session,
+        ids: &[JobId],
+    ) -> Result<HashMap<JobId, Payload>, Fault> {
+        let ids = sorted(ids);
+        let values: Values<'_> = &[&ids];
+        let (waiting, specs) = try_join!(
+            session.query(&TAKE, values),
+            session.query(&SPECS_WITH_INPUTS, values),
+        )?;
+        let specs = by_id(&specs)?;
+        self.add_all(&specs, &waiting, Lies::Waiting)?;
+        let input = |(id, row): (&JobId, &&Row)| Ok((*id, payload(row, AFTER_JOB)?));
+        let inputs = specs.iter().map(input).collect::<Result<_, Fault>>()?;
+        self.read_more(session).await?;
+        Ok(inputs)
+    }
+
+    /// Reads jobs that nothing happens to.
+    pub(super) async fn see(
+        &mut self,
+        session: &Session,
+        ids: impl Iterator<Item = &JobId>,
+    ) -> Result<(), Fault> {
+        let ids = sorted(ids);
+        if ids.is_empty() {
+            return Ok(());
+        }
+        let values: Values<'_> = &[&ids];
+        let (standing, specs) =
+            try_join!(session.query(&STAND, values), session.query(&SPECS, values))?;
+        let specs = by_id(&specs)?;
+        for row in &standing {
+            // One without was forgotten in between.
+            if let Some(spec) = specs.get(&id(row, 0)?) {
+                let job = stored_apart(spec, row, STANDING_AT)?;
+                let lies = belongs(job.status.state);
+                self.jobs.insert(job.spec.id, Touched::new(job, lies));
+            }
         }
         self.read_more(session).await
     }
@@ -300,14 +282,24 @@ impl Batch {
         ids.iter().filter(|id| !self.jobs.contains_key(id))
     }
 
-    fn add(&mut self, row: &Row, lies: Lies) -> Result<(), Fault> {
-        let job = stored(row)?;
-        let mut touched = Touched::new(job, lies);
-        if lies == Lies::Running {
-            touched.node = get(row, super::rows::AFTER_STANDING)?;
-            touched.lease_ms = get(row, super::rows::AFTER_STANDING + 1)?;
+    /// Adds jobs that lie in a table: rows of it, and of what was submitted.
+    fn add_all(
+        &mut self,
+        specs: &HashMap<JobId, &Row>,
+        rows: &[Row],
+        lies: Lies,
+    ) -> Result<(), Fault> {
+        for row in rows {
+            let spec = specs.get(&id(row, 0)?);
+            let spec = spec.ok_or_else(|| damaged(row, 0, "nobody submitted it"))?;
+            let mut touched = Touched::new(stored_apart(spec, row, STANDING_AT)?, lies);
+            if lies == Lies::Running {
+                let at = STANDING_AT + AFTER_STANDING - AFTER_JOB;
+                touched.node = get(row, at)?;
+                touched.lease_ms = get(row, at + 1)?;
+            }
+            self.jobs.insert(touched.spec.id, touched);
         }
-        self.jobs.insert(touched.spec.id, touched);
         Ok(())
     }
 
@@ -335,17 +327,6 @@ impl Batch {
             *first = since.min(*first);
         }
         waiting
-    }
-
-    /// Adds jobs that wait and are locked already.
-    pub(super) fn add_taken(&mut self, row: &Row) -> Result<(), Fault> {
-        self.add(row, Lies::Waiting)
-    }
-
-    /// Adds a job that nothing happens to.
-    pub(super) fn add_seen(&mut self, job: Stored) {
-        let lies = belongs(job.status.state);
-        self.jobs.insert(job.spec.id, Touched::new(job, lies));
     }
 
     /// Reads what else there is of the jobs: of most there is nothing, and nothing is asked.
@@ -412,7 +393,7 @@ pub(super) async fn there(
     session: &Session,
     ids: impl Iterator<Item = &JobId>,
 ) -> Result<HashSet<JobId>, Fault> {
-    which(session, "SELECT id FROM job WHERE id = ANY ($1)", ids).await
+    which(session, &THERE, ids).await
 }
 
 async fn which(
@@ -420,9 +401,13 @@ async fn which(
     sql: &str,
     ids: impl Iterator<Item = &JobId>,
 ) -> Result<HashSet<JobId>, Fault> {
-    let ids: Vec<Uuid> = ids.map(|id| uuid(*id)).collect();
-    let rows = some(session, sql, &ids).await?;
+    let rows = some(session, sql, &sorted(ids)).await?;
     rows.iter().map(|row| id(row, 0)).collect()
+}
+
+/// Returns rows by the ids that they begin with.
+fn by_id(rows: &[Row]) -> Result<HashMap<JobId, &Row>, Fault> {
+    rows.iter().map(|row| Ok((id(row, 0)?, row))).collect()
 }
 
 /// Returns the rows about some jobs, and asks for none about none.

@@ -1,5 +1,6 @@
 //! What the database offers to those who ask for jobs, and who of them gets which.
 
+use super::among::{among, sorted};
 use super::fault::Fault;
 use super::operation::Parked;
 use super::rows::{get, id, instant, label, name, optional_instant, priority, unsigned};
@@ -93,7 +94,12 @@ const COUNT_WAITING: &str = "SELECT wanted.queue, counted.waiting \
 /// As many as the sequence is raised by.
 const CLAIMS_DRAWN: i64 = 10_000;
 
-const INPUTS: &str = "SELECT id, content_type, input FROM job WHERE id = ANY ($1)";
+static INPUTS: LazyLock<String> = LazyLock::new(|| {
+    format!(
+        "SELECT id, content_type, input FROM job WHERE {}",
+        among("id")
+    )
+});
 const DRAW_CLAIMS: &str = "SELECT nextval('claim')";
 
 /// Returns the lanes that have jobs.
@@ -355,26 +361,15 @@ impl Decisions<'_> {
             self.batch.jobs.insert(job.spec.id, job);
         }
         let is_known = |id: &&JobId| self.batch.jobs.contains_key(id);
-        let (known, unknown): (Vec<&JobId>, Vec<&JobId>) = all.iter().partition(is_known);
-        let unknown: Vec<_> = unknown
-            .into_iter()
-            .map(|id| super::rows::uuid(*id))
-            .collect();
+        let (known, unknown): (Vec<JobId>, Vec<JobId>) = all.iter().partition(is_known);
         let has_none =
-            |id: &&&JobId| self.batch.jobs[**id].input.is_none() && !inputs.contains_key(**id);
-        let without = known.iter().filter(|id| has_none(id));
-        let without: Vec<_> = without.map(|id| super::rows::uuid(**id)).collect();
+            |id: &&JobId| self.batch.jobs[*id].input.is_none() && !inputs.contains_key(*id);
+        let without = sorted(known.iter().filter(has_none));
         if !unknown.is_empty() {
-            let rows = session.query(&super::batch::TAKE, &[&unknown]).await?;
-            for row in &rows {
-                let at = super::rows::AFTER_STANDING;
-                inputs.insert(id(row, 0)?, super::rows::payload(row, at)?);
-                self.batch.add_taken(row)?;
-            }
-            self.batch.read_more(session).await?;
+            inputs.extend(self.batch.take(session, &unknown).await?);
         }
         if !without.is_empty() {
-            for row in &session.query(INPUTS, &[&without]).await? {
+            for row in &session.query(&INPUTS, &[&without]).await? {
                 inputs.insert(id(row, 0)?, super::rows::payload(row, 1)?);
             }
         }

@@ -3,24 +3,31 @@
 //! Only finished jobs are, which no claim is about: it is done beside the writer, on a connection of
 //! its own, a bounded piece in each transaction.
 
+use super::among::{among, sorted};
 use super::batch::{Batch, gone};
 use super::fault::Fault;
 use super::read::remembered_since;
-use super::rows::{get, uuid};
-use super::session::Session;
+use super::rows::{get, id};
+use super::session::{Session, Values};
 use crate::store::Deleted;
 use anteroom_core::limits::{GONE_JOBS_MAX, GONE_KEPT};
 use anteroom_core::{JobId, Timestamp};
+use futures_util::try_join;
+use std::sync::LazyLock;
 
-/// Deletes all there is of the jobs `due`, and remembers their ids as gone at `$1`.
-const FORGET: &str = "gone_jobs AS (DELETE FROM done USING due WHERE done.id = due.id), \
-    gone_errors AS (DELETE FROM error USING due WHERE error.id = due.id AND due.errors > 0), \
-    gone_reports AS (DELETE FROM report USING due WHERE report.id = due.id AND due.reports > 0), \
-    gone_states AS (DELETE FROM state USING due WHERE state.id = due.id AND due.states > 0), \
-    gone_settled AS (DELETE FROM settled USING due WHERE settled.id = due.id), \
-    gone_specs AS (DELETE FROM job USING due WHERE job.id = due.id), \
-    remembered AS (INSERT INTO gone (id, at) SELECT id, $1 FROM due ON CONFLICT DO NOTHING) \
-    SELECT count(*) FROM due";
+/// Jobs whose retention is over, locked, but for those that somebody else is at.
+const DUE: &str = "SELECT id, errors, reports, states FROM done WHERE expires_at <= $1 \
+    ORDER BY expires_at LIMIT $2 FOR UPDATE SKIP LOCKED";
+static FORGET_DONE: LazyLock<String> =
+    LazyLock::new(|| format!("DELETE FROM done WHERE {}", among("id")));
+static FORGET_SPECS: LazyLock<String> =
+    LazyLock::new(|| format!("DELETE FROM job WHERE {}", among("id")));
+const FORGET_SETTLED: &str = "DELETE FROM settled WHERE id = ANY ($1)";
+const FORGET_ERRORS: &str = "DELETE FROM error WHERE id = ANY ($1)";
+const FORGET_REPORTS: &str = "DELETE FROM report WHERE id = ANY ($1)";
+const FORGET_STATES: &str = "DELETE FROM state WHERE id = ANY ($1)";
+const REMEMBER: &str =
+    "INSERT INTO gone (id, at) SELECT *, $2 FROM unnest($1::uuid[]) ON CONFLICT DO NOTHING";
 
 const FORGET_SUBMITS: &str = "DELETE FROM submit WHERE (scope, task, key) IN ( \
     SELECT scope, task, key FROM submit WHERE at <= $1 ORDER BY at LIMIT $2 \
@@ -43,15 +50,9 @@ pub(super) async fn prune(session: &Session, limit: usize, now: Timestamp) -> Re
     if !due.is_some_and(|row| row.get(0)) {
         return Ok(0);
     }
-    let sql = format!(
-        "WITH due AS MATERIALIZED (SELECT id, errors, reports, states FROM done \
-         WHERE expires_at <= $1 ORDER BY expires_at LIMIT $2 FOR UPDATE SKIP LOCKED), {FORGET}"
-    );
-    let rows = session.query(&sql, &[&now.as_millis(), &most]).await?;
-    let pruned: i64 = match rows.first() {
-        Some(row) => get(row, 0)?,
-        None => 0,
-    };
+    session.begin().await?;
+    let pruned = prune_within(session, most, now).await;
+    let pruned = session.end(pruned).await?;
     session
         .execute(FORGET_SUBMITS, &[&submits_since, &most])
         .await?;
@@ -59,7 +60,69 @@ pub(super) async fn prune(session: &Session, limit: usize, now: Timestamp) -> Re
     if pruned > 0 {
         forget_excess(session, most).await?;
     }
-    Ok(usize::try_from(pruned).unwrap_or(0))
+    Ok(pruned)
+}
+
+async fn prune_within(session: &Session, most: i64, now: Timestamp) -> Result<usize, Fault> {
+    let rows = session.query(DUE, &[&now.as_millis(), &most]).await?;
+    let mut due = Due::default();
+    for row in &rows {
+        let count = |at| get::<i64>(row, at);
+        let errors: i32 = get(row, 1)?;
+        due.add(id(row, 0)?, errors > 0, count(2)? > 0, count(3)? > 0);
+    }
+    due.forget(session, now).await?;
+    Ok(rows.len())
+}
+
+/// Jobs to be forgotten, and those of them that there is more of than of most.
+#[derive(Default)]
+struct Due {
+    all: Vec<JobId>,
+    with_errors: Vec<JobId>,
+    with_reports: Vec<JobId>,
+    with_states: Vec<JobId>,
+}
+
+impl Due {
+    fn add(&mut self, id: JobId, errors: bool, reports: bool, states: bool) {
+        self.all.push(id);
+        let further = [
+            (errors, &mut self.with_errors),
+            (reports, &mut self.with_reports),
+            (states, &mut self.with_states),
+        ];
+        for (_, ids) in further.into_iter().filter(|(has, _)| *has) {
+            ids.push(id);
+        }
+    }
+
+    /// Deletes all there is of them, and remembers their ids as gone.
+    async fn forget(&self, session: &Session, now: Timestamp) -> Result<(), Fault> {
+        if self.all.is_empty() {
+            return Ok(());
+        }
+        let all = sorted(&self.all);
+        for (sql, ids) in [
+            (FORGET_ERRORS, &self.with_errors),
+            (FORGET_REPORTS, &self.with_reports),
+            (FORGET_STATES, &self.with_states),
+        ] {
+            if !ids.is_empty() {
+                session.execute(sql, &[&sorted(ids)]).await?;
+            }
+        }
+        let now = now.as_millis();
+        let values: Values<'_> = &[&all];
+        let at: Values<'_> = &[&all, &now];
+        try_join!(
+            session.execute(&FORGET_DONE, values),
+            session.execute(FORGET_SETTLED, values),
+            session.execute(&FORGET_SPECS, values),
+            session.execute(REMEMBER, at),
+        )?;
+        Ok(())
+    }
 }
 
 /// Forgets the oldest ids where more are remembered than may be.
@@ -106,10 +169,13 @@ async fn delete_within(
     if !job.status.state.is_final() {
         return Ok(Deleted::NotFinal(Box::new(job.job())));
     }
-    let sql = format!(
-        "WITH due AS MATERIALIZED (SELECT id, errors, reports, states FROM done WHERE id = $2), \
-         {FORGET}"
+    let mut due = Due::default();
+    due.add(
+        id,
+        job.errors > 0,
+        job.told.reports > 0,
+        job.told.states > 0,
     );
-    session.query(&sql, &[&now.as_millis(), &uuid(id)]).await?;
+    due.forget(session, now).await?;
     Ok(Deleted::Done)
 }

@@ -289,7 +289,9 @@ fn if_asked(table: &str) -> String {
 fn page_of(ids: &str) -> String {
     format!(
         "SELECT {JOB}, {STANDING}, error.attempt, error.at, error.kind, error.message \
-         FROM ({ids}) AS page JOIN job ON job.id = page.id JOIN standing ON standing.id = page.id \
+         FROM ({ids}) AS page \
+         CROSS JOIN LATERAL (SELECT * FROM job WHERE job.id = page.id OFFSET 0) AS job \
+         JOIN standing ON standing.id = page.id \
          LEFT JOIN error ON error.id = page.id AND standing.state = {} \
          AND error.ordinal = standing.errors - 1 ORDER BY page.id DESC",
         state_number(State::Failed)

@@ -10,16 +10,17 @@ use tokio_postgres::Row;
 /// What runs and should not any more: under the epoch of a node that is no more, or under a lease that
 /// ran out, if it is a worker's or one of this node's own. The leases of other nodes are theirs to keep,
 /// and where nodes may be late for the database's sake (`$4` false) only those are no more that have left.
-const OVERDUE: &str = "(SELECT running.id, running.task, running.attempt, running.claim, \
-    running.node, running.started_at + job.timeout_ms, running.lease_expires_at, \
-    running.node IS NOT NULL AND node.epoch IS NULL AS is_orphan \
-    FROM running JOIN job ON job.id = running.id \
+/// What was submitted is looked at for those few that are told.
+const OVERDUE: &str = "(SELECT overdue.id, overdue.task, overdue.attempt, overdue.claim, \
+    overdue.node, overdue.started_at + (SELECT timeout_ms FROM job WHERE job.id = overdue.id), \
+    overdue.lease_expires_at, overdue.is_orphan FROM ( \
+    SELECT running.*, running.node IS NOT NULL AND node.epoch IS NULL AS is_orphan FROM running \
     LEFT JOIN node ON node.epoch = running.node \
         AND (node.epoch = $2 OR node.expires_at > $1 OR NOT $4::boolean) \
     WHERE (running.node IS NOT NULL AND node.epoch IS NULL) \
         OR ((running.node IS NULL OR running.node = $2) AND running.lease_expires_at <= $1) \
     ORDER BY CASE WHEN running.node IS NOT NULL AND node.epoch IS NULL THEN 0 \
-        ELSE running.lease_expires_at END, running.id LIMIT $3) \
+        ELSE running.lease_expires_at END, running.id LIMIT $3) AS overdue) \
     UNION ALL (SELECT id, task, attempt, NULL, NULL, NULL, deadline, NULL FROM waiting \
     WHERE deadline IS NOT NULL AND deadline < $1 ORDER BY deadline LIMIT $3)";
 

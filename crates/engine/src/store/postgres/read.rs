@@ -4,6 +4,7 @@
 //! each of them may stop waiting at any time. Statements are meant for generic plans (they have
 //! one shape whatever the values), since planning costs more than any of them.
 
+use super::among::{among, sorted};
 use super::fault::Fault;
 use super::rows::{
     self, AFTER_STANDING, JOB, STANDING, bytes, damaged, get, payload, stored, uuid,
@@ -14,6 +15,7 @@ use anteroom_core::limits::IDEMPOTENCY_KEPT;
 use anteroom_core::{
     AttemptError, Failure, FailureKind, Idempotency, Job, JobId, Name, Payload, Timestamp,
 };
+use std::sync::LazyLock;
 use tokio_postgres::Row;
 
 /// What [`errors`] reads, out of [`OF_ERRORS`].
@@ -51,7 +53,7 @@ pub(super) async fn result(
     id: JobId,
 ) -> Result<Found<(Job, Option<Payload>)>, Fault> {
     // Read for this job alone: the view has the length, for which the result is not looked at.
-    let result = ", (SELECT result FROM done WHERE done.id = job.id AND standing.state > 1)";
+    let result = ", (SELECT result FROM done WHERE done.id = $1 AND standing.state > 1)";
     let row = row_of(session, id, result).await?;
     found(session, id, row, |row| {
         let job = whole(row)?;
@@ -147,11 +149,16 @@ pub(super) fn errors(row: &Row, at: usize) -> Result<Vec<AttemptError>, Fault> {
     }
     Ok(errors)
 }
+static VERSIONS: LazyLock<String> =
+    LazyLock::new(|| format!("SELECT id, version FROM standing WHERE {}", among("id")));
+
 /// Returns the versions of those of some jobs that are there.
 pub(super) async fn versions(session: &Session, ids: &[JobId]) -> Result<Vec<(JobId, u64)>, Fault> {
-    const VERSIONS: &str = "SELECT id, version FROM standing WHERE id = ANY ($1)";
-    let ids: Vec<_> = ids.iter().map(|id| uuid(*id)).collect();
-    let rows = session.query(VERSIONS, &[&ids]).await?;
+    let ids = sorted(ids);
+    if ids.is_empty() {
+        return Ok(Vec::new());
+    }
+    let rows = session.query(&VERSIONS, &[&ids]).await?;
     let version = |row: &Row| Ok((rows::id(row, 0)?, rows::unsigned(row, 1)?));
     rows.iter().map(version).collect()
 }

@@ -27,9 +27,10 @@ pub(super) const STANDING: &str = "standing.state, standing.version, standing.ru
     standing.reports, standing.states, standing.progress_fraction, standing.progress_message, \
     standing.finished_at, standing.result_content_type, standing.result_bytes";
 
-const STANDING_AT: usize = 15;
+/// The first column after [`JOB`].
+pub(super) const AFTER_JOB: usize = 15;
 /// The first column after [`JOB`] and [`STANDING`].
-pub(super) const AFTER_STANDING: usize = STANDING_AT + 18;
+pub(super) const AFTER_STANDING: usize = AFTER_JOB + 18;
 
 /// A job as it is stored, without what its attempts said.
 #[derive(Clone, Debug)]
@@ -68,14 +69,18 @@ impl Stored {
 
 /// Reads [`JOB`] and [`STANDING`].
 pub(super) fn stored(row: &Row) -> Result<Stored, Fault> {
-    let at = STANDING_AT;
+    stored_apart(row, row, AFTER_JOB)
+}
+
+/// Reads [`JOB`] of one row, and [`STANDING`] of another one from a column on.
+pub(super) fn stored_apart(of_job: &Row, row: &Row, at: usize) -> Result<Stored, Fault> {
     let status = Status {
         state: state(row, at)?,
         version: unsigned(row, at + 1)?,
         run_at: instant(row, at + 2)?,
-        start_before: optional_instant(row, 13)?,
+        start_before: optional_instant(of_job, 13)?,
         attempt: count(row, at + 3)?,
-        max_attempts: count(row, 14)?,
+        max_attempts: count(of_job, 14)?,
         claim: ClaimNumber::new(unsigned(row, at + 4)?),
         lease: lease(row, at + 5)?,
         lease_expires_at: optional_instant(row, at + 6)?.unwrap_or(Timestamp::MIN),
@@ -92,7 +97,7 @@ pub(super) fn stored(row: &Row) -> Result<Stored, Fault> {
         }),
     };
     Ok(Stored {
-        spec: Arc::new(spec(row)?),
+        spec: Arc::new(spec(of_job)?),
         status,
         errors: count(row, at + 10)?,
         result,

@@ -8,7 +8,7 @@ use super::insert::NewSubmit;
 use super::known::Known;
 use super::operation::{Operation, Parked};
 use super::read::remembered_since;
-use super::rows::{JOB, STANDING, fingerprint, get, id, name, stored, uuid};
+use super::rows::{fingerprint, get, id, name};
 use super::session::Session;
 use super::window::{Lane, Window};
 use crate::store::{Applied, Claimed, Inserted, NewJob, StoreError, Want};
@@ -17,7 +17,6 @@ use anteroom_core::{
 };
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::time::Duration;
-use uuid::Uuid;
 
 /// What an idempotency key remembers.
 #[derive(Clone, Copy, Debug)]
@@ -65,12 +64,18 @@ pub(super) enum Answer {
     None,
 }
 
-const REMEMBERED: &str = "SELECT submit.scope, submit.task, submit.key, submit.fingerprint, \
+// Each key is looked for by itself (`OFFSET 0` keeps it so): a table that was small when the plan was
+// made would be read as a whole, once it is large as well.
+const REMEMBERED: &str = "SELECT asked.scope, asked.task, asked.key, submit.fingerprint, \
     submit.id, submit.duplicate \
     FROM unnest($1::text[], $2::text[], $3::text[]) AS asked (scope, task, key) \
-    JOIN submit USING (scope, task, key) WHERE submit.at > $4";
-const HOLDERS: &str = "SELECT unique_key.task, unique_key.key, unique_key.id \
-    FROM unnest($1::text[], $2::text[]) AS asked (task, key) JOIN unique_key USING (task, key)";
+    CROSS JOIN LATERAL (SELECT * FROM submit WHERE submit.scope = asked.scope \
+        AND submit.task = asked.task AND submit.key = asked.key OFFSET 0) AS submit \
+    WHERE submit.at > $4";
+const HOLDERS: &str = "SELECT asked.task, asked.key, unique_key.id \
+    FROM unnest($1::text[], $2::text[]) AS asked (task, key) \
+    CROSS JOIN LATERAL (SELECT id FROM unique_key WHERE unique_key.task = asked.task \
+        AND unique_key.key = asked.key OFFSET 0) AS unique_key";
 
 impl Decisions<'_> {
     /// Reads and locks what the operations are about.
@@ -134,7 +139,7 @@ impl Decisions<'_> {
             let key = (name(row, 1)?, Idempotency { scope, key });
             self.remembered.insert(key, remembered);
         }
-        self.read_jobs(session, ids).await
+        self.read_jobs(session, &ids).await
     }
 
     /// Reads who has the unique keys of jobs that are inserted, or that may be unfinished again.
@@ -156,7 +161,7 @@ impl Decisions<'_> {
             self.keys.kept.insert((get(row, 0)?, get(row, 1)?), holder);
             ids.push(holder);
         }
-        self.read_jobs(session, ids.clone()).await?;
+        self.read_jobs(session, &ids).await?;
         let is_unfinished = |id: &JobId| {
             let job = self.batch.jobs.get(id);
             job.is_some_and(|job| !job.status.state.is_final())
@@ -170,21 +175,9 @@ impl Decisions<'_> {
     }
 
     /// Reads jobs that nothing happens to.
-    async fn read_jobs(&mut self, session: &Session, ids: Vec<JobId>) -> Result<(), Fault> {
-        let unknown = ids.into_iter();
-        let unknown = unknown.filter(|id| !self.batch.jobs.contains_key(id));
-        let unknown: Vec<Uuid> = unknown.map(uuid).collect();
-        if unknown.is_empty() {
-            return Ok(());
-        }
-        let sql = format!(
-            "SELECT {JOB}, {STANDING} FROM job JOIN standing ON standing.id = job.id \
-             WHERE job.id = ANY ($1)"
-        );
-        for row in &session.query(&sql, &[&unknown]).await? {
-            self.batch.add_seen(stored(row)?);
-        }
-        self.batch.read_more(session).await
+    async fn read_jobs(&mut self, session: &Session, ids: &[JobId]) -> Result<(), Fault> {
+        let unknown: Vec<JobId> = self.batch.missing(ids).copied().collect();
+        self.batch.see(session, unknown.iter()).await
     }
 
     /// Counts what waits in queues that have a limit for it, and holds their rows.

@@ -342,7 +342,9 @@ impl Writes {
     fn send_leavings<'a>(&'a self, sent: &mut Sent<'a>) {
         const DELETES: [&str; 2] = [
             "DELETE FROM waiting WHERE id = ANY ($1)",
-            "DELETE FROM done WHERE id = ANY ($1)",
+            // `among`, written out: they are in their order.
+            "DELETE FROM done WHERE id = ANY ($1) AND id >= ($1::uuid[])[1] \
+                AND id <= ($1::uuid[])[cardinality($1::uuid[])]",
         ];
         for (sql, ids) in DELETES.into_iter().zip(&self.left) {
             if !ids.is_empty() {
