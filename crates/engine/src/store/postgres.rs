@@ -14,6 +14,7 @@ mod claim;
 mod columns;
 mod counts;
 mod database;
+mod days;
 mod documents;
 mod events;
 mod fault;
@@ -147,7 +148,8 @@ impl PostgresStore {
         let shared = Arc::new(Shared::new(clock, writers));
         let link = |role| Link::new(database.clone(), role);
         let beside = link("beside");
-        let joined = join(&beside, shared.clock.now()).await;
+        let mut told = Vec::new();
+        let joined = join(&beside, shared.clock.now(), &mut told).await;
         let Some(node) = joined.map_err(unreachable)? else {
             let address = database.url().address();
             return Err(OpenError::HalfImported { address });
@@ -164,6 +166,7 @@ impl PostgresStore {
         let heart = Arc::new(link("heart"));
         tasks.spawn(wake::tell_others(shared.clone(), heart.clone()));
         tasks.spawn(node::beat(shared.clone(), heart, node, followed));
+        tasks.spawn(days::keep(shared.clone(), database.clone(), told));
         let told = Arc::downgrade(&shared);
         shared.clock.on_advance(move || {
             if let Some(shared) = told.upgrade() {
@@ -219,8 +222,10 @@ impl PostgresStore {
 }
 
 /// Joins the other nodes, and returns the epoch of this one; none: an import is under way.
-async fn join(link: &Link, now: Timestamp) -> Result<Option<i64>, Fault> {
+async fn join(link: &Link, now: Timestamp, told: &mut Vec<String>) -> Result<Option<i64>, Fault> {
     let session = link.session().await?;
+    // Before the first job of this node is submitted, so that it finds its day.
+    days::tell(&days::tend(&session, now).await, told);
     session.begin().await?;
     let joined = async {
         archive::hold_off_imports(&session).await?;

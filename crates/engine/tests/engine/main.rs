@@ -7,6 +7,8 @@ mod attempts;
 mod broken_stores;
 mod bulk;
 mod callbacks;
+#[cfg(feature = "postgres")]
+mod days;
 mod events;
 mod failing_store;
 mod forecasts;

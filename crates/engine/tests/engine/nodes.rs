@@ -23,13 +23,13 @@ use tokio::task::JoinSet;
 
 /// Longer than anything takes on a busy machine.
 const PATIENCE: Duration = Duration::from_mins(1);
-const STARTED_AT: Timestamp = Timestamp::from_millis(1_800_000_000_000);
+pub(crate) const STARTED_AT: Timestamp = Timestamp::from_millis(1_800_000_000_000);
 
-fn database() -> TestDatabase<'static> {
+pub(crate) fn database() -> TestDatabase<'static> {
     anteroom_pgtest::shared().database()
 }
 
-fn options() -> PostgresOptions {
+pub(crate) fn options() -> PostgresOptions {
     let mut options = PostgresOptions::default();
     options.allow_fsync_off = true;
     options
@@ -52,11 +52,11 @@ async fn two_nodes(database: &TestDatabase<'_>) -> (PostgresStore, PostgresStore
     (open().await, open().await, hand)
 }
 
-fn name(text: &str) -> Name {
+pub(crate) fn name(text: &str) -> Name {
     Name::new(text).unwrap()
 }
 
-fn job(number: u16) -> NewJob {
+pub(crate) fn job(number: u16) -> NewJob {
     let input = text("input");
     NewJob {
         spec: Spec {
@@ -79,7 +79,7 @@ fn job(number: u16) -> NewJob {
     }
 }
 
-fn want(limit: usize) -> Want {
+pub(crate) fn want(limit: usize) -> Want {
     Want {
         tasks: vec![name("work")],
         queues: None,
@@ -90,7 +90,7 @@ fn want(limit: usize) -> Want {
     }
 }
 
-fn success(claimed: &Claimed) -> Change {
+pub(crate) fn success(claimed: &Claimed) -> Change {
     let claim = claimed.job.status.claim;
     Change {
         result: Some(Payload::clone(&claimed.input)),

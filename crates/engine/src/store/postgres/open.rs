@@ -419,7 +419,8 @@ async fn missing_rights(session: &Session) -> Result<Option<String>, Fault> {
         FROM pg_class WHERE relnamespace = to_regnamespace('anteroom') AND CASE relkind \
             WHEN 'S' THEN NOT has_sequence_privilege(oid, 'USAGE') \
             WHEN 'v' THEN NOT has_table_privilege(oid, 'SELECT') \
-            WHEN 'r' THEN relname <> 'migration' AND NOT (has_table_privilege(oid, 'SELECT') \
+            WHEN 'r' THEN relname <> 'migration' AND NOT relispartition \
+                AND NOT (has_table_privilege(oid, 'SELECT') \
                 AND has_table_privilege(oid, 'INSERT') AND has_table_privilege(oid, 'UPDATE') \
                 AND has_table_privilege(oid, 'DELETE')) \
             WHEN 'p' THEN NOT (has_table_privilege(oid, 'SELECT') \
