@@ -44,7 +44,7 @@ pub struct PostgresArchive {
 struct Opened {
     session: Session,
     /// Jobs that were due by then are written as ready, and others as scheduled.
-    opened_at: Timestamp,
+    begun_at: Timestamp,
     /// Whether it is within the transaction that it reads in.
     is_reading: bool,
 }
@@ -91,12 +91,12 @@ impl PostgresArchive {
             Ok((session, servers, now))
         };
         let connected: Result<_, Fault> = connected.await;
-        let (session, servers, opened_at) = connected.map_err(|fault| broken(database, fault))?;
+        let (session, servers, begun_at) = connected.map_err(|fault| broken(database, fault))?;
         let archive = Self {
             address: database.url().address(),
             opened: Mutex::new(Some(Opened {
                 session,
-                opened_at,
+                begun_at,
                 is_reading: false,
             })),
         };
@@ -202,7 +202,7 @@ impl Archive for PostgresArchive {
     async fn put(&self, records: Vec<Record>) -> Result<(), StoreError> {
         self.with(async |opened| {
             opened.end_reading().await?;
-            put::put(&opened.session, records, opened.opened_at).await
+            put::put(&opened.session, records, opened.begun_at).await
         })
         .await
     }

@@ -106,7 +106,7 @@ impl<'r> Rows<'r> {
     /// Takes rows in the order of their ids.
     fn of(rows: &'r [Row]) -> Result<Self, Fault> {
         let mut by_job = HashMap::new();
-        for rows in rows.chunk_by(|one, next| is_of_the_same(one, next)) {
+        for rows in rows.chunk_by(is_of_the_same) {
             if let Some(row) = rows.first() {
                 by_job.insert(id(row, 0)?, rows);
             }

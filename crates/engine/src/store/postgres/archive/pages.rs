@@ -18,7 +18,7 @@ use uuid::Uuid;
 
 /// Documents that are read at once: as many as cannot be too much, however large they are.
 const DOCUMENTS_READ: i64 = 4;
-const _: () = assert!(DOCUMENTS_READ as usize * DOCUMENT_BYTES_MAX <= PAGE_BYTES_MAX);
+const _: () = assert!(4 * DOCUMENT_BYTES_MAX <= PAGE_BYTES_MAX);
 
 pub(super) async fn page(
     session: &Session,

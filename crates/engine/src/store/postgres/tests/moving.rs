@@ -407,7 +407,7 @@ async fn a_unique_key_that_two_jobs_have_is_refused() {
     let with_key = page.into_iter().map(|entry| {
         let mut record = entry.unwrap();
         if let crate::store::archive::Record::Job(kept) = &mut record {
-            let spec = &mut std::sync::Arc::make_mut(&mut kept.job.spec);
+            let spec = std::sync::Arc::make_mut(&mut kept.job.spec);
             spec.unique_key = Label::new("unique").ok();
         }
         record
