@@ -30,7 +30,7 @@ pub(crate) async fn maintain(shared: Arc<Shared>) {
     let mut was_well = true;
     let mut last_pass = shared.clock.now();
     let mut rescue_from = last_pass;
-    let mut passes = 0;
+    let mut round = 0_u32;
     loop {
         let interval = interval(&shared);
         tokio::select! {
@@ -54,13 +54,13 @@ pub(crate) async fn maintain(shared: Arc<Shared>) {
             if now >= rescue_from {
                 rescue(&shared).await?;
             }
-            if !shared.store.is_shared() || passes % PASSES_PER_PRUNE == 0 {
+            if !shared.store.is_shared() || round.is_multiple_of(PASSES_PER_PRUNE) {
                 prune(&shared).await?;
             }
             Ok(())
         };
         let passed = pass.await;
-        passes = passes.wrapping_add(1);
+        round = round.wrapping_add(1);
         last_pass = shared.clock.now();
         match &passed {
             Err(StoreError::Closed) => return,

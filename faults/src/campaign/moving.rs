@@ -1,5 +1,5 @@
-//! Jobs that three servers on one `PostgreSQL` took and ran are moved: into SQLite, and on into an
-//! empty database of PostgreSQL.
+//! Jobs that three servers on one `PostgreSQL` took and ran are moved: into `SQLite`, and on into an
+//! empty database of `PostgreSQL`.
 //!
 //! All three stores hold the same: their exports are the same line for line but for what says when
 //! they were made. None is damaged. A server that is started on the last of them answers for the jobs
@@ -15,8 +15,9 @@ use lives::{Lives, Node};
 use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tokio::process::Command;
+use tokio::time::Instant;
 
 /// Servers on the first database.
 const SERVERS: usize = 3;

@@ -37,7 +37,7 @@ pub(super) struct StoreArgs {
 enum StoreCommand {
     /// Looks for damage in a store that no server has open, and prints what it holds.
     ///
-    /// One on PostgreSQL is looked at as it is at one instant, while servers may work on it.
+    /// One on a database server (postgres://) is looked at as it is at one instant, while servers may work on it.
     ///
     /// Prints the counts of what the store holds, and a digest that is the same for two stores that
     /// hold the same. Each damage is a line on standard error, and makes the exit code 1. Nothing is
@@ -50,9 +50,9 @@ enum StoreCommand {
     Backup(BackupArgs),
     /// Writes all that a store holds into a file: a line of JSON for each record.
     ///
-    /// For a store that no server has open; of one that is open, export a backup. One on PostgreSQL
-    /// is written as it is at one instant, while servers may work on it. The last line tells whether
-    /// the file is whole and unaltered.
+    /// For a store that no server has open; of one that is open, export a backup. One on a database
+    /// server (postgres://) is written as it is at one instant, while servers may work on it. The last
+    /// line tells whether the file is whole and unaltered.
     Export(ExportArgs),
     /// Writes all that a file has into an empty store, or goes on with that.
     ///

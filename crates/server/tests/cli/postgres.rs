@@ -138,10 +138,10 @@ fn half_an_import_keeps_servers_out() {
     assert_eq!(cut.code, Some(1), "{cut:?}");
     assert!(cut.stderr.contains("the import was begun"), "{cut:?}");
     let serve = ["serve", "--listen", "127.0.0.1:0", "--store", &url];
-    let served = run(folder.path(), &serve);
-    assert_eq!(served.code, Some(1), "{served:?}");
+    let refused = run(folder.path(), &serve);
+    assert_eq!(refused.code, Some(1), "{refused:?}");
     let said = "is in the middle of an import";
-    assert!(served.stderr.contains(said), "{served:?}");
+    assert!(refused.stderr.contains(said), "{refused:?}");
     let whole = import("whole", text);
     assert_eq!(whole.code, Some(0), "{whole:?}");
     let server = Server::start_with(folder.path(), &[("ANTEROOM_STORE", &url)]);

@@ -23,9 +23,11 @@ use std::sync::Arc;
 use tokio::sync::Mutex;
 
 /// Looks from here on see the database as it is now. Whoever takes the pages may be slow (a pipe);
-/// who takes none for an hour is gone, and keeps no dead rows in the way of others.
+/// who takes none for an hour is gone, and keeps no dead rows in the way of others. The tables are locked
+/// before that instant: a day that was dropped after it would be missing, and its rows with it.
 const BEGIN_READING: &str = "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY; \
-    SET LOCAL statement_timeout = 0; SET LOCAL idle_in_transaction_session_timeout = '1h'";
+    SET LOCAL statement_timeout = 0; SET LOCAL idle_in_transaction_session_timeout = '1h'; \
+    LOCK TABLE job, done IN ACCESS SHARE MODE";
 /// How many servers have said lately that they are alive, and what time it is.
 const LIVING: &str = "SELECT count(*) FILTER (WHERE expires_at > clock.now), max(clock.now) \
     FROM (SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint AS now) AS clock \

@@ -32,6 +32,15 @@ pub(super) enum Lies {
     Done,
 }
 
+/// How a transaction knows a job.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Seen {
+    /// Its row is locked, or is to be inserted.
+    Locked,
+    /// Its row is as this node's writers left it, or else the transaction fails.
+    Before,
+}
+
 /// A job that a transaction has locked or inserts.
 #[derive(Debug)]
 pub(super) struct Touched {
@@ -44,8 +53,7 @@ pub(super) struct Touched {
     pub(super) lies: Lies,
     /// The version that its row has.
     pub(super) version_read: u64,
-    /// It was not read: its row is as this node's writers left it, or else the transaction fails.
-    pub(super) is_known: bool,
+    pub(super) seen: Seen,
     /// Whose epoch it runs under.
     pub(super) node: Option<i64>,
     /// How long its lease was when it was taken or last extended.
@@ -87,7 +95,7 @@ impl Touched {
         Self {
             spec: job.spec,
             version_read: job.status.version,
-            is_known: false,
+            seen: Seen::Locked,
             status: job.status,
             errors: job.errors,
             told: job.told,
@@ -138,7 +146,11 @@ impl Touched {
         };
         let lies = belongs(stored.status.state);
         Self {
-            is_known: lies == Lies::Running,
+            seen: if lies == Lies::Running {
+                Seen::Before
+            } else {
+                Seen::Locked
+            },
             input: self.input.filter(|_| lies == Lies::Waiting),
             node: self.node,
             lease_ms: self.lease_ms,
@@ -313,7 +325,7 @@ impl Batch {
     /// would show then whether it was so.
     pub(super) fn has_guess(&self) -> bool {
         let mut jobs = self.jobs.values();
-        jobs.any(|job| job.is_known && !job.is_changed)
+        jobs.any(|job| job.seen == Seen::Before && !job.is_changed)
     }
 
     /// Returns the lanes of the jobs that were left to wait, and from where on they are to be looked for.

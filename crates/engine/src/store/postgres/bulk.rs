@@ -80,17 +80,14 @@ pub(super) fn insert<'a>(table: &str, columns: &[Column<'a>]) -> (String, Vec<Va
     for (at, column) in columns.iter().enumerate() {
         let (number, kind) = (at + 1, column.kind);
         names.push(column.name);
-        match column.one.filter(|_| is_one(column)) {
-            Some(one) => {
-                selected.push(format!("${number}::{kind}"));
-                values.push(one);
-            }
-            None => {
-                selected.push(format!("each.{}", column.name));
-                arrays.push(format!("${number}::{kind}[]"));
-                aliases.push(column.name);
-                values.push(column.each);
-            }
+        if let Some(one) = column.one.filter(|_| is_one(column)) {
+            selected.push(format!("${number}::{kind}"));
+            values.push(one);
+        } else {
+            selected.push(format!("each.{}", column.name));
+            arrays.push(format!("${number}::{kind}[]"));
+            aliases.push(column.name);
+            values.push(column.each);
         }
     }
     let sql = format!(

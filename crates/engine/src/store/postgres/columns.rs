@@ -87,25 +87,24 @@ impl JobColumns {
         if self.is_empty() {
             return;
         }
-        use Group::{Kind, Rare};
         sent.push_insert(
             "job",
             &[
                 Column::own("id", "uuid", &self.id),
                 Column::own("created_at", "bigint", &self.created_at),
                 Column::own("input", "bytea", &self.input),
-                Column::of(Kind, "task", "text", &self.task),
-                Column::of(Kind, "queue", "text", &self.queue),
-                Column::of(Kind, "\"group\"", "text", &self.group),
-                Column::of(Kind, "priority", "smallint", &self.priority),
-                Column::of(Kind, "max_attempts", "integer", &self.max_attempts),
-                Column::of(Kind, "timeout_ms", "bigint", &self.timeout_ms),
-                Column::of(Kind, "retain_ms", "bigint", &self.retain_ms),
-                Column::of(Kind, "content_type", "text", &self.content_type),
-                Column::of(Rare, "start_before", "bigint", &self.start_before),
-                Column::of(Rare, "unique_key", "text", &self.unique_key),
-                Column::of(Rare, "callback_url", "text", &self.callback_url),
-                Column::of(Rare, "tags", "text", &self.tags),
+                Column::of(Group::Kind, "task", "text", &self.task),
+                Column::of(Group::Kind, "queue", "text", &self.queue),
+                Column::of(Group::Kind, "\"group\"", "text", &self.group),
+                Column::of(Group::Kind, "priority", "smallint", &self.priority),
+                Column::of(Group::Kind, "max_attempts", "integer", &self.max_attempts),
+                Column::of(Group::Kind, "timeout_ms", "bigint", &self.timeout_ms),
+                Column::of(Group::Kind, "retain_ms", "bigint", &self.retain_ms),
+                Column::of(Group::Kind, "content_type", "text", &self.content_type),
+                Column::of(Group::Rare, "start_before", "bigint", &self.start_before),
+                Column::of(Group::Rare, "unique_key", "text", &self.unique_key),
+                Column::of(Group::Rare, "callback_url", "text", &self.callback_url),
+                Column::of(Group::Rare, "tags", "text", &self.tags),
             ],
         );
     }

@@ -85,7 +85,9 @@ pub(super) async fn beat(
             shared.beaten(sent_at, listens);
             if let (Some(followed), Some(row)) = (&followed, row) {
                 let shown = super::time::shown(&row, sent_at)?;
-                shown.into_iter().for_each(|shown| followed.set(shown));
+                if let Some(shown) = shown {
+                    followed.set(shown);
+                }
             }
             Ok::<_, Fault>(())
         };
