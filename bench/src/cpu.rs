@@ -1,6 +1,7 @@
 //! Who used the cores: processes by `/proc/PID/stat`, the machine by `/proc/stat`.
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
+use std::collections::HashMap;
 use std::time::Duration;
 
 /// Clock ticks a second in `/proc`: fixed in Linux's interface to programs.
@@ -54,6 +55,39 @@ impl Usage {
     }
 }
 
+/// Returns the CPU time of a process and of all that it started, those that have ended included.
+pub(crate) fn of_tree(pid: u32) -> anyhow::Result<Duration> {
+    let mut times = HashMap::new();
+    let mut children: HashMap<u32, Vec<u32>> = HashMap::new();
+    for entry in std::fs::read_dir("/proc")? {
+        let name = entry?.file_name();
+        let Some(each) = name.to_str().and_then(|name| name.parse().ok()) else {
+            continue;
+        };
+        // A process that has ended meanwhile is counted by the one that waited for it.
+        let Ok(stat) = std::fs::read_to_string(format!("/proc/{each}/stat")) else {
+            continue;
+        };
+        let (parent, time) =
+            family_ticks(&stat).with_context(|| format!("/proc/{each}/stat is not as expected"))?;
+        times.insert(each, time);
+        children.entry(parent).or_default().push(each);
+    }
+    ensure!(times.contains_key(&pid), "there is no process {pid}");
+    let mut all = Duration::ZERO;
+    let mut left = vec![pid];
+    while let Some(each) = left.pop() {
+        all += times.get(&each).copied().unwrap_or_default();
+        left.extend(children.remove(&each).unwrap_or_default());
+    }
+    Ok(all)
+}
+
+/// Returns the time that all cores were busy, and all time.
+pub(crate) fn of_machine() -> anyhow::Result<(Duration, Duration)> {
+    machine_time(&read("/proc/stat")?).context("/proc/stat is not as expected")
+}
+
 fn read(path: &str) -> anyhow::Result<String> {
     std::fs::read_to_string(path).with_context(|| format!("cannot read {path}"))
 }
@@ -69,6 +103,16 @@ fn process_ticks(stat: &str) -> Option<Duration> {
     let user: u32 = fields.next()?.parse().ok()?;
     let system: u32 = fields.next()?.parse().ok()?;
     Some(ticks(u64::from(user) + u64::from(system)))
+}
+
+/// The parent, and user and system time with that of children waited for: fields 4 and 14 to 17.
+fn family_ticks(stat: &str) -> Option<(u32, Duration)> {
+    let (_, fields) = stat.rsplit_once(") ")?;
+    let mut fields = fields.split(' ').skip(1);
+    let parent = fields.next()?.parse().ok()?;
+    let times = fields.skip(9).take(4).map(str::parse::<u64>);
+    let times = times.collect::<Result<Vec<_>, _>>().ok()?;
+    (times.len() == 4).then(|| (parent, ticks(times.iter().sum())))
 }
 
 /// Busy time and all time of all cores.
@@ -99,6 +143,26 @@ mod tests {
     fn a_process_with_an_odd_name_is_read() {
         let stat = "7 (a) b ( c) S 1 7 7 0 -1 4194560 1 2 3 4 150 50 0 0 20 0 1 0";
         assert_eq!(process_ticks(stat), Some(Duration::from_secs(2)));
+    }
+
+    #[test]
+    fn children_waited_for_count_in_a_family() {
+        let stat = "7 (a) b ( c) S 3 7 7 0 -1 4194560 1 2 3 4 150 50 25 75 20 0 1 0";
+        assert_eq!(family_ticks(stat), Some((3, Duration::from_secs(3))));
+        assert_eq!(family_ticks("7 (a) S 3 7 7"), None);
+    }
+
+    #[test]
+    fn a_child_that_has_ended_is_in_its_familys_time() {
+        let pid = std::process::id();
+        let before = of_tree(pid).unwrap();
+        let count = "i=0; while [ $i -lt 200000 ]; do i=$((i + 1)); done";
+        let status = std::process::Command::new("sh")
+            .args(["-c", count])
+            .status();
+        assert!(status.unwrap().success());
+        assert!(of_tree(pid).unwrap() > before);
+        assert!(of_tree(u32::MAX).is_err());
     }
 
     #[test]

@@ -73,8 +73,10 @@ impl Life {
         let beside = Beside::start(folder)?;
         let before = Usage::read(pid)?;
         let begun = now();
-        let checked = self.submit(engine).await?;
         let jobs = u64::try_from(self.jobs)?;
+        let left = Arc::new(AtomicU64::new(jobs));
+        let batch = u64::try_from(self.batch)?;
+        let checked = submit(engine, &left, batch, self.submitters, self.input_bytes).await?;
         while runs.load(Ordering::Relaxed) < jobs || server::unfinished(engine).await? > 0 {
             engine.clock().sleep(LOOK).await;
         }
@@ -86,46 +88,64 @@ impl Life {
         }
         Ok(Lived { span, used, disk })
     }
-
-    /// Submits all, and returns the ids of some.
-    async fn submit(self, engine: &Engine) -> anyhow::Result<Vec<JobId>> {
-        let left = Arc::new(AtomicU64::new(u64::try_from(self.jobs)?));
-        let submission = Submission::new(server::noop()?, server::input(self.input_bytes));
-        let mut submitters = JoinSet::new();
-        for _ in 0..self.submitters {
-            let (engine, left, submission) = (engine.clone(), left.clone(), submission.clone());
-            let batch = u64::try_from(self.batch)?;
-            submitters.spawn(async move {
-                let mut checked = Vec::new();
-                loop {
-                    let before = left
-                        .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| {
-                            Some(left.saturating_sub(batch))
-                        })
-                        .unwrap_or_default();
-                    let count = usize::try_from(before.min(batch))?;
-                    if count == 0 {
-                        return anyhow::Ok(checked);
-                    }
-                    let jobs = engine.submit_all(vec![submission.clone(); count]).await?;
-                    ensure!(jobs.len() == count, "{} jobs of {count}", jobs.len());
-                    checked.extend(
-                        jobs.iter()
-                            .step_by(CHECKED_ONE_IN)
-                            .map(|one| one.job.spec.id),
-                    );
-                }
-            });
-        }
-        let mut checked = Vec::new();
-        while let Some(ended) = submitters.join_next().await {
-            checked.extend(ended??);
-        }
-        Ok(checked)
-    }
 }
 
-async fn check(engine: &Engine, id: JobId) -> anyhow::Result<()> {
+/// Submits no-ops in batches until none is left, so many batches at once, and returns the ids of some.
+///
+/// # Errors
+///
+/// When the engine refuses.
+pub(crate) async fn submit(
+    engine: &Engine,
+    left: &Arc<AtomicU64>,
+    batch: u64,
+    submitters: usize,
+    input_bytes: usize,
+) -> anyhow::Result<Vec<JobId>> {
+    let submission = Submission::new(server::noop()?, server::input(input_bytes));
+    let mut running = JoinSet::new();
+    for _ in 0..submitters {
+        let (engine, left, submission) = (engine.clone(), left.clone(), submission.clone());
+        running.spawn(async move {
+            let mut checked = Vec::new();
+            loop {
+                let count = take(&left, batch)?;
+                if count == 0 {
+                    return anyhow::Ok(checked);
+                }
+                let jobs = engine.submit_all(vec![submission.clone(); count]).await?;
+                ensure!(jobs.len() == count, "{} jobs of {count}", jobs.len());
+                checked.extend(
+                    jobs.iter()
+                        .step_by(CHECKED_ONE_IN)
+                        .map(|one| one.job.spec.id),
+                );
+            }
+        });
+    }
+    let mut checked = Vec::new();
+    while let Some(ended) = running.join_next().await {
+        checked.extend(ended??);
+    }
+    Ok(checked)
+}
+
+/// Takes up to so many of those that are left.
+pub(crate) fn take(left: &AtomicU64, batch: u64) -> anyhow::Result<usize> {
+    let before = left
+        .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| {
+            Some(left.saturating_sub(batch))
+        })
+        .unwrap_or_default();
+    Ok(usize::try_from(before.min(batch))?)
+}
+
+/// Looks whether a job has the result that it should.
+///
+/// # Errors
+///
+/// When it has not.
+pub(crate) async fn check(engine: &Engine, id: JobId) -> anyhow::Result<()> {
     let found = engine.store().result(id).await?.here();
     let (job, result) = found.with_context(|| format!("job {id} got lost"))?;
     let right = result.is_some_and(|result| result.bytes == RESULT);

@@ -19,6 +19,7 @@ mod list;
 mod load;
 mod machine;
 mod position;
+mod postgres;
 mod process;
 mod report;
 mod rounds;
@@ -64,6 +65,23 @@ enum Command {
     Groups(groups::Settings),
     /// What it takes to tell a job's place in line.
     Position(position::Settings),
+    /// On `PostgreSQL`, beside other queues there and beside hand-written SQL.
+    #[command(subcommand)]
+    Postgres(postgres::Command),
+    /// Is who is measured on `PostgreSQL`.
+    #[command(hide = true)]
+    PostgresContender {
+        #[arg(value_enum)]
+        who: postgres::Who,
+        #[arg(long)]
+        concurrency: usize,
+    },
+    /// Is the Anteroom process on `PostgreSQL`.
+    #[command(hide = true)]
+    PostgresServe {
+        #[arg(long)]
+        concurrency: usize,
+    },
     /// Is a part of `groups`.
     #[command(hide = true)]
     GroupsPart(groups::Part),
@@ -184,6 +202,16 @@ fn main() -> anyhow::Result<()> {
         Command::Position(settings) => {
             print!("{}", position::run(&settings)?);
             return Ok(());
+        }
+        Command::Postgres(command) => {
+            print!("{}", postgres::run(&command)?);
+            return Ok(());
+        }
+        Command::PostgresContender { who, concurrency } => {
+            return under_test(postgres::contend(who, concurrency));
+        }
+        Command::PostgresServe { concurrency } => {
+            return under_test(postgres::serve(concurrency));
         }
         Command::GroupsPart(part) => return under_test(groups::part(part)),
         Command::Table(settings) => (settings, &Part::ALL[..]),

@@ -63,6 +63,14 @@ fn open(kind: Kind, folder: &Path) -> anyhow::Result<Arc<dyn Store>> {
 pub(crate) async fn answer(kind: Kind, folder: &Path, concurrency: usize) -> anyhow::Result<()> {
     let _nothing = process::told()?;
     let (engine, _runs) = start(kind, folder, concurrency).await?;
+    serve(&engine).await?;
+    println!("{UNFINISHED}{}", unfinished(&engine).await?);
+    engine.shutdown(Duration::ZERO).await;
+    Ok(())
+}
+
+/// Serves an engine until standard input ends.
+pub(crate) async fn serve(engine: &Engine) -> anyhow::Result<()> {
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     process::say_listening(listener.local_addr()?);
     // Guarded as in the binary.
@@ -74,8 +82,6 @@ pub(crate) async fn answer(kind: Kind, folder: &Path, concurrency: usize) -> any
     let router = loopback_guard(router, guard);
     let limits = ServeLimits::default();
     serve::serve(listener, router, limits, process::asked_to_end()).await;
-    println!("{UNFINISHED}{}", unfinished(&engine).await?);
-    engine.shutdown(Duration::ZERO).await;
     Ok(())
 }
 
@@ -84,6 +90,15 @@ pub(crate) async fn start(
     kind: Kind,
     folder: &Path,
     concurrency: usize,
+) -> anyhow::Result<(Engine, Arc<AtomicU64>)> {
+    start_on(open(kind, folder)?, Some(concurrency)).await
+}
+
+/// Starts an engine on a store, and returns it with the count of no-ops run so far. Without a
+/// concurrency workers would run them, and there are none.
+pub(crate) async fn start_on(
+    store: Arc<dyn Store>,
+    concurrency: Option<usize>,
 ) -> anyhow::Result<(Engine, Arc<AtomicU64>)> {
     let runs = Arc::new(AtomicU64::new(0));
     let counted = runs.clone();
@@ -95,12 +110,15 @@ pub(crate) async fn start(
         counted.fetch_add(1, Ordering::Relaxed);
         std::future::ready(Outcome::Succeeded(result.clone()))
     });
-    let noop = Task {
-        concurrency,
-        ..Task::new(NOOP, TaskRunner::Here(noop))?
+    let noop = match concurrency {
+        Some(concurrency) => Task {
+            concurrency,
+            ..Task::new(NOOP, TaskRunner::Here(noop))?
+        },
+        None => Task::new(NOOP, TaskRunner::Pull)?,
     };
     let tasks = vec![noop, Task::new(PULL, TaskRunner::Pull)?];
-    let engine = Engine::start(open(kind, folder)?, tasks, Options::default()).await?;
+    let engine = Engine::start(store, tasks, Options::default()).await?;
     Ok((engine, runs))
 }
 

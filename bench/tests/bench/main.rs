@@ -190,6 +190,83 @@ fn a_place_in_line_is_asked_for_where_it_matters() {
     }
 }
 
+/// Runs a command on `PostgreSQL`, whose server makes a folder of its own, and returns its report.
+fn on_postgres(arguments: &[&str]) -> String {
+    let output = Command::new(env!("CARGO_BIN_EXE_anteroom-bench"))
+        .arg("postgres")
+        .args(arguments)
+        .output()
+        .unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success(), "{arguments:?}: {said}");
+    String::from_utf8(output.stdout).unwrap() + &said
+}
+
+#[test]
+fn lives_on_postgresql_are_measured_whoever_lives_them() {
+    let text = on_postgres(&[
+        "life",
+        "--jobs=1500",
+        "--batch=200",
+        "--who=raw,embedded,http",
+    ]);
+    for name in [
+        "raw SQL loop",
+        "Anteroom, embedded 0.1.0",
+        "Anteroom, HTTP 0.1.0",
+    ] {
+        let cells = cells(&text, name);
+        assert_eq!(cells[0], "1500", "{text}");
+        for (column, range) in [
+            (1, 1.0..1_000_000.0),
+            (2, 1.0..1e6),
+            (3, 1.0..1e6),
+            (4, 200.0..1e5),
+        ] {
+            let number: f64 = cells[column].parse().unwrap();
+            assert!(range.contains(&number), "{name}, column {column}: {text}");
+        }
+    }
+}
+
+#[test]
+fn a_life_on_postgresql_goes_on_beside_a_backlog_and_a_transaction_that_is_held() {
+    let arguments = [
+        "life",
+        "--jobs=800",
+        "--backlog=3000",
+        "--held",
+        "--statements",
+    ];
+    let text = on_postgres(&arguments);
+    assert_eq!(cells(&text, "Anteroom, embedded 0.1.0")[0], "800", "{text}");
+    let inserts = text
+        .lines()
+        .filter(|line| line.to_lowercase().contains("insert into"));
+    assert!(inserts.count() > 0, "no statement was counted: {text}");
+}
+
+#[test]
+fn a_life_on_postgresql_ends_when_its_time_is_over() {
+    let text = on_postgres(&["life", "--jobs=5000000", "--seconds=2", "--who=raw"]);
+    let jobs: u64 = cells(&text, "raw SQL loop")[0].parse().unwrap();
+    assert!((1..5_000_000).contains(&jobs), "{text}");
+}
+
+#[test]
+fn who_cannot_be_measured_is_said() {
+    let output = Command::new(env!("CARGO_BIN_EXE_anteroom-bench"))
+        .args(["postgres", "life", "--who=boss", "--peers=/nowhere"])
+        .output()
+        .unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(!output.status.success(), "{said}");
+    assert!(
+        said.contains("pg-boss cannot be measured: there is no /nowhere"),
+        "{said}"
+    );
+}
+
 #[test]
 fn what_is_out_of_range_is_refused() {
     for (wrong, expected) in [

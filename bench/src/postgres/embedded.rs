@@ -1,0 +1,161 @@
+//! Anteroom's engine in the process that submits, as an application embeds it.
+
+use super::follow::Follow;
+use super::order::{Done, Order, SUBMITTERS};
+use crate::clock::now;
+use crate::life;
+use crate::server;
+use anteroom::core::JobId;
+use anteroom::store::postgres::{PostgresOptions, PostgresStore, PostgresUrl};
+use anteroom::{Engine, Submission};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+use tokio::task::JoinSet;
+
+/// Bytes of an input.
+pub(super) const INPUT_BYTES: usize = 200;
+/// Between two looks at how many have run.
+const LOOK: Duration = Duration::from_millis(2);
+
+/// An engine, and what it has done.
+#[derive(Debug)]
+pub(crate) struct Embedded {
+    url: PostgresUrl,
+    concurrency: usize,
+    engine: Engine,
+    runs: Arc<AtomicU64>,
+    /// Ids of jobs that have to have their result.
+    checked: Vec<JobId>,
+}
+
+impl Embedded {
+    /// Starts an engine that runs nothing: workers would, and there are none.
+    pub(crate) async fn start(url: &str, concurrency: usize) -> anyhow::Result<Self> {
+        let url = PostgresUrl::new(url)?;
+        let (engine, runs) = start(&url, None).await?;
+        Ok(Self {
+            url,
+            concurrency,
+            engine,
+            runs,
+            checked: Vec::new(),
+        })
+    }
+
+    /// Starts another engine in its place, which runs what there is.
+    async fn run_jobs(&mut self) -> anyhow::Result<()> {
+        self.engine.shutdown(Duration::ZERO).await;
+        (self.engine, self.runs) = start(&self.url, Some(self.concurrency)).await?;
+        Ok(())
+    }
+
+    async fn live(
+        &mut self,
+        jobs: u64,
+        batch: u64,
+        seconds: f64,
+        is_backlog: bool,
+    ) -> anyhow::Result<Done> {
+        self.run_jobs().await?;
+        let left = Arc::new(AtomicU64::new(jobs));
+        let begun = now();
+        let limit = Duration::from_secs_f64(seconds);
+        let submit = life::submit(&self.engine, &left, batch, SUBMITTERS, INPUT_BYTES);
+        let all = async {
+            let checked = submit.await?;
+            while self.runs.load(Ordering::Relaxed) < jobs {
+                self.engine.clock().sleep(LOOK).await;
+            }
+            // What has run has to have its result, too. With others left over nobody can tell by
+            // their number.
+            while !is_backlog && server::unfinished(&self.engine).await? > 0 {
+                self.engine.clock().sleep(LOOK).await;
+            }
+            anyhow::Ok(checked)
+        };
+        let lived = tokio::time::timeout(limit, all).await;
+        let span = begun.elapsed();
+        if let Ok(checked) = lived {
+            let checked = checked?;
+            if !is_backlog {
+                self.checked = checked;
+            }
+        }
+        Ok(Done {
+            jobs: self.runs.load(Ordering::Relaxed).min(jobs),
+            span,
+        })
+    }
+
+    async fn submit_one_by_one(&self, jobs: u64, connections: u64) -> anyhow::Result<()> {
+        let left = Arc::new(AtomicU64::new(jobs));
+        let submission = Submission::new(server::noop()?, server::input(INPUT_BYTES));
+        let mut running = JoinSet::new();
+        for _ in 0..connections {
+            let (engine, left) = (self.engine.clone(), left.clone());
+            let submission = submission.clone();
+            running.spawn(async move {
+                while life::take(&left, 1)? > 0 {
+                    engine.submit(submission.clone()).await?;
+                }
+                anyhow::Ok(())
+            });
+        }
+        while let Some(ended) = running.join_next().await {
+            ended??;
+        }
+        Ok(())
+    }
+}
+
+impl Follow for Embedded {
+    fn version(&self) -> String {
+        env!("CARGO_PKG_VERSION").to_owned()
+    }
+
+    async fn follow(&mut self, order: Order) -> anyhow::Result<Done> {
+        let begun = now();
+        let jobs = match order {
+            Order::Submit { jobs, batch } => {
+                let left = Arc::new(AtomicU64::new(jobs));
+                life::submit(&self.engine, &left, batch, SUBMITTERS, INPUT_BYTES).await?;
+                jobs
+            }
+            Order::Single { jobs, connections } => {
+                self.submit_one_by_one(jobs, connections).await?;
+                jobs
+            }
+            Order::Life {
+                jobs,
+                batch,
+                seconds,
+                is_backlog,
+            } => return self.live(jobs, batch, seconds, is_backlog).await,
+            Order::Idle => {
+                self.run_jobs().await?;
+                0
+            }
+        };
+        Ok(Done {
+            jobs,
+            span: begun.elapsed(),
+        })
+    }
+
+    async fn check(&mut self) -> anyhow::Result<()> {
+        for id in std::mem::take(&mut self.checked) {
+            life::check(&self.engine, id).await?;
+        }
+        Ok(())
+    }
+}
+
+/// Starts an engine on a database.
+pub(super) async fn start(
+    url: &PostgresUrl,
+    concurrency: Option<usize>,
+) -> anyhow::Result<(Engine, Arc<AtomicU64>)> {
+    let store = PostgresStore::open(url.clone(), PostgresOptions::default()).await?;
+    server::start_on(Arc::new(store), concurrency).await
+}

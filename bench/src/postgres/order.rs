@@ -1,0 +1,167 @@
+//! What a contender is told to do, and what it says: lines on its standard input and output, so that
+//! programs in other languages can be contenders.
+//!
+//! It is told the URL of an empty database first, and says `ready VERSION` once it can be used. Then it
+//! is told one order after the other, says `done JOBS SECONDS` as soon as it is done, and `well` once
+//! it has looked whether all is there. It ends with its standard input.
+
+use anyhow::{Context, bail, ensure};
+use std::fmt;
+use std::time::Duration;
+
+/// Submits at once of an order that has many in each.
+pub(crate) const SUBMITTERS: usize = 4;
+
+/// What a contender is told to do.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Order {
+    /// Submits jobs in batches; nobody runs them.
+    Submit {
+        /// In all.
+        jobs: u64,
+        /// Of one submit.
+        batch: u64,
+    },
+    /// Submits jobs one by one; nobody runs them.
+    Single {
+        /// In all.
+        jobs: u64,
+        /// Submits at once.
+        connections: u64,
+    },
+    /// Submits jobs in batches, and runs as many.
+    Life {
+        /// In all.
+        jobs: u64,
+        /// Of one submit.
+        batch: u64,
+        /// Ends after so many seconds, whatever is done by then.
+        seconds: f64,
+        /// Whether jobs are left over that others submitted before.
+        is_backlog: bool,
+    },
+    /// Waits for jobs, and gets none.
+    Idle,
+}
+
+/// What was done.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Done {
+    /// Jobs.
+    pub(crate) jobs: u64,
+    /// The time that it took.
+    pub(crate) span: Duration,
+}
+
+impl fmt::Display for Order {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Submit { jobs, batch } => write!(f, "submit {jobs} {batch}"),
+            Self::Single { jobs, connections } => write!(f, "single {jobs} {connections}"),
+            Self::Life {
+                jobs,
+                batch,
+                seconds,
+                is_backlog,
+            } => {
+                let backlog = if *is_backlog { "backlog" } else { "empty" };
+                write!(f, "life {jobs} {batch} {seconds} {backlog}")
+            }
+            Self::Idle => f.write_str("idle"),
+        }
+    }
+}
+
+impl Order {
+    /// Reads a line.
+    pub(crate) fn parse(line: &str) -> anyhow::Result<Self> {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let order = match words[..] {
+            ["submit", jobs, batch] => Self::Submit {
+                jobs: jobs.parse()?,
+                batch: batch.parse()?,
+            },
+            ["single", jobs, connections] => Self::Single {
+                jobs: jobs.parse()?,
+                connections: connections.parse()?,
+            },
+            ["life", jobs, batch, seconds, left @ ("backlog" | "empty")] => Self::Life {
+                jobs: jobs.parse()?,
+                batch: batch.parse()?,
+                seconds: seconds.parse()?,
+                is_backlog: left == "backlog",
+            },
+            ["idle"] => Self::Idle,
+            _ => bail!("{line:?} is no order"),
+        };
+        Ok(order)
+    }
+}
+
+impl Done {
+    /// Says so.
+    pub(crate) fn say(self) {
+        println!("done {} {}", self.jobs, self.span.as_secs_f64());
+    }
+
+    /// Reads what was said.
+    pub(crate) fn parse(line: &str) -> anyhow::Result<Self> {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let ["done", jobs, seconds] = words[..] else {
+            bail!("a contender said {line:?}, not what it has done");
+        };
+        let seconds: f64 = seconds.parse()?;
+        ensure!(
+            seconds > 0.0 && seconds < 86_400.0,
+            "{seconds} s are no time of an order"
+        );
+        Ok(Self {
+            jobs: jobs.parse().context("jobs that were done")?,
+            span: Duration::from_secs_f64(seconds),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_order_is_read_as_it_was_written() {
+        let (jobs, batch) = (7, 3);
+        for order in [
+            Order::Submit { jobs, batch },
+            Order::Single {
+                jobs,
+                connections: 16,
+            },
+            Order::Life {
+                jobs,
+                batch,
+                seconds: 1.5,
+                is_backlog: true,
+            },
+            Order::Life {
+                jobs,
+                batch,
+                seconds: 2.0,
+                is_backlog: false,
+            },
+            Order::Idle,
+        ] {
+            assert_eq!(Order::parse(&order.to_string()).unwrap(), order);
+        }
+        for line in ["", "rest", "submit 1", "life 1 2 3 full", "single x 1"] {
+            assert!(Order::parse(line).is_err(), "{line:?}");
+        }
+    }
+
+    #[test]
+    fn only_plausible_answers_are_taken() {
+        let done = Done::parse("done 12 0.5").unwrap();
+        assert_eq!((done.jobs, done.span), (12, Duration::from_millis(500)));
+        for line in ["well", "done 1", "done 1 0", "done 1 NaN", "done 1 -1"] {
+            assert!(Done::parse(line).is_err(), "{line:?}");
+        }
+    }
+}
