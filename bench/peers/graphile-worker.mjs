@@ -11,6 +11,9 @@ const JOBS = "graphile_worker._private_jobs";
 
 await obey(async (connectionString) => {
   const pgPool = new pg.Pool({ connectionString, max: CONCURRENT_JOBS + 8 });
+  pgPool.on("error", (error) => {
+    throw error;
+  });
   const logger = new Logger(() => () => {});
   const worker = {
     concurrentJobs: CONCURRENT_JOBS,

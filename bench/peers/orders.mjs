@@ -68,7 +68,7 @@ const orders = {
       await submitted;
       await queue.settle();
     }
-    return { jobs: done, check: isWhole && (() => queue.check(done)) };
+    return { jobs: done, check: isWhole ? () => queue.check(done) : undefined };
   },
 
   async idle(queue) {

@@ -203,10 +203,7 @@ fn main() -> anyhow::Result<()> {
             print!("{}", position::run(&settings)?);
             return Ok(());
         }
-        Command::Postgres(command) => {
-            print!("{}", postgres::run(&command)?);
-            return Ok(());
-        }
+        Command::Postgres(command) => return postgres::run(&command),
         Command::PostgresContender { who, concurrency } => {
             return under_test(postgres::contend(who, concurrency));
         }

@@ -3,8 +3,9 @@
 //!
 //! One file for each thing: the server ([`cluster`]), who is measured ([`contender`]; [`follow`] is its
 //! other side: [`raw`], [`embedded`], [`over_http`]), what it is told ([`order`]), and what comes of it
-//! ([`parts`]).
+//! ([`parts`]; [`alone`], where nobody else does it; [`table`], all of it in rounds).
 
+mod alone;
 mod cluster;
 mod contender;
 mod embedded;
@@ -13,6 +14,7 @@ mod order;
 mod over_http;
 mod parts;
 mod raw;
+mod table;
 
 pub(crate) use contender::Who;
 pub(crate) use follow::run as contend;
@@ -35,6 +37,8 @@ const SHOWN: u32 = 20;
 pub(crate) enum Command {
     /// The full life of no-op jobs in bulk, once for each contender and round.
     Life(LifeSettings),
+    /// Everything, in rounds.
+    Table(table::Settings),
 }
 
 /// How contenders are started.
@@ -99,15 +103,23 @@ fn backlog(text: &str) -> Result<u64, String> {
     }
 }
 
-/// Measures, and returns the report.
+/// Measures, and prints the report.
 ///
 /// # Errors
 ///
-/// When a server or a contender cannot be started, or one fails.
-pub(crate) fn run(command: &Command) -> anyhow::Result<String> {
+/// When a server or a contender cannot be started, or one fails; of a table the report is printed
+/// before.
+pub(crate) fn run(command: &Command) -> anyhow::Result<()> {
     match command {
-        Command::Life(settings) => life(settings),
+        Command::Life(settings) => print!("{}", life(settings)?),
+        Command::Table(settings) => {
+            let report = table::run(settings)?;
+            print!("{}", report.text);
+            let failures = report.failures.len();
+            anyhow::ensure!(failures == 0, "{failures} figures could not be had");
+        }
     }
+    Ok(())
 }
 
 fn life(settings: &LifeSettings) -> anyhow::Result<String> {

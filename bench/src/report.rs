@@ -7,7 +7,7 @@ use hdrhistogram::Histogram;
 use std::fmt::Write;
 
 /// What a table shows where nothing was measured.
-const NONE: &str = "–";
+pub(crate) const NONE: &str = "–";
 
 /// Two parts of the same round, one divided by the other.
 struct Ratio {
@@ -243,7 +243,7 @@ fn disk(times: &Histogram<u64>) -> String {
 }
 
 /// Writes the median, and the range where there is more than one value.
-fn spread(values: &[f64], digits: usize) -> String {
+pub(crate) fn spread(values: &[f64], digits: usize) -> String {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
     match sorted[..] {
@@ -274,7 +274,8 @@ fn millis(micros: u64) -> f64 {
     micros as f64 / 1_000.0
 }
 
-fn line(text: &mut String, cells: &[String]) {
+/// Writes a line of a table.
+pub(crate) fn line(text: &mut String, cells: &[String]) {
     text.push_str("| ");
     text.push_str(&cells.join(" | "));
     text.push_str(" |\n");

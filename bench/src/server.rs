@@ -3,7 +3,7 @@
 use crate::process;
 use anteroom::clock::Clock;
 use anteroom::core::{Name, Payload};
-use anteroom::run::{Outcome, function};
+use anteroom::run::{Attempt, Outcome, function};
 use anteroom::store::Store;
 use anteroom::store::memory::MemoryStore;
 use anteroom::store::sqlite::SqliteStore;
@@ -100,15 +100,28 @@ pub(crate) async fn start_on(
     store: Arc<dyn Store>,
     concurrency: Option<usize>,
 ) -> anyhow::Result<(Engine, Arc<AtomicU64>)> {
-    let runs = Arc::new(AtomicU64::new(0));
-    let counted = runs.clone();
     let result = Payload {
         content_type: "application/json".into(),
         bytes: Bytes::from_static(RESULT),
     };
-    let noop = function::bytes(move |_attempt| {
+    let run = move |_attempt| std::future::ready(Outcome::Succeeded(result.clone()));
+    start_with(store, concurrency, run).await
+}
+
+/// Starts an engine as [`start_on`] does, whose no-ops are another function.
+pub(crate) async fn start_with<F>(
+    store: Arc<dyn Store>,
+    concurrency: Option<usize>,
+    run: impl Fn(Attempt) -> F + Send + Sync + 'static,
+) -> anyhow::Result<(Engine, Arc<AtomicU64>)>
+where
+    F: Future<Output = Outcome> + Send + 'static,
+{
+    let runs = Arc::new(AtomicU64::new(0));
+    let counted = runs.clone();
+    let noop = function::bytes(move |attempt| {
         counted.fetch_add(1, Ordering::Relaxed);
-        std::future::ready(Outcome::Succeeded(result.clone()))
+        run(attempt)
     });
     let noop = match concurrency {
         Some(concurrency) => Task {

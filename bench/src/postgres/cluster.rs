@@ -85,6 +85,11 @@ impl Server {
         Ok(Database(inner))
     }
 
+    /// Tells whether statements can be counted.
+    pub(crate) fn counts(&self) -> bool {
+        self.counts
+    }
+
     /// Returns the CPU time that all of its processes have used.
     pub(crate) fn cpu(&self) -> anyhow::Result<Duration> {
         cpu::of_tree(self.pid)
@@ -111,6 +116,15 @@ impl Database<'_> {
     pub(crate) fn forget_statements(&self) {
         self.0
             .sql("SET pg_stat_statements.track = 'none'; SELECT pg_stat_statements_reset()");
+    }
+
+    /// Returns how many statements were run here since, but this.
+    pub(crate) fn statements(&self) -> anyhow::Result<u64> {
+        number(&self.0.sql(
+            "SET pg_stat_statements.track = 'none'; \
+             SELECT coalesce(sum(calls), 0) FROM pg_stat_statements WHERE dbid = \
+             (SELECT oid FROM pg_database WHERE datname = current_database())",
+        ))
     }
 
     /// Returns the statements that took the longest in all: calls, milliseconds in all, rows, bytes

@@ -1,15 +1,17 @@
 //! Who is measured, each in a process of its own that is told its [`Order`]s.
 
 use super::order::{Done, Order};
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail, ensure};
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
-use std::sync::mpsc::{Receiver, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::Duration;
 
 /// How long a contender may take to make its tables, to look whether all is there, or to end.
 const PATIENCE: Duration = Duration::from_mins(2);
+/// How long an order may take, before it counts as hung.
+pub(crate) const ORDER_MAX: Duration = Duration::from_mins(10);
 
 /// Who is measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
@@ -27,6 +29,15 @@ pub(crate) enum Who {
 }
 
 impl Who {
+    /// All of them, in the order of a table.
+    pub(crate) const ALL: [Self; 5] = [
+        Self::Raw,
+        Self::Embedded,
+        Self::Http,
+        Self::Graphile,
+        Self::Boss,
+    ];
+
     /// Returns what it is called.
     pub(crate) const fn name(self) -> &'static str {
         match self {
@@ -166,18 +177,32 @@ impl Contender {
         self.child.id()
     }
 
+    /// Has it do something on the way to what is measured.
+    pub(crate) fn prepare(&mut self, order: Order) -> anyhow::Result<()> {
+        self.order(order)?;
+        self.done(ORDER_MAX)?;
+        self.well()
+    }
+
+    /// Kills it, in the middle of whatever it does.
+    pub(crate) fn kill(mut self) -> anyhow::Result<()> {
+        self.child.kill()?;
+        self.child.wait()?;
+        Ok(())
+    }
+
     /// Tells it what to do.
     pub(crate) fn order(&mut self, order: Order) -> anyhow::Result<()> {
         self.tell(&order.to_string())
     }
 
     /// Waits until it has done it.
-    pub(crate) fn done(&mut self, limit: Duration) -> anyhow::Result<Done> {
+    pub(crate) fn done(&self, limit: Duration) -> anyhow::Result<Done> {
         Done::parse(&self.hear(limit)?).with_context(|| self.who.name())
     }
 
     /// Waits until it has looked whether all is there.
-    pub(crate) fn well(&mut self) -> anyhow::Result<()> {
+    pub(crate) fn well(&self) -> anyhow::Result<()> {
         match self.hear(PATIENCE)?.as_str() {
             "well" => Ok(()),
             said => bail!("{} said {said:?}", self.who.name()),
@@ -190,13 +215,13 @@ impl Contender {
         // Its output ends with it.
         match self.said.recv_timeout(PATIENCE) {
             Ok(said) => bail!("{} said {said:?} at its end", self.who.name()),
-            Err(std::sync::mpsc::RecvTimeoutError::Disconnected) => {}
-            Err(std::sync::mpsc::RecvTimeoutError::Timeout) => {
+            Err(RecvTimeoutError::Disconnected) => {}
+            Err(RecvTimeoutError::Timeout) => {
                 bail!("{} did not end within {PATIENCE:?}", self.who.name())
             }
         }
         let status = self.child.wait()?;
-        anyhow::ensure!(status.success(), "{} ended with {status}", self.who.name());
+        ensure!(status.success(), "{} ended with {status}", self.who.name());
         Ok(())
     }
 
@@ -207,8 +232,11 @@ impl Contender {
     }
 
     fn hear(&self, limit: Duration) -> anyhow::Result<String> {
-        let said = self.said.recv_timeout(limit);
-        said.with_context(|| format!("{} said nothing for {limit:?}", self.who.name()))
+        let name = self.who.name();
+        self.said.recv_timeout(limit).map_err(|error| match error {
+            RecvTimeoutError::Timeout => anyhow!("{name} said nothing for {limit:?}"),
+            RecvTimeoutError::Disconnected => anyhow!("{name} has ended; above it says why"),
+        })
     }
 }
 

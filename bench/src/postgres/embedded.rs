@@ -6,6 +6,7 @@ use crate::clock::now;
 use crate::life;
 use crate::server;
 use anteroom::core::JobId;
+use anteroom::store::Store;
 use anteroom::store::postgres::{PostgresOptions, PostgresStore, PostgresUrl};
 use anteroom::{Engine, Submission};
 use std::sync::Arc;
@@ -50,6 +51,19 @@ impl Embedded {
         Ok(())
     }
 
+    async fn until_run(&self, jobs: u64) {
+        while self.runs.load(Ordering::Relaxed) < jobs {
+            self.engine.clock().sleep(LOOK).await;
+        }
+    }
+
+    async fn until_finished(&self) -> anyhow::Result<()> {
+        while server::unfinished(&self.engine).await? > 0 {
+            self.engine.clock().sleep(LOOK).await;
+        }
+        Ok(())
+    }
+
     async fn live(
         &mut self,
         jobs: u64,
@@ -64,13 +78,11 @@ impl Embedded {
         let submit = life::submit(&self.engine, &left, batch, SUBMITTERS, INPUT_BYTES);
         let all = async {
             let checked = submit.await?;
-            while self.runs.load(Ordering::Relaxed) < jobs {
-                self.engine.clock().sleep(LOOK).await;
-            }
+            self.until_run(jobs).await;
             // What has run has to have its result, too. With others left over nobody can tell by
             // their number.
-            while !is_backlog && server::unfinished(&self.engine).await? > 0 {
-                self.engine.clock().sleep(LOOK).await;
+            if !is_backlog {
+                self.until_finished().await?;
             }
             anyhow::Ok(checked)
         };
@@ -136,6 +148,20 @@ impl Follow for Embedded {
                 self.run_jobs().await?;
                 0
             }
+            Order::Stick { jobs } => {
+                self.engine.shutdown(Duration::ZERO).await;
+                let store = open(&self.url).await?;
+                let run = |_attempt| std::future::pending();
+                (self.engine, self.runs) =
+                    server::start_with(store, Some(self.concurrency), run).await?;
+                self.until_run(jobs).await;
+                jobs
+            }
+            Order::Drain { jobs } => {
+                self.until_run(jobs).await;
+                self.until_finished().await?;
+                jobs
+            }
         };
         Ok(Done {
             jobs,
@@ -156,6 +182,10 @@ pub(super) async fn start(
     url: &PostgresUrl,
     concurrency: Option<usize>,
 ) -> anyhow::Result<(Engine, Arc<AtomicU64>)> {
+    server::start_on(open(url).await?, concurrency).await
+}
+
+async fn open(url: &PostgresUrl) -> anyhow::Result<Arc<dyn Store>> {
     let store = PostgresStore::open(url.clone(), PostgresOptions::default()).await?;
-    server::start_on(Arc::new(store), concurrency).await
+    Ok(Arc::new(store))
 }

@@ -40,8 +40,18 @@ pub(crate) enum Order {
         /// Whether jobs are left over that others submitted before.
         is_backlog: bool,
     },
-    /// Waits for jobs, and gets none.
+    /// Waits for jobs, and gets none: done once it waits.
     Idle,
+    /// Runs jobs that never end: done once so many have begun.
+    Stick {
+        /// How many there are.
+        jobs: u64,
+    },
+    /// Goes on to run jobs, while it idles: done once so many are.
+    Drain {
+        /// How many there are.
+        jobs: u64,
+    },
 }
 
 /// What was done.
@@ -68,6 +78,8 @@ impl fmt::Display for Order {
                 write!(f, "life {jobs} {batch} {seconds} {backlog}")
             }
             Self::Idle => f.write_str("idle"),
+            Self::Stick { jobs } => write!(f, "stick {jobs}"),
+            Self::Drain { jobs } => write!(f, "drain {jobs}"),
         }
     }
 }
@@ -92,6 +104,12 @@ impl Order {
                 is_backlog: left == "backlog",
             },
             ["idle"] => Self::Idle,
+            ["stick", jobs] => Self::Stick {
+                jobs: jobs.parse()?,
+            },
+            ["drain", jobs] => Self::Drain {
+                jobs: jobs.parse()?,
+            },
             _ => bail!("{line:?} is no order"),
         };
         Ok(order)
@@ -148,6 +166,8 @@ mod tests {
                 is_backlog: false,
             },
             Order::Idle,
+            Order::Stick { jobs },
+            Order::Drain { jobs },
         ] {
             assert_eq!(Order::parse(&order.to_string()).unwrap(), order);
         }

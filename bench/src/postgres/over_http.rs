@@ -118,6 +118,9 @@ impl Follow for OverHttp {
                 self.run_jobs()?;
                 0
             }
+            Order::Stick { .. } | Order::Drain { .. } => {
+                anyhow::bail!("the engine alone is killed and rescued from")
+            }
         };
         Ok(Done {
             jobs,

@@ -2,7 +2,7 @@
 //! meanwhile.
 
 use super::cluster::Server;
-use super::contender::{Contender, Programs, Who};
+use super::contender::{Contender, ORDER_MAX, Programs, Who};
 use super::order::Order;
 use crate::{cpu, disk};
 use anyhow::{Context, ensure};
@@ -10,12 +10,10 @@ use hdrhistogram::Histogram;
 use std::time::Duration;
 use tokio_postgres::NoTls;
 
-/// How much longer than it should an order may take, before it counts as hung.
-const PATIENCE: Duration = Duration::from_mins(10);
 /// Appends that the quiet disk is timed with.
 const QUIET_APPENDS: usize = 50;
-/// Submits of one batch before a part is measured: it warms connections and plans.
-const WARM_JOBS: u64 = 1_000;
+/// Jobs of one submit of a backlog.
+const BACKLOG_BATCH: u64 = 1_000;
 
 /// What a contender has to do, and beside what.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -97,15 +95,10 @@ impl Part {
     ) -> anyhow::Result<Figures> {
         let database = server.database(statements.is_some())?;
         let mut contender = Contender::start(programs, who, &database.url())?;
-        let mut prepare = |order| {
-            contender.order(order)?;
-            contender.done(PATIENCE)?;
-            contender.well()
-        };
         if self.backlog > 0 {
-            prepare(Order::Submit {
+            contender.prepare(Order::Submit {
                 jobs: self.backlog,
-                batch: WARM_JOBS,
+                batch: BACKLOG_BATCH,
             })?;
         }
         let held = self.is_held.then(|| Held::begin(&database.url()));
@@ -116,7 +109,7 @@ impl Part {
         }
         let before = (database.wal()?, Watched::read(server, contender.pid())?);
         contender.order(self.order)?;
-        let done = contender.done(PATIENCE)?;
+        let done = contender.done(ORDER_MAX)?;
         let used = Watched::read(server, contender.pid())?.since(&before.1);
         let wal = database.wal()?.saturating_sub(before.0);
         contender.well()?;

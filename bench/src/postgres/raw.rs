@@ -176,7 +176,9 @@ impl Follow for Raw {
                 seconds,
                 is_backlog,
             } => return self.live(jobs, batch, seconds, is_backlog).await,
-            Order::Idle => anyhow::bail!("a loop of one's own idles as it is written to"),
+            Order::Idle | Order::Stick { .. } | Order::Drain { .. } => {
+                anyhow::bail!("a loop of one's own does so as it is written to")
+            }
         };
         let left = Arc::new(AtomicU64::new(jobs));
         join(self.submit(&left, batch, connections).await?).await?;

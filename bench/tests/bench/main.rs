@@ -254,6 +254,57 @@ fn a_life_on_postgresql_ends_when_its_time_is_over() {
 }
 
 #[test]
+fn the_table_on_postgresql_has_everybodys_share() {
+    let arguments = [
+        "table",
+        "--who=raw,embedded,boss",
+        "--peers=/nowhere",
+        "--rounds=2",
+        "--submit-rounds=1",
+        "--long-rounds=1",
+        "--jobs=600",
+        "--single-jobs=60",
+        "--backlog=700",
+        "--idle-seconds=0.5",
+    ];
+    let text = on_postgres(&arguments);
+    for (title, rounds) in [
+        ("Full life in bulk", 2),
+        ("Submits in bulk", 1),
+        ("Submits one by one, 16 connections", 1),
+        ("Full life in bulk, while a transaction is kept open", 1),
+        ("Full life in bulk, 700 jobs waiting before", 1),
+    ] {
+        let section = text.split(&format!("### {title}\n")).nth(1).unwrap();
+        assert!(
+            section.starts_with(&format!("\n{rounds} rounds: ")),
+            "{text}"
+        );
+        assert!(
+            cells(section, "raw SQL loop")[1].starts_with("1.00"),
+            "{text}"
+        );
+        let share = cells(section, "Anteroom, embedded")[1];
+        let share: f64 = share.split(' ').next().unwrap().parse().unwrap();
+        assert!((0.001..100.0).contains(&share), "{text}");
+    }
+    let idle = text.split("### An idle node\n").nth(1).unwrap();
+    let idle = cells(idle, "Anteroom, embedded");
+    let statements: f64 = idle[0].parse().unwrap();
+    assert!((0.0..1_000.0).contains(&statements), "{text}");
+    let rescue = text
+        .split("until another one has done them: ")
+        .nth(1)
+        .unwrap();
+    let seconds: f64 = rescue.split(' ').next().unwrap().parse().unwrap();
+    assert!((1.0..120.0).contains(&seconds), "{text}");
+    assert!(
+        text.contains("Not measured: pg-boss: there is no /nowhere"),
+        "{text}"
+    );
+}
+
+#[test]
 fn who_cannot_be_measured_is_said() {
     let output = Command::new(env!("CARGO_BIN_EXE_anteroom-bench"))
         .args(["postgres", "life", "--who=boss", "--peers=/nowhere"])
