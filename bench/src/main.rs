@@ -1,10 +1,10 @@
 //! Measures what Anteroom does in a second, beside a bare handler, in one run.
 //!
 //! `README.md` beside it says what each figure means. One file for each thing: the rounds
-//! ([`rounds`]), the [`list`]s, what comes [`due`], what
-//! [`groups`] cost ([`held`] until they are measured), a [`position`] in line, the load and its client ([`load`], [`wire`]), what is under test ([`server`],
-//! [`bare`], [`life`], each HTTP server in a [`process`] of its own), what is watched meanwhile
-//! ([`cpu`], [`disk`]), the [`report`].
+//! ([`rounds`]), the [`list`]s, what comes [`due`], what [`groups`] cost ([`held`] until they are
+//! measured), a [`position`] in line, other queues on `PostgreSQL` beside ours ([`postgres`]), the load
+//! and its client ([`load`], [`wire`]), what is under test ([`server`], [`bare`], [`life`], each HTTP
+//! server in a [`process`] of its own), what is watched meanwhile ([`cpu`], [`disk`]), the [`report`].
 
 mod bare;
 mod calls;

@@ -128,12 +128,13 @@ impl Database<'_> {
     }
 
     /// Returns the statements that took the longest in all: calls, milliseconds in all, rows, bytes
-    /// of log, and the beginning of the text, separated by `|`.
+    /// of log, and the text's beginning and end, separated by `|`.
     pub(crate) fn top_statements(&self, limit: u32) -> String {
         self.0.sql(&format!(
             "SET pg_stat_statements.track = 'none'; \
              SELECT calls, round(total_exec_time::numeric, 1), rows, wal_bytes, \
-             left(regexp_replace(query, '\\s+', ' ', 'g'), 110) FROM pg_stat_statements \
+             left(text, 60) || ' … ' || right(text, 90) \
+             FROM pg_stat_statements, regexp_replace(query, '\\s+', ' ', 'g') AS text \
              WHERE dbid = (SELECT oid FROM pg_database WHERE datname = current_database()) \
              ORDER BY total_exec_time DESC LIMIT {limit}"
         ))
