@@ -25,6 +25,7 @@ await obey(async (connectionString) => {
     async work(done) {
       for (let loop = 0; loop < LOOPS; loop++) forEver(done);
     },
+    idle: () => boss.work(QUEUE, { batchSize: FETCHED_MAX }, async () => RESULT),
     async settle() {},
     async check(jobs) {
       const client = new pg.Client({ connectionString });
