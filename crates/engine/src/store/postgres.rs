@@ -29,6 +29,8 @@ mod open;
 mod operation;
 mod overdue;
 mod place;
+#[cfg(test)]
+mod plans;
 mod pooler;
 mod publish;
 mod queues;

@@ -99,11 +99,15 @@ impl Database {
         });
         let (process, commits) = standing(&client).await?;
         let is_pooled = named_process(&client).await != Some(process);
-        if is_pooled {
-            return Ok(Session::pooled(client, &settings("SET LOCAL", &commits)));
-        }
-        client.batch_execute(&settings("SET", &commits)).await?;
-        Ok(Session::new(client))
+        let session = if is_pooled {
+            Session::pooled(client, &settings("SET LOCAL", &commits))
+        } else {
+            client.batch_execute(&settings("SET", &commits)).await?;
+            Session::new(client)
+        };
+        #[cfg(test)]
+        let session = session.of(self.url.database());
+        Ok(session)
     }
 }
 

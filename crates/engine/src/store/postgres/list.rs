@@ -291,9 +291,10 @@ fn page_of(ids: &str) -> String {
         "SELECT {JOB}, {STANDING}, error.attempt, error.at, error.kind, error.message \
          FROM ({ids}) AS page \
          CROSS JOIN LATERAL (SELECT * FROM job WHERE job.id = page.id OFFSET 0) AS job \
-         JOIN standing ON standing.id = page.id \
-         LEFT JOIN error ON error.id = page.id AND standing.state = {} \
-         AND error.ordinal = standing.errors - 1 ORDER BY page.id DESC",
+         CROSS JOIN LATERAL (SELECT * FROM standing WHERE standing.id = page.id OFFSET 0) AS standing \
+         LEFT JOIN LATERAL (SELECT * FROM error WHERE error.id = page.id \
+         AND error.ordinal = standing.errors - 1 OFFSET 0) AS error ON standing.state = {} \
+         ORDER BY page.id DESC",
         state_number(State::Failed)
     )
 }

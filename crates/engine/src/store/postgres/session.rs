@@ -35,6 +35,9 @@ pub(super) struct Session {
     sending: Mutex<()>,
     /// Each is prepared when it is first asked for.
     statements: Mutex<HashMap<String, Statement>>,
+    /// The database that it is of: there the plans of what is prepared are looked at.
+    #[cfg(test)]
+    database: String,
 }
 
 impl Session {
@@ -57,7 +60,16 @@ impl Session {
             is_within: AtomicBool::new(false),
             sending: Mutex::default(),
             statements: Mutex::default(),
+            #[cfg(test)]
+            database: String::new(),
         }
+    }
+
+    /// Says which database it is of.
+    #[cfg(test)]
+    pub(super) fn of(self, database: &str) -> Self {
+        let database = database.to_owned();
+        Self { database, ..self }
     }
 
     /// Tells whether it has broken.
@@ -141,6 +153,8 @@ impl Session {
         if let Some(statement) = known {
             return Ok(statement);
         }
+        #[cfg(test)]
+        super::plans::gather(&self.database, sql);
         let prepared = Box::pin(self.client.prepare(sql));
         let statement = self.with_settings(prepared).await?;
         self.lock().insert(sql.to_owned(), statement.clone());
