@@ -1,7 +1,7 @@
 //! Several nodes on one `PostgreSQL` database, under load, hurt at random: nodes killed, the database
 //! stopped as by a crash, its connections ended, and cut around commits.
 //!
-//! [`cut_off`] pauses a node and cuts one off, [`held`] holds a transaction open; [`site`] is what
+//! [`cut_off`] pauses a node and cuts one off, [`held`] holds a transaction open; `site` is what
 //! they have in common. `teeth` shows that a lost commit would be seen.
 
 pub mod cut_off;
