@@ -156,7 +156,11 @@ async fn prune(shared: &Shared) -> Result<(), StoreError> {
 /// It has a thread and a runtime of its own, so that work that hogs the runtime's threads loses
 /// no lease. With a clock that only the runtime or a test drives, it runs on that runtime.
 pub(crate) fn start_keeper(shared: &Arc<Shared>) {
-    let keeper = keep_leases(shared.clone());
+    let (leases, watch) = (
+        keep_leases(shared.clone()),
+        stop_where_taken_for_dead(shared.clone()),
+    );
+    let keeper = async { tokio::join!(leases, watch) };
     if !shared.clock.is_system() {
         shared.loops.spawn(keeper);
         return;
@@ -177,33 +181,30 @@ pub(crate) fn start_keeper(shared: &Arc<Shared>) {
 
 async fn keep_leases(shared: Arc<Shared>) {
     let interval = shared.options.lease / EXTENSIONS_PER_LEASE;
-    let mut extend_at = shared.clock.now().after(interval);
     loop {
-        let left = extend_at.since(shared.clock.now());
-        let pause = if shared.store.is_shared() {
-            left.min(ALIVE_INTERVAL)
-        } else {
-            left
-        };
         tokio::select! {
             () = shared.phases.stopped() => return,
-            () = shared.clock.sleep(pause) => {}
-        }
-        if !shared.store.is_alive() {
-            stop_all_running(&shared);
-        }
-        let now = shared.clock.now();
-        // A clock that was set back must not put it off for longer than it takes.
-        extend_at = extend_at.min(now.after(interval));
-        if now < extend_at {
-            continue;
+            () = shared.clock.sleep(interval) => {}
         }
         match extend_leases(&shared).await {
             Ok(()) => {}
             Err(StoreError::Closed) => return,
             Err(error) => warn!(%error, "cannot extend leases: {error}"),
         }
-        extend_at = shared.clock.now().after(interval);
+    }
+}
+
+/// Stops what runs here whenever others may take this node for dead. Apart from what asks the store: that
+/// may wait for an answer that does not come.
+async fn stop_where_taken_for_dead(shared: Arc<Shared>) {
+    while shared.store.is_shared() {
+        tokio::select! {
+            () = shared.phases.stopped() => return,
+            () = shared.clock.sleep(ALIVE_INTERVAL) => {}
+        }
+        if !shared.store.is_alive() {
+            stop_all_running(&shared);
+        }
     }
 }
 
