@@ -7,7 +7,7 @@ mod rights;
 mod rows;
 
 use crate::harness::task;
-use anteroom::core::{JobId, Name};
+use anteroom::core::{JobId, Name, QueueSettings};
 use anteroom::run::{Outcome, function};
 use anteroom::store::Store;
 use anteroom::store::postgres::{PostgresOptions, PostgresStore, PostgresUrl};
@@ -48,6 +48,18 @@ fn echo(name: &str) -> Task {
         name,
         function::bytes(|attempt| async move { Outcome::Succeeded(attempt.input) }),
     )
+}
+
+/// Returns what makes a queue `deep` in which so many jobs may wait.
+fn with_depth(max_depth: u64) -> Options {
+    let deep = QueueSettings {
+        max_depth: Some(max_depth),
+        ..QueueSettings::default()
+    };
+    Options {
+        queues: [(name("deep"), deep)].into(),
+        ..Options::default()
+    }
 }
 
 async fn engine(database: &TestDatabase<'_>, tasks: Vec<Task>, options: Options) -> Engine {

@@ -1,7 +1,7 @@
 //! What a transaction decides: whether there is a job, and what has to wait for it.
 
 use super::*;
-use anteroom::core::{Patch, QueuePatch, QueueSettings, State};
+use anteroom::core::{Patch, QueuePatch, State};
 use anteroom::store::Found;
 use anteroom::{Submission, Until};
 use std::future::poll_fn;
@@ -57,14 +57,7 @@ async fn a_job_of_a_transaction_that_is_rolled_back_never_was() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_transaction_that_stays_open_holds_up_no_server() {
     let database = database();
-    let deep = QueueSettings {
-        max_depth: Some(100),
-        ..QueueSettings::default()
-    };
-    let options = Options {
-        queues: [(name("deep"), deep)].into(),
-        ..Options::default()
-    };
+    let options = with_depth(100);
     let engine = engine(&database, vec![left("work")], options).await;
     let session = Session::of(&database).await;
     session.sql("BEGIN").await;
@@ -115,14 +108,7 @@ async fn a_transaction_that_stays_open_holds_up_no_server() {
 #[tokio::test]
 async fn a_full_queue_takes_no_more_however_its_depth_was_set() {
     let database = database();
-    let deep = QueueSettings {
-        max_depth: Some(2),
-        ..QueueSettings::default()
-    };
-    let options = Options {
-        queues: [(name("deep"), deep)].into(),
-        ..Options::default()
-    };
+    let options = with_depth(2);
     let engine = engine(&database, vec![left("work")], options).await;
     let session = Session::of(&database).await;
     let submit = "SELECT anteroom.submit('work', '1', '{\"queue\":\"deep\"}')";

@@ -1,7 +1,7 @@
 //! Idempotency keys and unique keys, over SQL and the engine alike.
 
 use super::*;
-use anteroom::core::{Event, Idempotency, IdempotencyKey, Label, Payload, QueueSettings};
+use anteroom::core::{Event, Idempotency, IdempotencyKey, Label, Payload};
 use anteroom::store::Found;
 use anteroom::{StartAt, Submission, SubmitError};
 
@@ -201,14 +201,7 @@ async fn a_key_is_remembered_for_a_day_and_gives_no_job_that_is_gone() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_key_that_somebody_takes_between_a_nodes_look_and_its_commit_stays_his() {
     let database = database();
-    let deep = QueueSettings {
-        max_depth: Some(100),
-        ..QueueSettings::default()
-    };
-    let options = Options {
-        queues: [(name("deep"), deep)].into(),
-        ..Options::default()
-    };
+    let options = with_depth(100);
     let here = engine(&database, vec![left("work")], options).await;
     let there = idle(&database).await;
     let (gate, looker) = (Session::of(&database).await, Session::of(&database).await);
