@@ -87,6 +87,8 @@ pub struct PostgresStore {
     reading: Link,
     /// Reads lists, and does what takes long or is rare.
     beside: Mutex<Link>,
+    /// Says that this node is alive, and tells the others of jobs.
+    heart: Arc<Link>,
     node: i64,
     tasks: Mutex<JoinSet<()>>,
     /// Set once it is closed.
@@ -167,7 +169,7 @@ impl PostgresStore {
         }
         let heart = Arc::new(link("heart"));
         tasks.spawn(wake::tell_others(shared.clone(), heart.clone()));
-        tasks.spawn(node::beat(shared.clone(), heart, node, followed));
+        tasks.spawn(node::beat(shared.clone(), heart.clone(), node, followed));
         tasks.spawn(days::keep(shared.clone(), database.clone(), told));
         let told = Arc::downgrade(&shared);
         shared.clock.on_advance(move || {
@@ -179,6 +181,7 @@ impl PostgresStore {
             shared,
             reading: link("reader"),
             beside: Mutex::new(beside),
+            heart,
             node,
             tasks: Mutex::new(tasks),
             ended: OnceCell::new(),
@@ -421,16 +424,16 @@ impl Store for PostgresStore {
         self.shared.close();
         let end = async {
             self.shared.end_writers().await;
+            self.tasks.lock().await.shutdown().await;
             let left = async {
-                let link = self.beside.lock().await;
-                let session = link.session().await?;
+                // On the connection of the last heartbeat, which may still be on its way: after it.
+                let session = self.heart.session().await?;
                 node::leave(&session, self.node).await
             };
             if let Err(fault) = left.await {
                 let error = fault.into_error();
                 tracing::warn!(%error, "this node could not leave the others: {error}");
             }
-            self.tasks.lock().await.shutdown().await;
         };
         // Whoever calls it as well waits for the same end.
         self.ended.get_or_init(|| end).await;

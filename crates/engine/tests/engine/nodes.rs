@@ -98,6 +98,18 @@ pub(crate) fn success(claimed: &Claimed) -> Change {
     }
 }
 
+/// What a node last says of being alive may still be on its way when it leaves. It arrived later, and
+/// the others, a move of the store among them, took the node for alive for as long as that holds.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_has_left_does_not_come_back() {
+    let database = database();
+    for round in 0..100 {
+        node(&database).await.close().await;
+        let nodes = database.sql("SELECT count(*) FROM anteroom.node");
+        assert_eq!(nodes, "0", "round {round}");
+    }
+}
+
 /// Whoever waits at one node for a job that another one runs is told of its end.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_wait_hears_of_an_end_on_another_node() {
