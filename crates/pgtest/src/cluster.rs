@@ -2,6 +2,7 @@
 
 use crate::binaries::{NotThere, attempt, binaries, command, done, user, variable};
 use crate::database::TestDatabase;
+use nix::sys::statvfs::statvfs;
 use nix::unistd::{User, chown};
 use std::fs;
 use std::net::TcpListener;
@@ -16,6 +17,13 @@ const USER: &str = "anteroom";
 const PASSWORD: &str = "pgtest-secret";
 /// Within this the server has to come up or go down.
 const PATIENCE_SECONDS: &str = "60";
+
+/// The setting of a server that syncs nothing.
+const NO_SYNC: &str = "fsync = off";
+
+/// A file system in memory, and the room that it has to have for a server.
+const MEMORY: &str = "/dev/shm";
+const MEMORY_BYTES_MIN: u64 = 2 << 30;
 
 /// What every server of ours is set to. What it promises is that of a real one, but for `fsync`,
 /// which a test that is not about it can do without: [`shared`] does.
@@ -79,7 +87,7 @@ pub fn shared() -> &'static Cluster {
         // Nothing drops a static: its server goes with the process, by its watchdog.
         match variable("DATABASE_URL") {
             Some(url) => Cluster::running(&url),
-            None => Cluster::start(&["fsync = off"]),
+            None => Cluster::start(&[NO_SYNC]),
         }
     });
     match &*SHARED {
@@ -89,7 +97,8 @@ pub fn shared() -> &'static Cluster {
 }
 
 impl Cluster {
-    /// Makes and starts a server of its own, with settings beside the usual ones.
+    /// Makes and starts a server of its own, with settings beside the usual ones. One without `fsync`
+    /// lies in memory where there is room.
     ///
     /// # Errors
     ///
@@ -103,7 +112,7 @@ impl Cluster {
         let user = user()?;
         let folder = tempfile::Builder::new()
             .prefix("anteroom-pg-")
-            .tempdir()
+            .tempdir_in(place(settings))
             .map_err(|error| NotThere(format!("cannot make a folder: {error}")))?;
         if let Some(user) = &user {
             chown(folder.path(), Some(user.uid), Some(user.gid)).expect("root may");
@@ -335,6 +344,17 @@ impl Drop for Own {
         // What it reads from ends, and so does the server.
         drop(self.watchdog.stdin.take());
         let _status = self.watchdog.wait();
+    }
+}
+
+/// Returns the folder for the data of a server. To drop a database takes seconds where the disk is
+/// told of every block that is free again, and a server that syncs nothing promises nothing by it.
+fn place(settings: &[&str]) -> PathBuf {
+    let room = statvfs(MEMORY).map_or(0, |room| room.blocks_available() * room.fragment_size());
+    if settings.contains(&NO_SYNC) && room >= MEMORY_BYTES_MIN {
+        MEMORY.into()
+    } else {
+        std::env::temp_dir()
     }
 }
 

@@ -4,7 +4,7 @@ use crate::binaries::attempt;
 use crate::cluster::Cluster;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// A database that is dropped with this value.
+/// A database that is dropped soon after this value.
 #[derive(Debug)]
 pub struct TestDatabase<'a> {
     cluster: &'a Cluster,
@@ -52,9 +52,12 @@ impl<'a> TestDatabase<'a> {
 }
 
 impl Drop for TestDatabase<'_> {
+    /// Never waits: the server drops nothing before all who are logging in have done so, and one of
+    /// them may be a future of this very thread, which it lets wait for a minute.
     fn drop(&mut self) {
         let sql = format!("DROP DATABASE {} WITH (FORCE)", self.name);
+        let mut psql = self.cluster.psql("postgres", &sql);
         // The server may be stopped; one of our own goes with all that is in it.
-        let _dropped = attempt(&mut self.cluster.psql("postgres", &sql));
+        std::thread::spawn(move || attempt(&mut psql));
     }
 }
