@@ -288,6 +288,10 @@ impl Cluster {
         self.own().user.as_ref()
     }
 
+    pub(crate) fn is_own(&self) -> bool {
+        self.own.is_some()
+    }
+
     fn own(&self) -> &Own {
         let own = self.own.as_ref();
         own.expect("a server of DATABASE_URL is not ours to stop: use Cluster::start")

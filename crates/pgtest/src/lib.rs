@@ -20,4 +20,4 @@ mod pooler;
 pub use binaries::{NotThere, binaries};
 pub use cluster::{Cluster, Shutdown, shared};
 pub use database::TestDatabase;
-pub use pooler::Pooler;
+pub use pooler::{Pooler, Statements, shared_pooler};

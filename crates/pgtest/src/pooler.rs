@@ -1,25 +1,57 @@
 //! `PgBouncer` in front of a server.
 
 use crate::binaries::{NotThere, attempt, command};
-use crate::cluster::{Cluster, comes_up, free_port};
+use crate::cluster::{Cluster, comes_up, free_port, shared};
 use nix::unistd::chown;
 use std::fs;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::LazyLock;
 use tempfile::TempDir;
 
 /// The first version that knows which prepared statements a client made.
 const TRACKS_STATEMENTS: (u32, u32) = (1, 21);
 
-/// Runs a program until nobody holds the other end of its input any more.
-const WATCHDOG: &str = r#""$@" & read -r _; kill "$!"; wait"#;
+/// Runs a program until nobody holds the other end of its input any more. Asked more kindly, a newer
+/// one waits for its clients to go first.
+const WATCHDOG: &str = r#""$@" & read -r _; kill -QUIT "$!"; wait"#;
+
+/// What becomes of a prepared statement when the next transaction gets another connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Statements {
+    /// It is prepared there as well.
+    Kept,
+    /// It is not known there, as with all versions before 1.21.
+    Forgotten,
+}
+
+/// Returns the pooler of five connections that all tests of this process share, in front of the
+/// server that they share.
+///
+/// # Errors
+///
+/// [`NotThere`], where it is not installed, or is too old to keep statements.
+///
+/// # Panics
+///
+/// Where there is no server to start.
+pub fn shared_pooler() -> Result<&'static Pooler, NotThere> {
+    static SHARED: LazyLock<Result<Pooler, NotThere>> = LazyLock::new(|| {
+        if !shared().is_own() {
+            return Err(NotThere(
+                "the server of DATABASE_URL gets no pooler".to_owned(),
+            ));
+        }
+        Pooler::start(shared(), 5, Statements::Kept)
+    });
+    SHARED.as_ref().map_err(Clone::clone)
+}
 
 /// A `PgBouncer` that gives each transaction any of a few connections.
 #[derive(Debug)]
 pub struct Pooler {
     url: String,
-    version: (u32, u32),
     watchdog: Child,
     _folder: TempDir,
 }
@@ -29,20 +61,33 @@ impl Pooler {
     ///
     /// # Errors
     ///
-    /// [`NotThere`], where it is not installed.
+    /// [`NotThere`], where it is not installed, or is too old to keep statements.
     ///
     /// # Panics
     ///
     /// Where it does not start.
-    pub fn start(cluster: &Cluster, connections: u32) -> Result<Self, NotThere> {
+    pub fn start(
+        cluster: &Cluster,
+        connections: u32,
+        statements: Statements,
+    ) -> Result<Self, NotThere> {
         let program = program()?;
         let version = version(&program)?;
+        let kept = match (statements, version >= TRACKS_STATEMENTS) {
+            (Statements::Kept, true) => "max_prepared_statements = 200",
+            (Statements::Forgotten, true) => "max_prepared_statements = 0",
+            (Statements::Forgotten, false) => "",
+            (Statements::Kept, false) => {
+                let why = "PgBouncer keeps prepared statements from 1.21 on, and this one is older";
+                return Err(NotThere(why.to_owned()));
+            }
+        };
         let folder = tempfile::Builder::new()
             .prefix("anteroom-pgbouncer-")
             .tempdir()
             .map_err(|error| NotThere(format!("cannot make a folder: {error}")))?;
         let (path, port) = (folder.path(), free_port());
-        let settings = write_settings(cluster, path, port, version, connections);
+        let settings = write_settings(cluster, path, port, kept, connections);
         let mut sh = command(Path::new("sh"), cluster.server_user(), path);
         let watchdog = sh
             .args(["-c", WATCHDOG, "watchdog"])
@@ -56,7 +101,6 @@ impl Pooler {
         let (user, password) = Cluster::user_and_password();
         let pooler = Self {
             url: format!("postgres://{user}:{password}@127.0.0.1:{port}/{{}}"),
-            version,
             watchdog,
             _folder: folder,
         };
@@ -73,11 +117,6 @@ impl Pooler {
     /// Returns the URL of a database of the server behind it.
     pub fn url(&self, database: &str) -> String {
         self.url.replace("{}", database)
-    }
-
-    /// Tells whether it knows which prepared statements a client made, as from version 1.21 on.
-    pub fn tracks_statements(&self) -> bool {
-        self.version >= TRACKS_STATEMENTS
     }
 }
 
@@ -117,20 +156,15 @@ fn write_settings(
     cluster: &Cluster,
     folder: &Path,
     port: u16,
-    version: (u32, u32),
+    kept: &str,
     connections: u32,
 ) -> PathBuf {
     let (user, password) = Cluster::user_and_password();
-    let tracked = if version < TRACKS_STATEMENTS {
-        ""
-    } else {
-        "max_prepared_statements = 200"
-    };
     let settings = format!(
         "[databases]\n* = host=127.0.0.1 port={server}\n\
          [pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir =\n\
          auth_type = plain\nauth_file = {folder}/users\npool_mode = transaction\n\
-         default_pool_size = {connections}\nmax_client_conn = 500\n{tracked}\n",
+         default_pool_size = {connections}\nmax_client_conn = 500\n{kept}\n",
         server = cluster.port(),
         folder = folder.display(),
     );

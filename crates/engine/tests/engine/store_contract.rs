@@ -75,15 +75,24 @@ mod sqlite {
     anteroom::store_contract!(super::Sqlite(tempfile::tempdir().unwrap()));
 }
 
-/// A database of its own, in a cluster that the tests share.
+/// A database of its own, in a cluster that the tests share, and the pooler before it.
 #[cfg(feature = "postgres")]
 #[derive(Debug)]
-struct Postgres(anteroom_pgtest::TestDatabase<'static>);
+struct Postgres(
+    anteroom_pgtest::TestDatabase<'static>,
+    Option<&'static anteroom_pgtest::Pooler>,
+);
 
 #[cfg(feature = "postgres")]
 impl Postgres {
+    fn new(pooler: Option<&'static anteroom_pgtest::Pooler>) -> Self {
+        Self(anteroom_pgtest::shared().database(), pooler)
+    }
+
     fn way(&self) -> (PostgresUrl, PostgresOptions) {
-        let url = PostgresUrl::new(&self.0.url()).expect("the tests' own is one");
+        let Self(database, pooler) = self;
+        let url = pooler.map_or_else(|| database.url(), |pooler| pooler.url(database.name()));
+        let url = PostgresUrl::new(&url).expect("the tests' own is one");
         let mut options = PostgresOptions::default();
         options.allow_fsync_off = true;
         (url, options)
@@ -114,11 +123,20 @@ impl StoreUnderTest for Postgres {
     }
 
     fn another(&self) -> Option<Box<dyn StoreUnderTest>> {
-        Some(Box::new(Self(anteroom_pgtest::shared().database())))
+        Some(Box::new(Self::new(self.1)))
     }
 }
 
 #[cfg(feature = "postgres")]
 mod postgres {
-    anteroom::store_contract!(super::Postgres(anteroom_pgtest::shared().database()));
+    anteroom::store_contract!(super::Postgres::new(None));
+}
+
+/// Behind a pooler whose five connections serve each transaction in turn.
+#[cfg(feature = "postgres")]
+mod pooled_postgres {
+    anteroom::store_contract!(match anteroom_pgtest::shared_pooler() {
+        Ok(pooler) => super::Postgres::new(Some(pooler)),
+        Err(why) => return eprintln!("NOT RUN: {why}"),
+    });
 }
