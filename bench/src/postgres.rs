@@ -45,7 +45,7 @@ pub(crate) enum Command {
 #[derive(Clone, Debug, Args)]
 struct ProgramSettings {
     /// No-ops at once of Anteroom, up to 10,000.
-    #[arg(long, default_value_t = 500, value_parser = within::<10_000>)]
+    #[arg(long, default_value_t = 2_000, value_parser = within::<10_000>)]
     concurrency: usize,
     /// The folder with the programs for Node.js.
     #[arg(long, default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/peers"))]

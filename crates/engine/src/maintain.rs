@@ -17,7 +17,7 @@ use tracing::{info, warn};
 /// How often something is looked for that ran out.
 const INTERVAL: Duration = Duration::from_secs(1);
 /// How often on a node of many on which nothing runs.
-const IDLE_INTERVAL: Duration = Duration::from_millis(2_500);
+const IDLE_INTERVAL: Duration = Duration::from_secs(3);
 /// How often jobs are forgotten, in passes, where each pass of each node costs a query.
 const PASSES_PER_PRUNE: u32 = 4;
 /// How often a node that others may take for dead is looked after.
@@ -85,6 +85,9 @@ pub(crate) async fn rescue(shared: &Shared) -> Result<(), StoreError> {
     loop {
         let mut overdue = shared.store.overdue(UPKEEP_JOBS_MAX).await?;
         let looked_at = overdue.len();
+        if looked_at == 0 {
+            return Ok(());
+        }
         // What runs here is alive, whatever kept its lease from being extended.
         overdue.retain(|overdue| match overdue.reason {
             OverdueReason::Lease(claim) => !shared.running.holds(overdue.id, claim),

@@ -63,6 +63,8 @@ pub(super) struct Writer {
     has_more: bool,
     /// Something came that those who wait have not looked at.
     is_stirred: bool,
+    /// Somebody who came to wait has not looked.
+    is_asked: bool,
 }
 
 /// What a transaction that was committed leaves to be told.
@@ -101,6 +103,7 @@ impl Writer {
             polled_at: None,
             has_more: false,
             is_stirred: false,
+            is_asked: false,
         }
     }
 
@@ -160,7 +163,10 @@ impl Writer {
         for operation in batch {
             match operation {
                 Operation::Claim(parked) => {
-                    self.is_stirred = true;
+                    // Where a job is known of, a look before would be one too many.
+                    let mut lanes = self.lanes.iter();
+                    self.is_stirred |= lanes.any(|lane| claim::wants(&parked.want, lane));
+                    self.is_asked = true;
                     self.parked.push(parked);
                 }
                 Operation::ConfigureQueues(defaults, reply) => {
@@ -201,10 +207,11 @@ impl Writer {
     async fn transact(&mut self, operations: Vec<Operation>) {
         let is_alone = operations.is_empty() && !self.has_more && !self.is_stirred;
         if is_alone && !self.is_due() && !self.look().await {
+            self.is_asked = false;
             self.end_old_waits();
             return;
         }
-        (self.has_more, self.is_stirred) = (false, false);
+        (self.has_more, self.is_stirred, self.is_asked) = (false, false, false);
         if operations.is_empty() && self.parked.is_empty() {
             return;
         }
@@ -390,12 +397,14 @@ impl Writer {
         self.next_due.is_some_and(|due| due <= now)
     }
 
-    /// Asks, if it is time to, whether there may be jobs for those who wait: one statement, where a
-    /// transaction takes several. Where that cannot be asked, a transaction is to say so.
+    /// Asks, if somebody came to wait or it is time to, whether there may be jobs for those who wait: one
+    /// statement, where a transaction takes several. Where that cannot be asked, a transaction is to
+    /// say so.
     async fn look(&mut self) -> bool {
-        if self.parked.is_empty() || !self.is_time_to_poll() {
+        if self.parked.is_empty() || !(self.is_asked || self.is_time_to_poll()) {
             return false;
         }
+        self.polled_at = Some(Instant::now());
         let seen = async { claim::look(&*self.link.session().await?).await };
         let Ok((number, lanes)) = seen.await else {
             return true;
