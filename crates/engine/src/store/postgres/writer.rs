@@ -61,10 +61,19 @@ pub(super) struct Writer {
     polled_at: Option<Instant>,
     /// More may be ready than the last transaction took.
     has_more: bool,
-    /// Something came that those who wait have not looked at.
-    is_stirred: bool,
-    /// Somebody who came to wait has not looked.
-    is_asked: bool,
+    /// What came since those who wait have looked.
+    stirred: Stirred,
+}
+
+/// What those who wait for jobs are to have looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Stirred {
+    /// Nothing came.
+    No,
+    /// Somebody came to wait, and no job is known of that he wants.
+    ByWait,
+    /// A job came, or one may start that could not before.
+    ByJob,
 }
 
 /// What a transaction that was committed leaves to be told.
@@ -102,8 +111,7 @@ impl Writer {
             next_due: None,
             polled_at: None,
             has_more: false,
-            is_stirred: false,
-            is_asked: false,
+            stirred: Stirred::No,
         }
     }
 
@@ -165,21 +173,24 @@ impl Writer {
                 Operation::Claim(parked) => {
                     // Where a job is known of, a look before would be one too many.
                     let mut lanes = self.lanes.iter();
-                    self.is_stirred |= lanes.any(|lane| claim::wants(&parked.want, lane));
-                    self.is_asked = true;
+                    self.stir(if lanes.any(|lane| claim::wants(&parked.want, lane)) {
+                        Stirred::ByJob
+                    } else {
+                        Stirred::ByWait
+                    });
                     self.parked.push(parked);
                 }
                 Operation::ConfigureQueues(defaults, reply) => {
-                    self.is_stirred = true;
+                    self.stir(Stirred::ByJob);
                     self.configure(*defaults);
                     let _unheard = reply.send(Ok(())).is_err();
                 }
                 Operation::Place(of, reply) => places.push((of, reply)),
                 Operation::Came(waiting) => {
-                    self.is_stirred = true;
+                    self.stir(Stirred::ByJob);
                     self.came(waiting);
                 }
-                Operation::LookAgain => self.is_stirred = true,
+                Operation::LookAgain => self.stir(Stirred::ByJob),
                 Operation::Close(done) => closing = Some(done),
                 Operation::Insert(..) | Operation::Apply(..) | Operation::HandBack(_) => {
                     to_do.push(operation);
@@ -205,13 +216,14 @@ impl Writer {
 
     /// Does operations in one transaction, tries again where others were in the way, and answers.
     async fn transact(&mut self, operations: Vec<Operation>) {
-        let is_alone = operations.is_empty() && !self.has_more && !self.is_stirred;
+        let is_stirred = self.has_more || self.stirred == Stirred::ByJob;
+        let is_alone = operations.is_empty() && !is_stirred;
         if is_alone && !self.is_due() && !self.look().await {
-            self.is_asked = false;
+            self.stirred = Stirred::No;
             self.end_old_waits();
             return;
         }
-        (self.has_more, self.is_stirred, self.is_asked) = (false, false, false);
+        (self.has_more, self.stirred) = (false, Stirred::No);
         if operations.is_empty() && self.parked.is_empty() {
             return;
         }
@@ -356,8 +368,14 @@ impl Writer {
         }
     }
 
+    fn stir(&mut self, stirred: Stirred) {
+        self.stirred = self.stirred.max(stirred);
+    }
+
     fn came(&mut self, waiting: BTreeMap<Lane, Since>) {
-        self.is_stirred |= !waiting.is_empty();
+        if !waiting.is_empty() {
+            self.stir(Stirred::ByJob);
+        }
         for (lane, since) in waiting {
             self.window.look_from(&lane, since);
             self.lanes.insert(lane.clone());
@@ -401,7 +419,8 @@ impl Writer {
     /// statement, where a transaction takes several. Where that cannot be asked, a transaction is to
     /// say so.
     async fn look(&mut self) -> bool {
-        if self.parked.is_empty() || !(self.is_asked || self.is_time_to_poll()) {
+        let is_asked = self.stirred == Stirred::ByWait;
+        if self.parked.is_empty() || !(is_asked || self.is_time_to_poll()) {
             return false;
         }
         self.polled_at = Some(Instant::now());
