@@ -255,7 +255,7 @@ impl Engine {
             metrics: Metrics::new(counted, store.metrics()),
             tasks,
             callbacks,
-            ids: IdSource::after(newest_key(&*store).await?),
+            ids: IdSource::after(newest_key(&*store).await?, store.is_shared()),
             lease_key,
             notices: Arc::default(),
             feed: Feed::default(),

@@ -712,28 +712,39 @@ fn check_ahead(
     Err(SubmitError::OutOfRange { option, detail })
 }
 
+/// How far the order key of an id lies from the one before at the most, where other nodes make ids as
+/// well: in a burst those of several nodes come to lie between each other. If they lay on each other, a
+/// store that keeps a job near its key would have no room for them, once they are moved there.
+const STRIDE_MAX: i64 = 32;
+
 /// Makes ids that rise, whatever the clock does.
 #[derive(Debug)]
 pub(crate) struct IdSource {
     last_key: AtomicI64,
+    stride_max: i64,
 }
 
 impl IdSource {
-    /// Returns a source whose ids lie above this order key.
-    pub(crate) const fn after(key: i64) -> Self {
+    /// Returns a source whose ids lie above this order key. `is_shared`: others make ids as well.
+    pub(crate) const fn after(key: i64, is_shared: bool) -> Self {
         Self {
             last_key: AtomicI64::new(key),
+            stride_max: if is_shared { STRIDE_MAX } else { 1 },
         }
     }
 
     pub(crate) fn next(&self, clock: &Clock) -> JobId {
-        // 12 bits count within a millisecond; a 4,097th id borrows from the next.
-        let by_clock = clock.now().as_millis().max(0) << 12;
-        let next = |last: i64| Some(by_clock.max(last + 1));
+        let stride = match self.stride_max {
+            1 => 1,
+            most => rand::random_range(1..=most),
+        };
+        // 12 bits count within a millisecond; what is more borrows from the next.
+        let by_clock = (clock.now().as_millis().max(0) << 12) + stride - 1;
+        let next = |last: i64| Some(by_clock.max(last + stride));
         let last = self
             .last_key
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, next);
-        let key = by_clock.max(last.unwrap_or_else(|last| last) + 1);
+        let key = by_clock.max(last.unwrap_or_else(|last| last) + stride);
         let counter = u16::try_from(key & 0xfff).unwrap_or(0);
         JobId::from_parts((key >> 12).unsigned_abs(), counter, rand::random())
     }
@@ -745,7 +756,7 @@ mod tests {
 
     #[test]
     fn ids_rise_even_when_the_clock_stands_still() {
-        let source = IdSource::after(5_000_000_000_000 << 12);
+        let source = IdSource::after(5_000_000_000_000 << 12, false);
         let clock = Clock::system();
         let ids: Vec<JobId> = (0..10_000).map(|_| source.next(&clock)).collect();
         assert!(ids.windows(2).all(|pair| pair[0] < pair[1]));
@@ -753,6 +764,22 @@ mod tests {
             ids[0].order_key() > 5_000_000_000_000 << 12,
             "above what is stored"
         );
+    }
+
+    /// The jobs of three nodes that took 1,000 each in one millisecond could not be imported into a file:
+    /// each had begun at the same key, and a file has a job within 64 keys of its own.
+    #[test]
+    fn ids_that_many_nodes_make_at_once_find_room_near_their_keys() {
+        let (clock, _hand) = Clock::manual(Timestamp::from_millis(1_800_000_000_000));
+        let mut taken = std::collections::HashSet::new();
+        for _node in 0..5 {
+            let source = IdSource::after(0, true);
+            for _job in 0..10_000 {
+                let key = source.next(&clock).order_key();
+                let free = (key..key + 64).find(|key| taken.insert(*key));
+                assert!(free.is_some(), "no room at {key}");
+            }
+        }
     }
 
     #[test]
