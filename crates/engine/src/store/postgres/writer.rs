@@ -15,6 +15,7 @@ use super::change::Keys;
 use super::claim::{self, Numbers};
 use super::fault::Fault;
 use super::link::Link;
+use super::node::CLAIM_KEPT;
 use super::operation::{Delivery, Operation, Parked};
 use super::queues;
 use super::session::Session;
@@ -320,7 +321,7 @@ impl Writer {
         if is_careful {
             decisions.check_callbacks(session).await?;
         }
-        let claimed = decisions
+        let mut claimed = decisions
             .claim(session, &self.parked, &mut self.numbers, self.node)
             .await?;
         let next_due = if self.parked.is_empty() {
@@ -332,12 +333,13 @@ impl Writer {
         let (left, is_freed) = (decisions.batch, decisions.is_freed);
         let written_at = Instant::now();
         let committed = writes.commit(session).await;
-        if let Err(fault @ Fault::Unknown(_)) = committed {
-            // What may have started is to be handed back once the database can be asked.
-            for jobs in claimed {
-                drop(Delivery::new(jobs, self.shared.clone()));
+        let is_unknown = matches!(committed, Err(Fault::Unknown(_)));
+        if is_unknown || began_at.elapsed() > CLAIM_KEPT {
+            // What may have started, or may run elsewhere by now, is to be handed back once the database
+            // can be asked.
+            for jobs in &mut claimed {
+                drop(Delivery::new(std::mem::take(jobs), self.shared.clone()));
             }
-            return Err(fault);
         }
         committed?;
         if !writes.is_empty() {
