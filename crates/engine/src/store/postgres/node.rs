@@ -19,9 +19,6 @@ const NODE_KEPT: Duration = Duration::from_secs(20);
 pub(super) const KEPT: Duration = Duration::from_secs(17);
 /// How often it says so.
 const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(5);
-/// Whoever hears of a claim of his own later than this after he asked for it may have been taken for
-/// dead since, though he said just before that he was alive.
-pub(super) const CLAIM_KEPT: Duration = Duration::from_secs(12);
 /// How long the database has to have been reached before a node that is late is taken for dead.
 pub(super) const STEADY: Duration = Duration::from_secs(10);
 

@@ -142,14 +142,24 @@ impl Shared {
 
     /// Notes that this node has said at an instant that it is alive, and whether it hears of others.
     pub(super) fn beaten(&self, sent_at: Instant, listens: bool) {
+        let was_alive = self.is_alive();
         *self.alive_until() = sent_at + KEPT;
         self.listens.store(listens, Ordering::Relaxed);
+        if !was_alive {
+            // Nobody here was given jobs meanwhile.
+            self.look_again();
+        }
     }
 
     /// Tells whether no other node takes this one for dead. By the time that passes here alone: what
     /// the clock of the database shows is not known while it cannot be reached.
     pub(super) fn is_alive(&self) -> bool {
         Instant::now() < *self.alive_until()
+    }
+
+    /// Returns until when no other node takes this one for dead, by what it has said up to now.
+    pub(super) fn counts_until(&self) -> Instant {
+        *self.alive_until()
     }
 
     fn alive_until(&self) -> MutexGuard<'_, Instant> {

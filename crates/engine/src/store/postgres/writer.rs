@@ -15,7 +15,6 @@ use super::change::Keys;
 use super::claim::{self, Numbers};
 use super::fault::Fault;
 use super::link::Link;
-use super::node::CLAIM_KEPT;
 use super::operation::{Delivery, Operation, Parked};
 use super::queues;
 use super::session::Session;
@@ -284,6 +283,9 @@ impl Writer {
         now: Timestamp,
     ) -> Result<Done, Fault> {
         let began_at = Instant::now();
+        // What begins under the epoch of a node that is taken for dead is rescued at once.
+        let counts_until = self.shared.counts_until();
+        let is_alive = began_at < counts_until;
         session.begin().await?;
         self.read_rules(session).await?;
         if !self.parked.is_empty() && self.is_time_to_poll() {
@@ -291,6 +293,7 @@ impl Writer {
             self.window.look_from_the_beginning();
         }
         self.window.set_now(now);
+        let takers = if is_alive { &self.parked[..] } else { &[] };
         let mut decisions = Decisions {
             now,
             window: &mut self.window,
@@ -298,7 +301,7 @@ impl Writer {
             is_freed: false,
             offered: HashMap::new(),
             known: &self.shared.known,
-            wanted: self.parked.iter().map(|parked| &parked.want).collect(),
+            wanted: takers.iter().map(|parked| &parked.want).collect(),
             batch: Batch::default(),
             taken,
             gone: HashSet::new(),
@@ -309,7 +312,7 @@ impl Writer {
             callbacks: Vec::new(),
         };
         decisions.read(session, operations, is_careful).await?;
-        let most = claim::asked(self.parked.iter());
+        let most = claim::asked(takers.iter());
         decisions.read_offers(session, most).await?;
         let each = operations.iter();
         let answers = each.map(|operation| decisions.decide(operation)).collect();
@@ -322,8 +325,9 @@ impl Writer {
             decisions.check_callbacks(session).await?;
         }
         let mut claimed = decisions
-            .claim(session, &self.parked, &mut self.numbers, self.node)
+            .claim(session, takers, &mut self.numbers, self.node)
             .await?;
+        claimed.resize_with(self.parked.len(), Vec::new);
         let next_due = if self.parked.is_empty() {
             None
         } else {
@@ -334,7 +338,7 @@ impl Writer {
         let written_at = Instant::now();
         let committed = writes.commit(session).await;
         let is_unknown = matches!(committed, Err(Fault::Unknown(_)));
-        if is_unknown || began_at.elapsed() > CLAIM_KEPT {
+        if is_unknown || Instant::now() >= counts_until {
             // What may have started, or may run elsewhere by now, is to be handed back once the database
             // can be asked.
             for jobs in &mut claimed {
@@ -355,7 +359,7 @@ impl Writer {
             answers,
             claimed,
             next_due,
-            is_blind: self.window.is_blind(),
+            is_blind: self.window.is_blind() && is_alive,
             is_freed,
             left,
         })
