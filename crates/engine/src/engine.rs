@@ -434,8 +434,11 @@ impl Shared {
         })
     }
 
-    /// Lets events happen, and tells who waits for the jobs.
+    /// Lets events happen, and tells who waits for the jobs. Of no events the store is not told.
     pub(crate) async fn apply(&self, changes: Vec<Change>) -> Result<Vec<Applied>, StoreError> {
+        if changes.is_empty() {
+            return Ok(Vec::new());
+        }
         self.apply_and(changes, |_| {}).await
     }
 

@@ -85,9 +85,6 @@ pub(crate) async fn rescue(shared: &Shared) -> Result<(), StoreError> {
     loop {
         let mut overdue = shared.store.overdue(UPKEEP_JOBS_MAX).await?;
         let looked_at = overdue.len();
-        if looked_at == 0 {
-            return Ok(());
-        }
         // What runs here is alive, whatever kept its lease from being extended.
         overdue.retain(|overdue| match overdue.reason {
             OverdueReason::Lease(claim) => !shared.running.holds(overdue.id, claim),
