@@ -257,6 +257,7 @@ macro_rules! store_contract {
             history::the_latest_reports_are_kept,
             history::the_oldest_of_very_many_states_are_told_as_missing,
             history::what_was_skipped_leaves_a_gap,
+            history::what_was_skipped_pushes_out_what_is_older,
             history::a_page_of_a_history_goes_on_where_the_last_ended,
             history::a_history_goes_with_its_job,
             history::a_history_survives_a_reopen,

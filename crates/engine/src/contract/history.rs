@@ -7,8 +7,8 @@ use anteroom_core::limits::{
     REPORT_BYTES_MAX, REPORTS_KEPT_BYTES_MAX, REPORTS_KEPT_MAX, STATES_KEPT_MAX,
 };
 use anteroom_core::{
-    Event, EventId, HandBack, Happened, JobEvent, JobId, Lease, Rejected, Report, Reports, Retry,
-    ShownState, Status,
+    Event, EventId, EventPart, HandBack, Happened, JobEvent, JobId, Lease, Rejected, Report,
+    Reports, Retry, ShownState, Status,
 };
 use std::time::Duration;
 
@@ -283,6 +283,21 @@ pub async fn what_was_skipped_leaves_a_gap(trial: &mut Trial) {
         .map(|pair| pair[1].id.missing_since(pair[0].id))
         .collect();
     assert_eq!(missing, [0, 0, 10, 3]);
+}
+
+/// What was skipped counts among what is kept, also where nothing was said after it.
+pub async fn what_was_skipped_pushes_out_what_is_older(trial: &mut Trial) {
+    let held = trial.running(Lease::Node).await;
+    trial.say(&held, vec![line("one"), line("two")]).await;
+    let mut change = held.says(Vec::new());
+    change.reports.skipped = (REPORTS_KEPT_MAX - 1) as u64;
+    trial.applied(change).await;
+    let reports = trial.history(held.id).await.events.into_iter();
+    let reports: Vec<u64> = reports
+        .filter(|event| event.id.part == EventPart::Report)
+        .map(|event| event.id.reports)
+        .collect();
+    assert_eq!(reports, [2]);
 }
 
 /// Every event is on one page, after whichever it is asked from, and the last page says so.

@@ -76,6 +76,8 @@ pub(super) struct Touched {
     pub(super) new_errors: Vec<(u32, AttemptError)>,
     pub(super) new_states: Vec<(u64, StateEvent)>,
     pub(super) new_reports: Vec<Said>,
+    /// Whether something was said or skipped: the oldest that is kept may have to go.
+    pub(super) has_said: bool,
     pub(super) new_settled: Option<(ClaimNumber, Fingerprint)>,
 }
 
@@ -115,6 +117,7 @@ impl Touched {
             new_errors: Vec::new(),
             new_states: Vec::new(),
             new_reports: Vec::new(),
+            has_said: false,
             new_settled: None,
         }
     }

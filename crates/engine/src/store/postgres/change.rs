@@ -184,6 +184,7 @@ fn note_reports(job: &mut Touched, version: u64, said: &Reports) {
         });
     }
     job.told.reports = count;
+    job.has_said = true;
 }
 
 /// Which unfinished job has each unique key that a transaction is about.

@@ -285,7 +285,7 @@ impl Writes {
         for said in &job.new_reports {
             self.reports.push(id, said);
         }
-        if !job.new_reports.is_empty() {
+        if job.has_said {
             let first = job.told.reports.saturating_sub(REPORTS_KEPT_MAX as u64);
             let bytes = super::rows::signed(REPORTS_KEPT_BYTES_MAX as u64);
             self.reports_kept.0.push(id);
@@ -402,6 +402,8 @@ impl Writes {
                     &r.bytes,
                 ],
             );
+        }
+        if !reports_kept.0.is_empty() {
             sent.push(
                 TRIM_REPORTS,
                 vec![&reports_kept.0, &reports_kept.1, &reports_kept.2],
