@@ -76,8 +76,8 @@ pub(super) struct Touched {
     pub(super) new_errors: Vec<(u32, AttemptError)>,
     pub(super) new_states: Vec<(u64, StateEvent)>,
     pub(super) new_reports: Vec<Said>,
-    /// Whether something was said or skipped: the oldest that is kept may have to go.
-    pub(super) has_said: bool,
+    /// The first that is kept, where something was said or skipped: what is older has to go.
+    pub(super) reports_kept_from: Option<u64>,
     pub(super) new_settled: Option<(ClaimNumber, Fingerprint)>,
 }
 
@@ -117,7 +117,7 @@ impl Touched {
             new_errors: Vec::new(),
             new_states: Vec::new(),
             new_reports: Vec::new(),
-            has_said: false,
+            reports_kept_from: None,
             new_settled: None,
         }
     }

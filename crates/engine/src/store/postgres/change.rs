@@ -184,7 +184,7 @@ fn note_reports(job: &mut Touched, version: u64, said: &Reports) {
         });
     }
     job.told.reports = count;
-    job.has_said = true;
+    job.reports_kept_from = Some(count.saturating_sub(REPORTS_KEPT_MAX as u64) + 1);
 }
 
 /// Which unfinished job has each unique key that a transaction is about.

@@ -10,9 +10,7 @@ use super::rows::{small, tags_text, uuid};
 use super::session::Session;
 use super::transact::Decisions;
 use crate::store::numbers::shown_number;
-use anteroom_core::limits::{
-    ERRORS_MAX, REPORTS_KEPT_BYTES_MAX, REPORTS_KEPT_MAX, STATES_KEPT_MAX,
-};
+use anteroom_core::limits::{ERRORS_MAX, REPORTS_KEPT_BYTES_MAX, STATES_KEPT_MAX};
 use anteroom_core::{LogStream, Report};
 use futures_util::future::join_all;
 use std::borrow::Cow;
@@ -285,11 +283,10 @@ impl Writes {
         for said in &job.new_reports {
             self.reports.push(id, said);
         }
-        if job.has_said {
-            let first = job.told.reports.saturating_sub(REPORTS_KEPT_MAX as u64);
+        if let Some(first) = job.reports_kept_from {
             let bytes = super::rows::signed(REPORTS_KEPT_BYTES_MAX as u64);
             self.reports_kept.0.push(id);
-            self.reports_kept.1.push(super::rows::signed(first) + 1);
+            self.reports_kept.1.push(super::rows::signed(first));
             self.reports_kept
                 .2
                 .push(job.bytes_said.saturating_sub(bytes));
