@@ -56,7 +56,7 @@ use axum::Router;
 use axum::extract::State as Shared;
 use body::Buffered;
 use call::Call;
-use edge::Edge;
+use edge::{Edge, Edged};
 use limits::{BUFFERED_BYTES_MAX_DEFAULT, BULK_BYTES_MAX_DEFAULT};
 use metrics::HttpMetrics;
 use problem::{Kind, Problem};
@@ -64,6 +64,7 @@ use prometheus_client::registry::Registry;
 pub use rate::RateLimit;
 use routes::Routes;
 pub use routes::{Needs, Route};
+use std::ops::Deref;
 use std::sync::Arc;
 
 /// What holds for a router.
@@ -91,15 +92,34 @@ impl Default for RouterOptions {
     }
 }
 
-/// What every handler may use.
+/// What every handler may use. Cheap to clone, which every request does.
 #[derive(Clone, Debug)]
-pub(crate) struct App {
+pub(crate) struct App(Arc<Parts>);
+
+impl Deref for App {
+    type Target = Parts;
+
+    fn deref(&self) -> &Parts {
+        &self.0
+    }
+}
+
+impl AsRef<Edge> for App {
+    fn as_ref(&self) -> &Edge {
+        &self.0.edge
+    }
+}
+
+/// What is behind [`App`].
+#[derive(Debug)]
+pub(crate) struct Parts {
     engine: Engine,
     buffered: Buffered,
     max_bulk: usize,
     tokens: Tokens,
+    edge: Edge,
     /// What `GET /metrics` shows.
-    registry: Arc<Registry>,
+    registry: Registry,
 }
 
 /// Which URL does what, and what it needs of its caller's token.
@@ -166,18 +186,18 @@ pub fn router(engine: Engine, options: &RouterOptions) -> Router {
     let mut registry = Registry::default();
     engine.metrics().register(&mut registry);
     options.metrics.register(&mut registry);
-    let app = App {
+    let app = App(Arc::new(Parts {
         engine,
         buffered: Buffered::new(options.max_buffered),
         max_bulk: options.max_bulk.min(options.max_buffered / 2),
         tokens: Tokens::new(&options.tokens),
-        registry: Arc::new(registry),
-    };
+        edge: Edge::new(options.metrics.clone()),
+        registry,
+    }));
     routes()
         .router()
-        .fallback(unknown_route)
-        .method_not_allowed_fallback(method_not_allowed)
-        .layer(Edge::new(options.metrics.clone()))
+        .fallback(Edged::new(unknown_route))
+        .method_not_allowed_fallback(Edged::new(method_not_allowed))
         .with_state(app)
 }
 

@@ -9,13 +9,19 @@ use super::problem::{Kind, Problem};
 use axum::Router;
 use axum::body::Body;
 use axum::extract::Request;
-use axum::middleware::{Next, from_fn};
 use axum::response::Response;
+use axum::routing::future::RouteFuture;
+use futures_util::future::{Either, Ready, ready};
 use http::header::{self, HeaderName};
 use http::uri::Scheme;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
+use std::convert::Infallible;
+use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, ready as ready_or_pending};
+use tower::Service;
 
 /// Which requests of browsers are let in.
 #[derive(Clone, Debug, Default)]
@@ -40,24 +46,78 @@ const EXPOSED_HEADERS: &str = "accept-patch, accept-ranges, allow, anteroom-job,
 const ALLOWED_METHODS: &str = "GET, HEAD, POST, PUT, PATCH, DELETE";
 
 /// Puts a guard around all routes of a server.
-pub fn loopback_guard(router: Router, guard: Guard) -> Router {
-    let guard = Arc::new(guard);
-    router.layer(from_fn(move |request: Request, next: Next| {
-        let guard = guard.clone();
-        async move { guard.answer(request, next).await }
-    }))
+pub fn loopback_guard(router: Router, guard: Guard) -> Guarded {
+    Guarded {
+        router,
+        guard: Arc::new(guard),
+    }
+}
+
+/// All routes of a server behind a guard.
+#[derive(Clone, Debug)]
+pub struct Guarded {
+    router: Router,
+    guard: Arc<Guard>,
+}
+
+impl Service<Request> for Guarded {
+    type Response = Response;
+    type Error = Infallible;
+    type Future = Either<Ready<Result<Response, Infallible>>, Passed>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Service::<Request>::poll_ready(&mut self.router, cx)
+    }
+
+    fn call(&mut self, request: Request) -> Self::Future {
+        let guard = &self.guard;
+        let allowed = guard.allowed(request.headers());
+        let mut answered = match guard.check(&request, allowed.is_some()) {
+            Err(problem) => {
+                let mount = Mount::of(&request);
+                problem.render(mount.prefix(), mount.path())
+            }
+            Ok(()) if allowed.is_some() && is_preflight(&request) => preflight(request.headers()),
+            Ok(()) => {
+                return Either::Right(Passed {
+                    answer: self.router.call(request),
+                    guard: guard.clone(),
+                    allowed,
+                });
+            }
+        };
+        guard.tell(allowed, answered.headers_mut());
+        Either::Left(ready(Ok(answered)))
+    }
+}
+
+/// The answer to a request that was let in.
+pub struct Passed {
+    answer: RouteFuture<Infallible>,
+    guard: Arc<Guard>,
+    allowed: Option<HeaderValue>,
+}
+
+impl fmt::Debug for Passed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Passed").finish_non_exhaustive()
+    }
+}
+
+impl Future for Passed {
+    type Output = Result<Response, Infallible>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let Ok(mut response) = ready_or_pending!(Pin::new(&mut self.answer).poll(cx));
+        let allowed = self.allowed.take();
+        self.guard.tell(allowed, response.headers_mut());
+        Poll::Ready(Ok(response))
+    }
 }
 
 impl Guard {
-    async fn answer(&self, request: Request, next: Next) -> Response {
-        let mount = Mount::of(&request);
-        let allowed = self.allowed(request.headers());
-        let mut response = match self.check(&request, allowed.is_some()) {
-            Err(problem) => problem.render(mount.prefix(), mount.path()),
-            Ok(()) if allowed.is_some() && is_preflight(&request) => preflight(request.headers()),
-            Ok(()) => next.run(request).await,
-        };
-        let headers = response.headers_mut();
+    /// Says in an answer whose pages may read it.
+    fn tell(&self, allowed: Option<HeaderValue>, headers: &mut HeaderMap) {
         if !self.allowed_origins.is_empty() {
             headers.append(header::VARY, HeaderValue::from_static("Origin"));
         }
@@ -68,7 +128,6 @@ impl Guard {
                 HeaderValue::from_static(EXPOSED_HEADERS),
             );
         }
-        response
     }
 
     /// Returns the request's origin, if its pages may use the server.
@@ -87,7 +146,9 @@ impl Guard {
             return Ok(());
         }
         let headers = request.headers();
-        if self.is_loopback && !hosts(request).is_some_and(|hosts| hosts.iter().all(is_loopback)) {
+        if self.is_loopback
+            && !hosts(request).is_some_and(|hosts| hosts.iter().all(|it| is_loopback(it)))
+        {
             let detail = "the server listens on loopback, and Host is no loopback name";
             return Err(Problem::new(Kind::CrossSite, detail));
         }
@@ -124,18 +185,16 @@ impl Guard {
 }
 
 /// Returns every host that a request names; none when it names none, or one that is no text.
-fn hosts(request: &Request) -> Option<Vec<String>> {
-    let mut hosts: Vec<String> = Vec::new();
-    hosts.extend(request.uri().authority().map(ToString::to_string));
-    for field in request.headers().get_all(header::HOST) {
-        hosts.push(field.to_str().ok()?.to_owned());
-    }
+fn hosts(request: &Request) -> Option<Vec<&str>> {
+    let fields = request.headers().get_all(header::HOST).iter();
+    let named = request.uri().authority().map(|it| Ok(it.as_str()));
+    let hosts = named.into_iter().chain(fields.map(HeaderValue::to_str));
+    let hosts: Vec<&str> = hosts.collect::<Result<_, _>>().ok()?;
     (!hosts.is_empty()).then_some(hosts)
 }
 
 /// Tells whether a host, with or without a port, is this machine to itself.
-#[expect(clippy::ptr_arg, reason = "passed to Iterator::all")]
-fn is_loopback(host: &String) -> bool {
+fn is_loopback(host: &str) -> bool {
     let (name, _) = name_and_port(host);
     if let Some(bracketed) = name.strip_prefix('[') {
         let address = bracketed.strip_suffix(']').unwrap_or_default();
@@ -232,7 +291,7 @@ mod tests {
             ("[::1", false),
             ("", false),
         ] {
-            assert_eq!(is_loopback(&host.to_owned()), expected, "{host}");
+            assert_eq!(is_loopback(host), expected, "{host}");
         }
     }
 

@@ -1,5 +1,5 @@
-//! The one layer around every route: the request's span and number, its place in the metrics, a
-//! panic as an answer, and problems written out.
+//! What is around every handler: the request's span and number, its place in the metrics, a panic as
+//! an answer, and problems written out.
 
 use super::call::Mount;
 use super::leases;
@@ -9,24 +9,22 @@ use super::outage::Outage;
 use super::problem::{Kind, Problem};
 use super::query;
 use axum::extract::Request;
+use axum::handler::Handler;
 use axum::response::{IntoResponse, Response};
 use futures_util::FutureExt;
 use http::HeaderValue;
 use std::any::Any;
-use std::convert::Infallible;
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::task::{Context, Poll};
-use tower::{Layer, Service};
-use tracing::{Instrument, debug, debug_span, error};
+use tracing::{Instrument, Span, debug, debug_span, error};
 
-/// Puts [`EdgeService`] around a route.
-#[derive(Clone, Debug, Default)]
+/// What the edges of a router's routes have in common.
+#[derive(Debug, Default)]
 pub(crate) struct Edge {
-    requests: Arc<AtomicU64>,
-    outage: Arc<Outage>,
+    requests: AtomicU64,
+    outage: Outage,
     metrics: HttpMetrics,
 }
 
@@ -40,69 +38,63 @@ impl Edge {
     }
 }
 
-impl<S> Layer<S> for Edge {
-    type Service = EdgeService<S>;
+/// A handler with its edge. It is no layer, as each of those costs every request several
+/// allocations more.
+#[derive(Clone, Debug)]
+pub(crate) struct Edged<H> {
+    handler: H,
+    route: Arc<Route>,
+}
 
-    fn layer(&self, inner: S) -> EdgeService<S> {
-        EdgeService {
-            inner,
-            requests: self.requests.clone(),
-            outage: self.outage.clone(),
-            route: Route::new(self.metrics.clone()),
+impl<H> Edged<H> {
+    pub(crate) fn new(handler: H) -> Self {
+        Self {
+            handler,
+            route: Arc::default(),
         }
     }
 }
 
-/// A route with its edge.
-#[derive(Clone, Debug)]
-pub(crate) struct EdgeService<S> {
-    inner: S,
-    requests: Arc<AtomicU64>,
-    outage: Arc<Outage>,
-    route: Route,
-}
-
-impl<S> Service<Request> for EdgeService<S>
+impl<T, H, S> Handler<T, S> for Edged<H>
 where
-    S: Service<Request, Response = Response, Error = Infallible>,
-    S::Future: Send + 'static,
+    T: 'static,
+    H: Handler<T, S>,
+    S: AsRef<Edge> + Clone + Send + Sync + 'static,
 {
-    type Response = Response;
-    type Error = Infallible;
-    type Future = Pin<Box<dyn Future<Output = Result<Response, Infallible>> + Send>>;
+    type Future = Pin<Box<dyn Future<Output = Response> + Send>>;
 
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        self.inner.poll_ready(cx)
-    }
-
-    fn call(&mut self, request: Request) -> Self::Future {
+    fn call(self, request: Request, state: S) -> Self::Future {
         let mount = Mount::of(&request);
-        let counter = self.route.counter(&request, &mount);
+        let counter = self
+            .route
+            .counter(&state.as_ref().metrics, &request, &mount);
         if let Err(problem) = check_uri(&request) {
             let refused = problem.render(mount.prefix(), mount.path());
             counter.answered(refused.status());
-            return std::future::ready(Ok(refused)).boxed();
+            return std::future::ready(refused).boxed();
         }
-        let number = self.requests.fetch_add(1, Ordering::Relaxed);
-        let outage = self.outage.clone();
-        let method = request.method();
-        let path = leases::without_token(mount.path());
-        let span = debug_span!("request", request.id = number, %method, %path);
-        let answer = AssertUnwindSafe(self.inner.call(request)).catch_unwind();
+        let number = state.as_ref().requests.fetch_add(1, Ordering::Relaxed);
+        let span = span(&request, &mount, number);
         async move {
-            let response = match answer.await {
-                Ok(Ok(response)) => response,
+            let answer = self.handler.call(request, state.clone());
+            let response = match AssertUnwindSafe(answer).catch_unwind().await {
+                Ok(response) => response,
                 Err(panic) => panicked(&*panic, number).into_response(),
             };
-            let response = written(response, &mount, number, &outage);
+            let response = written(response, &mount, number, &state.as_ref().outage);
             counter.answered(response.status());
             let status = response.status().as_u16();
             debug!(status, "answered {status}");
-            Ok(response)
+            response
         }
         .instrument(span)
         .boxed()
     }
+}
+
+fn span(request: &Request, mount: &Mount, number: u64) -> Span {
+    let method = request.method();
+    debug_span!("request", request.id = number, %method, path = %leases::without_token(mount.path()))
 }
 
 fn check_uri(request: &Request) -> Result<(), Problem> {
@@ -217,10 +209,10 @@ mod tests {
             })
         };
         let router = Router::new()
-            .route("/down", get(down))
-            .route("/full", get(full))
-            .route("/well", get(|| async { "well" }))
-            .layer(Edge::default());
+            .route("/down", get(Edged::new(down)))
+            .route("/full", get(Edged::new(full)))
+            .route("/well", get(Edged::new(|| async { "well" })))
+            .with_state(Arc::new(Edge::default()));
         let ask = async |path: &str| {
             let request = Request::get(path).body(Body::empty()).unwrap();
             let response = router.clone().oneshot(request).await.unwrap();
@@ -254,8 +246,8 @@ mod tests {
             panic!("the secret is 42")
         }
         let router = Router::new()
-            .route("/broken", get(broken))
-            .layer(Edge::default());
+            .route("/broken", get(Edged::new(broken)))
+            .with_state(Arc::new(Edge::default()));
         let request = Request::get("/broken").body(Body::empty()).unwrap();
         let response = router.oneshot(request).await.unwrap();
         assert_eq!(response.status(), 500);

@@ -132,26 +132,23 @@ impl Routes {
 }
 
 /// Remembers the counters of the one route that it stands before.
-#[derive(Clone, Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Route {
-    metrics: HttpMetrics,
     /// The path as it was matched, and its counters.
-    known: Arc<OnceLock<(String, Arc<RouteCounters>)>>,
+    known: OnceLock<(String, Arc<RouteCounters>)>,
 }
 
 impl Route {
-    pub(super) fn new(metrics: HttpMetrics) -> Self {
-        Self {
-            metrics,
-            known: Arc::default(),
-        }
-    }
-
     /// Returns where this request is counted once it is answered.
-    pub(super) fn counter<B>(&self, request: &Request<B>, mount: &Mount) -> RequestCounter {
+    pub(super) fn counter<B>(
+        &self,
+        metrics: &HttpMetrics,
+        request: &Request<B>,
+        mount: &Mount,
+    ) -> RequestCounter {
         let matched = request.extensions().get::<MatchedPath>();
         let matched = matched.map_or("", MatchedPath::as_str);
-        let find = || self.metrics.routes.of(route_of(matched, mount));
+        let find = || metrics.routes.of(route_of(matched, mount));
         let (known, counters) = self.known.get_or_init(|| (matched.to_owned(), find()));
         let counters = if known == matched {
             counters.clone()

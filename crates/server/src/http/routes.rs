@@ -7,6 +7,7 @@
 use super::App;
 use super::access::{Access, Scope};
 use super::call::Call;
+use super::edge::Edged;
 use axum::Router;
 use axum::extract::Request;
 use axum::handler::Handler;
@@ -141,7 +142,7 @@ impl Routes {
         handler: impl Handler<T, App>,
     ) -> Self {
         let guarded = Guarded { needs, handler };
-        self.router = self.router.route(path, on(filter, guarded));
+        self.router = self.router.route(path, on(filter, Edged::new(guarded)));
         self.table.push(Route {
             method,
             path,

@@ -11,7 +11,6 @@ use super::limits::{
 use super::metrics::HttpMetrics;
 use super::problem::{Kind, Problem};
 use anteroom::clock::Clock;
-use axum::Router;
 use axum::body::Body;
 use bytes::Bytes;
 use http::{Request, Response, Version, header};
@@ -62,18 +61,35 @@ impl Default for ServeLimits {
     }
 }
 
-/// Serves `router` on `listener` until `shutdown` is ready; then stops accepting, finishes the
+/// What is served: a router, or one behind a guard.
+pub trait Routes:
+    Service<Request<Body>, Response = Response<Body>, Error = Infallible, Future: Send>
+    + Clone
+    + Send
+    + Sync
+    + 'static
+{
+}
+
+impl<S> Routes for S where
+    S: Service<Request<Body>, Response = Response<Body>, Error = Infallible, Future: Send>
+        + Clone
+        + Send
+        + Sync
+        + 'static
+{
+}
+
+/// Serves `routes`, such as a [`Router`](axum::Router), on `listener` until `shutdown` is ready; then stops accepting, finishes the
 /// requests that are under way, within the drain timeout, and returns.
 ///
 /// # Cancel safety
 ///
 /// A dropped call stops accepting and cuts all connections.
-pub async fn serve(
-    listener: TcpListener,
-    router: Router,
-    limits: ServeLimits,
-    shutdown: impl Future,
-) {
+pub async fn serve<S>(listener: TcpListener, routes: S, limits: ServeLimits, shutdown: impl Future)
+where
+    S: Routes,
+{
     let slots = Arc::new(Semaphore::new(limits.connections));
     let connections = TaskTracker::new();
     // Both tokens are cancelled when this future is dropped, too.
@@ -89,7 +105,7 @@ pub async fn serve(
             };
             let socket = accept(&listener, &limits.metrics).await;
             let open = limits.metrics.accepted();
-            let connection = converse(socket, router.clone(), limits.clone(), drain.clone());
+            let connection = converse(socket, routes.clone(), limits.clone(), drain.clone());
             let stop = stop.clone();
             connections.spawn(async move {
                 let _held = (slot, open);
@@ -136,7 +152,7 @@ async fn accept(listener: &TcpListener, metrics: &HttpMetrics) -> TcpStream {
 /// Answers the requests of one connection, one after the other.
 async fn converse(
     socket: TcpStream,
-    router: Router,
+    routes: impl Routes,
     limits: ServeLimits,
     drain: CancellationToken,
 ) {
@@ -144,7 +160,7 @@ async fn converse(
     let io = TokioIo::new(Watched::new(socket, round.clone(), &limits));
     let metrics = limits.metrics.clone();
     let service =
-        hyper::service::service_fn(|request| answer(router.clone(), &round, &metrics, request));
+        hyper::service::service_fn(|request| answer(routes.clone(), &round, &metrics, request));
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         // The watch does better: it tells an idle connection from a slow head.
@@ -171,12 +187,12 @@ async fn converse(
     }
 }
 
-fn answer(
-    mut router: Router,
+fn answer<S: Routes>(
+    mut routes: S,
     round: &Arc<Round>,
     metrics: &HttpMetrics,
     request: Request<Incoming>,
-) -> impl Future<Output = Result<Response<Tracked>, Infallible>> + use<> {
+) -> impl Future<Output = Result<Response<Tracked>, Infallible>> + use<S> {
     round.begin();
     let round = round.clone();
     let uri = request.uri().clone();
@@ -191,7 +207,7 @@ fn answer(
                 is_read,
             })
         });
-        router.call(request)
+        routes.call(request)
     });
     async move {
         let response = match checked {

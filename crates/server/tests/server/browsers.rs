@@ -16,7 +16,7 @@ fn guard(router: Router, is_loopback: bool, has_tokens: bool) -> Router {
         has_tokens,
         allowed_origins: vec![PAGE.to_owned()],
     };
-    loopback_guard(router, guard)
+    Router::new().fallback_service(loopback_guard(router, guard))
 }
 
 async fn guarded() -> Server {
