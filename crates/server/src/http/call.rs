@@ -9,6 +9,7 @@ use axum::body::Body;
 use axum::extract::{FromRequest, OriginalUri, Request};
 use http::request::Parts;
 use http::{HeaderMap, Uri};
+use std::borrow::Cow;
 use std::convert::Infallible;
 
 /// A request taken apart.
@@ -56,7 +57,7 @@ impl Call {
         let path = self.parts.uri.path();
         let segment = path.split('/').nth(index + 1).unwrap_or_default();
         // The edge has refused paths that do not decode.
-        query::decode(segment, false).unwrap_or_default()
+        query::decode(segment, false).map_or_else(|_| String::new(), Cow::into_owned)
     }
 
     /// Returns what the caller has access to.

@@ -22,7 +22,9 @@ impl Query {
         for piece in pieces.filter(|piece| !piece.is_empty()) {
             let (name, value) = piece.split_once('=').unwrap_or((piece, ""));
             match (decode(name, true), decode(value, true)) {
-                (Ok(name), Ok(value)) => parsed.pairs.push((name, value)),
+                (Ok(name), Ok(value)) => {
+                    parsed.pairs.push((name.into_owned(), value.into_owned()));
+                }
                 (Err(detail), _) => parsed.wrong(name, detail),
                 (Ok(name), Err(detail)) => parsed.wrong(&name, detail),
             }
@@ -58,10 +60,10 @@ impl Query {
 
     /// Takes a parameter that may be repeated.
     pub(crate) fn texts(&mut self, name: &'static str) -> Vec<String> {
-        self.taken.push(name);
         if self.pairs.is_empty() {
             return Vec::new();
         }
+        self.taken.push(name);
         let wanted = |(given, _): &mut (String, String)| given == name;
         let found = self.pairs.extract_if(.., wanted);
         found.map(|(_, value)| value).collect()
@@ -85,6 +87,9 @@ impl Query {
 
     /// Takes every `tag.NAME=VALUE`.
     pub(crate) fn tags(&mut self) -> Vec<(Name, String)> {
+        if self.pairs.is_empty() {
+            return Vec::new();
+        }
         self.taken.push("tag.NAME");
         let mut tags: Vec<(Name, String)> = Vec::new();
         let is_tag = |(given, _): &mut (String, String)| given.starts_with("tag.");
@@ -137,14 +142,14 @@ impl Query {
 /// # Errors
 ///
 /// What is wrong, to follow the name of the place.
-pub(crate) fn decode(text: &str, form: bool) -> Result<String, String> {
+pub(crate) fn decode(text: &str, form: bool) -> Result<Cow<'_, str>, String> {
     let text: Cow<'_, str> = if form && text.contains('+') {
         text.replace('+', " ").into()
     } else {
         text.into()
     };
     if !text.contains('%') {
-        return Ok(text.into_owned());
+        return Ok(text);
     }
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
@@ -164,7 +169,8 @@ pub(crate) fn decode(text: &str, form: bool) -> Result<String, String> {
         bytes.push(high << 4 | low);
         rest = &after[2..];
     }
-    String::from_utf8(bytes).map_err(|_| "is not UTF-8 once it is decoded".to_owned())
+    let decoded = String::from_utf8(bytes).map(Cow::Owned);
+    decoded.map_err(|_| "is not UTF-8 once it is decoded".to_owned())
 }
 
 /// Percent-encodes what RFC 3986 does not allow in a path. Clients send more than that.

@@ -5,7 +5,7 @@ use anteroom::Waiting;
 use anteroom::core::{
     AttemptError, Job, JobId, Name, Payload, PayloadInfo, Progress, State, Timestamp,
 };
-use serde::ser::{Error, SerializeMap, SerializeSeq};
+use serde::ser::{SerializeMap, SerializeSeq};
 use serde::{Serialize, Serializer};
 use serde_json::value::RawValue;
 use std::collections::BTreeMap;
@@ -248,19 +248,17 @@ struct Links<'a> {
 impl Serialize for Links<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let Self { prefix, id } = self;
-        // Escaped once and copied from then on: the links are half of what an answer holds.
-        let path = [*prefix, "/v1/jobs/", id.encode(&mut [0; 36])].concat();
-        let quoted = serde_json::to_string(&path);
-        let quoted = quoted.map_err(S::Error::custom)?;
-        let path = quoted.trim_end_matches('"');
-        let mut links = String::with_capacity(6 * path.len() + 64);
-        links.extend(["{\"self\":", &quoted]);
+        let mut map = serializer.serialize_map(Some(5))?;
+        let mut link = [*prefix, "/v1/jobs/", id.encode(&mut [0; 36])].concat();
+        map.serialize_entry("self", &link)?;
+        link.push('/');
+        let job_bytes = link.len();
         for name in ["result", "input", "events", "cancel"] {
-            links.extend([",\"", name, "\":", path, "/", name, "\""]);
+            link.truncate(job_bytes);
+            link.push_str(name);
+            map.serialize_entry(name, &link)?;
         }
-        links.push('}');
-        let links = RawValue::from_string(links).map_err(S::Error::custom)?;
-        links.serialize(serializer)
+        map.end()
     }
 }
 
