@@ -66,7 +66,7 @@ async fn tell_of(
             Some(_) => {
                 if let Found::Here(job) = shared.store.get(*id).await? {
                     told.insert(*id, job.status.version);
-                    shared.notices.changed(&job);
+                    shared.notices.changed(&job, None);
                 }
             }
             // One that is being inserted is not there yet; one that was there is gone.

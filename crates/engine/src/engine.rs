@@ -24,8 +24,8 @@ use anteroom_core::limits::{
     RETAIN_DEFAULT,
 };
 use anteroom_core::{
-    Event, Job, JobId, Lease, Name, QueueSettingError, QueueSettings, ServiceTimes, ShownState,
-    State,
+    Event, Job, JobId, Lease, Name, Payload, QueueSettingError, QueueSettings, ServiceTimes,
+    ShownState, State,
 };
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -351,13 +351,40 @@ impl Engine {
             other => return Ok(other),
         };
         let was_final = job.status.state.is_final();
-        let job = watch.until(job, until, wait, &self.shared).await;
+        let job = watch.until(job, until, wait, &self.shared).await.job;
         // A job that had ended before can have been deleted or forgotten meanwhile.
         if was_final {
             self.shared.store.get(id).await
         } else {
             Ok(Found::Here(job))
         }
+    }
+
+    /// Waits for a job to be done, at most `wait`, and returns it with its result, if it has one.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe.
+    pub async fn wait_for_result(
+        &self,
+        id: JobId,
+        wait: Duration,
+    ) -> Result<Found<(Job, Option<Payload>)>, StoreError> {
+        let watch = self.shared.notices.subscribe(id);
+        let job = match self.shared.store.result(id).await? {
+            Found::Here((job, None)) if !job.status.state.is_final() && !wait.is_zero() => job,
+            found => return Ok(found),
+        };
+        let told = watch.until(job, Until::Done, wait, &self.shared).await;
+        if told.result.is_none() {
+            // It has none, it was deleted, or another node stored its result.
+            return self.shared.store.result(id).await;
+        }
+        Ok(Found::Here((told.job, told.result)))
     }
 
     /// Cancels a job: at once if it waits; a running attempt is told to stop, and keeps the
@@ -450,14 +477,17 @@ impl Shared {
         before_told: impl FnOnce(&[Applied]),
     ) -> Result<Vec<Applied>, StoreError> {
         let heard = self.feed.hear(&changes);
+        let results: Vec<_> = changes.iter().map(|change| change.result.clone()).collect();
         let applied = self.store.apply(changes).await?;
         before_told(&applied);
         // Before anybody can do what comes next for them.
         if let Some(heard) = heard {
             self.feed.tell_changes(heard, &applied, self.clock.now());
         }
-        for job in applied.iter().flatten() {
-            self.changed(job);
+        for (applied, result) in applied.iter().zip(results) {
+            if let Ok(job) = applied {
+                self.changed(job, result);
+            }
         }
         Ok(applied)
     }
@@ -467,15 +497,17 @@ impl Shared {
         self.queues.meters.started(job);
         self.feed.tell(job, self.clock.now());
         self.metrics.of(&job.spec.task).started(job);
-        self.notices.changed(job);
+        self.notices.changed(job, None);
     }
 
     /// Counts an end, and tells who waits for the job: in this order, so that who is told of an end
     /// finds it counted.
-    pub(crate) fn changed(&self, job: &Job) {
+    pub(crate) fn changed(&self, job: &Job, result: Option<Payload>) {
         self.metrics.of(&job.spec.task).finished(job.status.state);
         self.queues.meters.changed(job);
-        self.notices.changed(job);
+        // One that came beside a cancel is not kept.
+        let result = result.filter(|_| job.result.is_some());
+        self.notices.changed(job, result.as_ref());
     }
 }
 

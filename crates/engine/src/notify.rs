@@ -4,7 +4,7 @@
 //! job, so that a change in between wakes it.
 
 use crate::engine::{Shared, Until};
-use anteroom_core::{Job, JobId, ShownState, Timestamp};
+use anteroom_core::{Job, JobId, Payload, ShownState, Timestamp};
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -22,9 +22,18 @@ enum Notice {
     #[default]
     None,
     /// How it stands.
-    Job(Arc<Job>),
+    Job(Arc<Told>),
     /// It was deleted.
     Gone,
+}
+
+/// What is told of a job.
+#[derive(Clone, Debug)]
+pub(crate) struct Told {
+    /// The job.
+    pub(crate) job: Job,
+    /// Its result, where this process has just stored it: whoever waits need not read it again.
+    pub(crate) result: Option<Payload>,
 }
 
 impl Notice {
@@ -32,7 +41,7 @@ impl Notice {
     fn is_older_than(&self, job: &Job) -> bool {
         match self {
             Self::None => true,
-            Self::Job(latest) => latest.status.version < job.status.version,
+            Self::Job(latest) => latest.job.status.version < job.status.version,
             Self::Gone => false,
         }
     }
@@ -58,14 +67,17 @@ impl Notices {
         }
     }
 
-    /// Tells those who watch a job how it stands now.
-    pub(crate) fn changed(&self, job: &Job) {
+    /// Tells those who watch a job how it stands now, with the result that it was just given.
+    pub(crate) fn changed(&self, job: &Job, result: Option<&Payload>) {
         let shard = self.shard(job.spec.id);
         if let Some(sender) = shard.get(&job.spec.id) {
             sender.send_if_modified(|latest| {
                 let is_new = latest.is_older_than(job);
                 if is_new {
-                    *latest = Notice::Job(Arc::new(job.clone()));
+                    *latest = Notice::Job(Arc::new(Told {
+                        job: job.clone(),
+                        result: result.cloned(),
+                    }));
                 }
                 is_new
             });
@@ -128,40 +140,42 @@ impl Watch {
     /// wait is over or the engine has stopped.
     pub(crate) async fn until(
         mut self,
-        mut job: Job,
+        job: Job,
         until: Until,
         wait: Duration,
         shared: &Shared,
-    ) -> Job {
-        if until.is_met(&job, shared.clock.now()) {
-            return job;
+    ) -> Told {
+        let mut told = Told { job, result: None };
+        if until.is_met(&told.job, shared.clock.now()) {
+            return told;
         }
         let Some(changes) = self.changes.as_mut() else {
-            return job;
+            return told;
         };
         let _waiting = shared.metrics.waits();
         let mut over = std::pin::pin!(shared.clock.sleep(wait));
         let mut stopped = std::pin::pin!(shared.phases.stopped());
-        while !until.is_met(&job, shared.clock.now()) {
+        while !until.is_met(&told.job, shared.clock.now()) {
             tokio::select! {
-                told = changes.changed() => {
+                heard = changes.changed() => {
+                    let version = told.job.status.version;
                     match changes.borrow_and_update().clone() {
-                        Notice::Job(latest) if latest.status.version > job.status.version => {
-                            job = Arc::unwrap_or_clone(latest);
+                        Notice::Job(latest) if latest.job.status.version > version => {
+                            told = Arc::unwrap_or_clone(latest);
                         }
-                        Notice::Gone => return job,
+                        Notice::Gone => return told,
                         Notice::Job(_) | Notice::None => {}
                     }
-                    if told.is_err() {
-                        return job;
+                    if heard.is_err() {
+                        return told;
                     }
                 }
-                () = comes_due(&job, until, shared) => {}
-                () = &mut over => return job,
-                () = &mut stopped => return job,
+                () = comes_due(&told.job, until, shared) => {}
+                () = &mut over => return told,
+                () = &mut stopped => return told,
             }
         }
-        job
+        told
     }
 }
 

@@ -370,6 +370,9 @@ pub struct Submitted {
     pub replayed: bool,
     /// Where it stood when it was stored, if it was stored alone and just now.
     pub place: Option<Box<Place>>,
+    /// Its result, if this process stored that while it was waited for. Where the job has another,
+    /// [`Store::result`](crate::store::Store::result) reads it.
+    pub result: Option<Payload>,
 }
 
 impl Submitted {
@@ -385,6 +388,7 @@ impl Submitted {
             duplicate,
             replayed,
             place,
+            result: None,
         }
     }
 }
@@ -418,7 +422,8 @@ impl Watched {
                 Err(_) => {}
             }
         }
-        submitted.job = watch.until(submitted.job, Until::Done, wait, &shared).await;
+        let told = watch.until(submitted.job, Until::Done, wait, &shared).await;
+        (submitted.job, submitted.result) = (told.job, told.result);
         // By now it stands elsewhere.
         submitted.place = None;
         submitted

@@ -10,7 +10,7 @@ use super::prefer::Prefer;
 use super::problem::{Kind, Problem, whole_seconds};
 use super::represent::{JobView, shown_result};
 use anteroom::core::limits::RESULT_SHOWN_BYTES_MAX;
-use anteroom::core::{Job, JobId, Payload, State, Timestamp};
+use anteroom::core::{Job, JobId, Payload, PayloadInfo, State, Timestamp};
 use anteroom::store::{Found, StoreError};
 use anteroom::{Submitted, Until, Waiting};
 use axum::body::Body;
@@ -148,10 +148,7 @@ async fn awaited_result(
     prefer: Prefer,
 ) -> Result<Response, Problem> {
     let wait = prefer.wait().unwrap_or_default();
-    if !wait.is_zero() {
-        here(id, app.engine.wait(id, Until::Done, wait).await)?;
-    }
-    let (job, result) = here(id, app.engine.store().result(id).await)?;
+    let (job, result) = here(id, app.engine.wait_for_result(id, wait).await)?;
     let answer = Answer::new(call.mount, prefer);
     match (job.status.state, result) {
         (State::Succeeded, Some(result)) => {
@@ -279,8 +276,12 @@ impl Answer {
             duplicate,
             replayed,
             place,
+            result,
         } = submitted;
-        let shown = shown_if_readable(app, job).await;
+        let shown = match result {
+            Some(result) => Some(result.clone()).filter(|_| is_shown(job)),
+            None => shown_if_readable(app, job).await,
+        };
         let waiting = match place {
             Some(place) => Some(app.engine.waiting_at(job, place)),
             None => waiting_if_readable(app, job).await,
@@ -397,15 +398,21 @@ impl Answer {
     }
 }
 
-/// Reads the result that is to be shown within its job, if it is JSON and small.
+/// Tells whether a job has a result that is to be shown within it: JSON, and small.
+fn is_shown(job: &Job) -> bool {
+    let is_fit = |info: &PayloadInfo| {
+        info.bytes <= RESULT_SHOWN_BYTES_MAX && is_json_like(&info.content_type)
+    };
+    job.result.as_ref().is_some_and(is_fit)
+}
+
+/// Reads the result that is to be shown within its job.
 async fn shown_payload(app: &App, job: &Job) -> Result<Option<Payload>, StoreError> {
-    match &job.result {
-        Some(info) if info.bytes <= RESULT_SHOWN_BYTES_MAX && is_json_like(&info.content_type) => {
-            let found = app.engine.store().result(job.spec.id).await?;
-            Ok(found.here().and_then(|(_, result)| result))
-        }
-        Some(_) | None => Ok(None),
+    if !is_shown(job) {
+        return Ok(None);
     }
+    let found = app.engine.store().result(job.spec.id).await?;
+    Ok(found.here().and_then(|(_, result)| result))
 }
 
 /// Reads it for an answer about what was done already: one that cannot be read is left out.

@@ -15,7 +15,7 @@ use anteroom::core::limits::{
     AHEAD_MAX, MAX_ATTEMPTS_MAX, RETAIN_MAX, TAGS_MAX, TIMEOUT_MAX, TIMEOUT_MIN,
 };
 use anteroom::core::{
-    FailureKind, Job, Label, Name, Payload, Priority, PriorityOutOfRange, State, Timestamp,
+    FailureKind, Label, Name, Payload, Priority, PriorityOutOfRange, State, Timestamp,
 };
 use anteroom::store::Found;
 use anteroom::{CallbackUrl, Phase, StartAt, Submission, SubmitError, Submitted};
@@ -70,7 +70,7 @@ pub(crate) async fn call(Shared(app): Shared<App>, call: Call) -> Result<Respons
 async fn outcome(app: &App, answer: &Answer, submitted: &Submitted) -> Result<Response, Problem> {
     let job = &submitted.job;
     match job.status.state {
-        State::Succeeded => returned(app, answer, job).await,
+        State::Succeeded => returned(app, answer, submitted).await,
         State::Failed => {
             let timed_out = job
                 .errors
@@ -89,7 +89,11 @@ async fn outcome(app: &App, answer: &Answer, submitted: &Submitted) -> Result<Re
     }
 }
 
-async fn returned(app: &App, answer: &Answer, job: &Job) -> Result<Response, Problem> {
+async fn returned(app: &App, answer: &Answer, submitted: &Submitted) -> Result<Response, Problem> {
+    if let Some(result) = &submitted.result {
+        return Ok(answer.raw(StatusCode::OK, result.clone()));
+    }
+    let job = &submitted.job;
     match app.engine.store().result(job.spec.id).await? {
         Found::Here((_, Some(result))) => Ok(answer.raw(StatusCode::OK, result)),
         Found::Here((_, None)) | Found::Gone | Found::Unknown => Err(read::expired(job.spec.id)),

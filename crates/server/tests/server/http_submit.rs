@@ -4,6 +4,7 @@ use crate::harness::{Server, Wanted, within};
 use crate::trouble::Trouble;
 use anteroom::core::ShownState;
 use anteroom::{Options, Phase};
+use serde_json::json;
 use std::fmt::Write;
 use std::time::Duration;
 
@@ -643,18 +644,27 @@ async fn a_job_that_is_there_is_told_of_though_its_result_cannot_be_read() {
     })
     .await;
     trouble.fail_results();
-    let headers = [("prefer", "wait=60"), ("content-type", "application/json")];
-    let submitted = server
-        .send("POST", "/v1/tasks/echo/jobs", &headers, b"[1]")
-        .await;
+    let send = async |call: &str, key: &str| {
+        let headers = [
+            ("prefer", "wait=60"),
+            ("content-type", "application/json"),
+            ("idempotency-key", key),
+        ];
+        let path = format!("/v1/tasks/echo/{call}");
+        server.send("POST", &path, &headers, b"[1]").await
+    };
+    // What was stored while it was waited for is not read again.
+    let submitted = send("jobs", "\"submit\"").await;
+    assert_eq!(submitted.status, 200, "{submitted:?}");
+    assert_eq!(submitted.json()["result"]["json"], json!([1]));
+    assert_eq!(send("call", "\"call\"").await.text(), "[1]");
+    let submitted = send("jobs", "\"submit\"").await;
     assert_eq!(submitted.status, 200, "{submitted:?}");
     let job = submitted.json();
     assert_eq!(job["state"], "succeeded", "{job}");
     assert_eq!(job["result"]["bytes"], 3, "{job}");
     assert_eq!(job["result"].get("json"), None, "{job}");
-    let called = server
-        .send("POST", "/v1/tasks/echo/call", &headers, b"[1]")
-        .await;
+    let called = send("call", "\"call\"").await;
     called.is_problem(503, "store-unavailable");
     let id = called.header("anteroom-job").unwrap();
     let read = server.get(&format!("/v1/jobs/{id}/input")).await;
