@@ -282,9 +282,10 @@ fn connect(path: &Path) -> SqlResult<Connection> {
     db.pragma_update(None, "synchronous", "full")?;
     // The writer does it itself, to learn of errors.
     db.pragma_update_and_check(None, "wal_autocheckpoint", 0, |_| Ok(()))?;
-    // Room for a commit of the greatest size, and no more: where a tree was balanced, the library
-    // goes through the whole cache at the commit.
-    db.pragma_update(None, "cache_size", -16_384)?;
+    // Room for what a commit of very many small jobs touches, and no more: where a tree was balanced,
+    // the library goes through the whole cache at the commit. What a greater one changes goes to
+    // the log before its end.
+    db.pragma_update(None, "cache_size", -4_096)?;
     db.pragma_update(None, "foreign_keys", false)?;
     db.pragma_update(None, "temp_store", "memory")?;
     Ok(db)
