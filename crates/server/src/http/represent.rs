@@ -9,6 +9,7 @@ use serde::ser::{SerializeMap, SerializeSeq};
 use serde::{Serialize, Serializer};
 use serde_json::value::RawValue;
 use std::collections::BTreeMap;
+use std::io::{self, Write};
 
 /// A job to be shown.
 #[derive(Clone, Copy, Debug)]
@@ -30,10 +31,34 @@ pub(crate) struct JobView<'a> {
 impl JobView<'_> {
     /// Returns the resource in full.
     pub(crate) fn to_json(self) -> Vec<u8> {
-        let mut bytes = Vec::with_capacity(1_200);
+        let mut page = Page(Vec::with_capacity(1_200));
         // Writing to memory does not fail, and every key is a string.
-        let _cannot_fail = serde_json::to_writer(&mut bytes, &self);
-        bytes
+        let _cannot_fail = serde_json::to_writer(&mut page, &self);
+        page.0
+    }
+}
+
+/// Bytes that are written to in very small pieces: most are a quote, a colon or a comma.
+struct Page(Vec<u8>);
+
+impl Write for Page {
+    #[inline]
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.write_all(bytes)?;
+        Ok(bytes.len())
+    }
+
+    #[inline]
+    fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
+        match bytes {
+            [byte] => self.0.push(*byte),
+            bytes => self.0.extend_from_slice(bytes),
+        }
+        Ok(())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 

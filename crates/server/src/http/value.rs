@@ -97,9 +97,9 @@ fn is_like(text: &str, form: &str) -> bool {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Instant(pub(crate) Timestamp);
 
-impl fmt::Display for Instant {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Printed as one piece: escaping many small ones costs more than printing.
+impl Instant {
+    /// Returns it in one piece: escaping many small ones costs more than printing.
+    fn text(self) -> String {
         const PRINTER: DateTimePrinter = DateTimePrinter::new().precision(Some(3));
         let millis = self.0.as_millis();
         let instant = jiff::Timestamp::from_millisecond(millis).unwrap_or(if millis < 0 {
@@ -107,7 +107,13 @@ impl fmt::Display for Instant {
         } else {
             jiff::Timestamp::MAX
         });
-        f.write_str(&PRINTER.timestamp_to_string(&instant))
+        PRINTER.timestamp_to_string(&instant)
+    }
+}
+
+impl fmt::Display for Instant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text())
     }
 }
 
@@ -115,12 +121,18 @@ impl fmt::Display for Instant {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Friendly(pub(crate) Duration);
 
-impl fmt::Display for Friendly {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl Friendly {
+    fn text(self) -> String {
         const PRINTER: SpanPrinter = SpanPrinter::new()
             .designator(Designator::Compact)
             .spacing(Spacing::None);
-        f.write_str(&PRINTER.unsigned_duration_to_string(&self.0))
+        PRINTER.unsigned_duration_to_string(&self.0)
+    }
+}
+
+impl fmt::Display for Friendly {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text())
     }
 }
 
@@ -156,13 +168,13 @@ impl Serialize for Age {
 
 impl Serialize for Instant {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
+        serializer.serialize_str(&self.text())
     }
 }
 
 impl Serialize for Friendly {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
+        serializer.serialize_str(&self.text())
     }
 }
 
