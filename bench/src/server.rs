@@ -152,8 +152,17 @@ pub(crate) fn noop() -> anyhow::Result<Name> {
 
 /// Returns how many jobs are not finished.
 pub(crate) async fn unfinished(engine: &Engine) -> anyhow::Result<u64> {
+    unfinished_where(engine, |_| true).await
+}
+
+/// Returns how many jobs of a task are not finished.
+pub(crate) async fn unfinished_of(engine: &Engine, task: &str) -> anyhow::Result<u64> {
+    unfinished_where(engine, |of| of == task).await
+}
+
+async fn unfinished_where(engine: &Engine, is_meant: impl Fn(&str) -> bool) -> anyhow::Result<u64> {
     let counts = engine.store().counts().await?;
-    let each = counts.iter();
+    let each = counts.iter().filter(|count| is_meant(&count.task));
     Ok(each
         .map(|count| count.scheduled + count.ready + count.running)
         .sum())
