@@ -97,6 +97,9 @@ enum Command {
         dir: PathBuf,
         #[arg(long)]
         concurrency: usize,
+        /// Else as many as the server takes by itself.
+        #[arg(long)]
+        connections: Option<usize>,
     },
 }
 
@@ -186,7 +189,8 @@ fn main() -> anyhow::Result<()> {
             store,
             dir,
             concurrency,
-        } => return under_test(server::answer(store, &dir, concurrency)),
+            connections,
+        } => return under_test(server::answer(store, &dir, concurrency, connections)),
         Command::List(settings) => {
             print!("{}", list::run(&settings)?);
             return Ok(());

@@ -60,10 +60,17 @@ fn open(kind: Kind, folder: &Path) -> anyhow::Result<Arc<dyn Store>> {
 }
 
 /// Is the Anteroom process: serves until its standard input ends.
-pub(crate) async fn answer(kind: Kind, folder: &Path, concurrency: usize) -> anyhow::Result<()> {
+pub(crate) async fn answer(
+    kind: Kind,
+    folder: &Path,
+    concurrency: usize,
+    connections: Option<usize>,
+) -> anyhow::Result<()> {
     let _nothing = process::told()?;
     let (engine, _runs) = start(kind, folder, concurrency).await?;
-    serve(&engine).await?;
+    let mut limits = ServeLimits::default();
+    limits.connections = connections.unwrap_or(limits.connections);
+    serve_within(&engine, limits).await?;
     println!("{UNFINISHED}{}", unfinished(&engine).await?);
     engine.shutdown(Duration::ZERO).await;
     Ok(())
@@ -71,6 +78,10 @@ pub(crate) async fn answer(kind: Kind, folder: &Path, concurrency: usize) -> any
 
 /// Serves an engine until standard input ends.
 pub(crate) async fn serve(engine: &Engine) -> anyhow::Result<()> {
+    serve_within(engine, ServeLimits::default()).await
+}
+
+async fn serve_within(engine: &Engine, limits: ServeLimits) -> anyhow::Result<()> {
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     process::say_listening(listener.local_addr()?);
     // Guarded as in the binary.
@@ -80,7 +91,6 @@ pub(crate) async fn serve(engine: &Engine) -> anyhow::Result<()> {
     };
     let router = http::router(engine.clone(), &RouterOptions::default());
     let router = loopback_guard(router, guard);
-    let limits = ServeLimits::default();
     serve::serve(listener, router, limits, process::asked_to_end()).await;
     Ok(())
 }
