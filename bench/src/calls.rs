@@ -1,15 +1,19 @@
 //! Calls to a server under test whose answers are looked into: envelopes in bulk, JSON, pages.
 
+use crate::clock::now;
 use crate::wire::Connection;
 use anyhow::{Context, ensure};
 use serde_json::Value;
 use std::fmt::Write;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 /// Jobs of one bulk submit.
 pub(crate) const BULK: usize = 5_000;
 /// Jobs of one page, so that its answer fits into the room that a connection has for it.
 const PAGE: usize = 500;
+/// Between two looks at whether all is done.
+const LOOK: Duration = Duration::from_millis(20);
 
 /// A connection to a server under test.
 #[derive(Debug)]
@@ -32,6 +36,21 @@ impl Calls {
     pub(crate) async fn get_json(&mut self, path: &str) -> anyhow::Result<Value> {
         let body = self.get(path).await?;
         serde_json::from_str(&body).with_context(|| format!("GET {path} is no JSON"))
+    }
+
+    /// Waits until no job of a queue is left unfinished.
+    pub(crate) async fn until_done(&mut self, queue: &str) -> anyhow::Result<()> {
+        loop {
+            let shown = self.get_json(&format!("/v1/queues/{queue}")).await?;
+            let depth = shown["depth"]
+                .as_object()
+                .context("a queue without depth")?;
+            let unfinished: u64 = depth.values().filter_map(Value::as_u64).sum();
+            if unfinished == 0 {
+                return Ok(());
+            }
+            tokio::time::sleep_until((now() + LOOK).into()).await;
+        }
     }
 
     /// Asks for `path` and returns the status and the body, whatever they are.
