@@ -48,6 +48,8 @@ pub(crate) struct Lived {
     pub(crate) used: Used,
     /// Times of appends to the disk meanwhile, in microseconds.
     pub(crate) disk: Histogram<u64>,
+    /// Some of the jobs, whose results were read again.
+    pub(crate) checked: Vec<JobId>,
 }
 
 impl Life {
@@ -94,10 +96,15 @@ impl Life {
         let span = begun.elapsed();
         let used = Usage::read(pid)?.since(before, false);
         let disk = beside.finish()?;
-        for id in checked {
-            check(engine, id).await?;
+        for id in &checked {
+            check(engine, *id).await?;
         }
-        Ok(Lived { span, used, disk })
+        Ok(Lived {
+            span,
+            used,
+            disk,
+            checked,
+        })
     }
 }
 

@@ -1,0 +1,160 @@
+//! Growth curves: what a job costs, and what memory and time everything takes, as there is more and
+//! more of one thing.
+//!
+//! One file for each curve: jobs that wait ([`waiting`]). What is measured runs in a process of its own
+//! ([`part`]), on a [`store`] that another process filled, so that memory is that of serving alone.
+
+mod drain;
+mod life;
+mod part;
+mod store;
+mod waiting;
+
+pub(crate) use part::{Part, part};
+
+use crate::machine;
+use anyhow::Context;
+use std::fmt;
+use std::path::PathBuf;
+
+/// No-ops at once.
+const SLOTS: usize = 256;
+/// What CPU time of a job may be with much of something, of that with nothing.
+const RATIO_MAX: f64 = 1.1;
+
+/// Which curve.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Curve {
+    /// Jobs that wait.
+    Waiting,
+    /// All of them.
+    All,
+}
+
+/// What grows, and how far.
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct Settings {
+    /// What grows.
+    #[arg(value_enum, default_value = "all")]
+    curve: Curve,
+    /// The folder whose disk is under test; each part has a folder in it that is gone afterwards.
+    #[arg(long, default_value_os_t = std::env::temp_dir())]
+    dir: PathBuf,
+    /// Where the report is written to as well, as `growth.md`.
+    #[arg(long)]
+    results: Option<PathBuf>,
+    /// Jobs that wait, each up to 100,000,000.
+    #[arg(long, value_delimiter = ',', default_value = "100000,1000000,10000000",
+        value_parser = clap::value_parser!(u64).range(1..=100_000_000))]
+    jobs: Vec<u64>,
+    /// No-op jobs of a life that is measured beside them, up to 10,000,000.
+    #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(1..=10_000_000))]
+    life_jobs: u64,
+    /// Rounds, each with an empty store and a full one; figures are medians.
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=100))]
+    rounds: u32,
+    /// Single submits that are timed in each part, up to 100,000.
+    #[arg(long, default_value_t = 500, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    singles: u32,
+}
+
+/// Measures, and returns the report.
+pub(crate) fn run(settings: &Settings) -> anyhow::Result<String> {
+    type Measure = fn(&Settings) -> anyhow::Result<String>;
+    let curves: [(Curve, Measure); 1] = [(Curve::Waiting, waiting::run)];
+    let mut text = format!("{}\n", machine::describe(&settings.dir));
+    for (curve, measure) in curves {
+        if settings.curve == Curve::All || settings.curve == curve {
+            text.push('\n');
+            text.push_str(&measure(settings)?);
+        }
+    }
+    if let Some(folder) = &settings.results {
+        let path = folder.join("growth.md");
+        let written = std::fs::write(&path, &text);
+        written.with_context(|| format!("cannot write {}", path.display()))?;
+    }
+    Ok(text)
+}
+
+/// A median with the lowest and the highest.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Spread {
+    median: f64,
+    lowest: f64,
+    highest: f64,
+}
+
+impl Spread {
+    fn of(values: impl IntoIterator<Item = f64>) -> Self {
+        let mut values: Vec<f64> = values.into_iter().collect();
+        values.sort_unstable_by(f64::total_cmp);
+        let at = |index: usize| values.get(index).copied().unwrap_or(f64::NAN);
+        Self {
+            median: at(values.len() / 2),
+            lowest: at(0),
+            highest: at(values.len().saturating_sub(1)),
+        }
+    }
+}
+
+/// With the precision that is asked for.
+impl fmt::Display for Spread {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let digits = f.precision().unwrap_or(2);
+        let Self {
+            median,
+            lowest,
+            highest,
+        } = self;
+        write!(
+            f,
+            "{median:.digits$} ({lowest:.digits$} to {highest:.digits$})"
+        )
+    }
+}
+
+/// Writes a number of things as people read it: `10,000,000`.
+fn grouped(count: u64) -> String {
+    let digits = count.to_string();
+    let mut text = String::new();
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "exact up to 2^53, which no count or size here reaches"
+)]
+const fn float(count: u64) -> f64 {
+    count as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_spread_is_the_middle_and_both_ends() {
+        let spread = Spread::of([3.0, 1.0, 2.0]);
+        assert_eq!(format!("{spread:.1}"), "2.0 (1.0 to 3.0)");
+        assert!(Spread::of([]).median.is_nan());
+    }
+
+    #[test]
+    fn large_numbers_are_grouped() {
+        for (count, text) in [
+            (0, "0"),
+            (999, "999"),
+            (1_000, "1,000"),
+            (12_345_678, "12,345,678"),
+        ] {
+            assert_eq!(grouped(count), text);
+        }
+    }
+}
