@@ -1,12 +1,15 @@
 //! Growth curves: what a job costs, and what memory and time everything takes, as there is more and
 //! more of one thing.
 //!
-//! One file for each curve: jobs that wait ([`waiting`]). What is measured runs in a process of its own
-//! ([`part`]), on a [`store`] that another process filled, so that memory is that of serving alone.
+//! One file for each curve: jobs that wait ([`waiting`]), results that are kept ([`kept`]). What is
+//! measured runs in a process of its own ([`part`]), on a [`store`] that another process filled, so
+//! that memory is that of serving alone.
 
 mod drain;
+mod kept;
 mod life;
 mod part;
+mod purge;
 mod store;
 mod waiting;
 
@@ -27,6 +30,8 @@ const RATIO_MAX: f64 = 1.1;
 enum Curve {
     /// Jobs that wait.
     Waiting,
+    /// Results that are kept.
+    Kept,
     /// All of them.
     All,
 }
@@ -47,6 +52,10 @@ pub(crate) struct Settings {
     #[arg(long, value_delimiter = ',', default_value = "100000,1000000,10000000",
         value_parser = clap::value_parser!(u64).range(1..=100_000_000))]
     jobs: Vec<u64>,
+    /// Results that are kept, each up to 100,000,000.
+    #[arg(long, value_delimiter = ',', default_value = "100000,1000000,5000000",
+        value_parser = clap::value_parser!(u64).range(1..=100_000_000))]
+    kept: Vec<u64>,
     /// No-op jobs of a life that is measured beside them, up to 10,000,000.
     #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(1..=10_000_000))]
     life_jobs: u64,
@@ -56,12 +65,15 @@ pub(crate) struct Settings {
     /// Single submits that are timed in each part, up to 100,000.
     #[arg(long, default_value_t = 500, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     singles: u32,
+    /// Seconds that a purge of kept results is watched, at most, up to 3,600.
+    #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..=3_600))]
+    purge_seconds: u32,
 }
 
 /// Measures, and returns the report.
 pub(crate) fn run(settings: &Settings) -> anyhow::Result<String> {
     type Measure = fn(&Settings) -> anyhow::Result<String>;
-    let curves: [(Curve, Measure); 1] = [(Curve::Waiting, waiting::run)];
+    let curves: [(Curve, Measure); 2] = [(Curve::Waiting, waiting::run), (Curve::Kept, kept::run)];
     let mut text = format!("{}\n", machine::describe(&settings.dir));
     for (curve, measure) in curves {
         if settings.curve == Curve::All || settings.curve == curve {

@@ -1,7 +1,7 @@
 //! What runs in a process of its own: this program once more, with a hidden command, which says its
 //! figures as JSON in a line.
 
-use super::{drain, life, store};
+use super::{drain, life, purge, store};
 use anyhow::{Context, ensure};
 use serde_json::Value;
 use std::ffi::OsStr;
@@ -17,6 +17,8 @@ pub(crate) enum Part {
     Life(life::Orders),
     /// Runs all that waits.
     Drain(drain::Orders),
+    /// Submits single jobs while kept results are forgotten, or none are.
+    Purge(purge::Orders),
 }
 
 /// Is the process.
@@ -25,6 +27,7 @@ pub(crate) async fn part(part: Part) -> anyhow::Result<()> {
         Part::Fill(orders) => store::part(orders).await,
         Part::Life(orders) => life::part(orders).await,
         Part::Drain(orders) => drain::part(orders).await,
+        Part::Purge(orders) => purge::part(orders).await,
     };
     println!("{}", said?);
     Ok(())

@@ -72,6 +72,15 @@ impl Filled {
         })
     }
 
+    /// Takes over a folder whose store holds so many jobs, all done.
+    pub(super) fn done(folder: TempDir, jobs: u64) -> Self {
+        Self {
+            folder,
+            jobs,
+            waiting: 0,
+        }
+    }
+
     /// Returns its folder.
     pub(super) fn folder(&self) -> &Path {
         self.folder.path()
