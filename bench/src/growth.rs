@@ -1,11 +1,12 @@
 //! Growth curves: what a job costs, and what memory and time everything takes, as there is more and
 //! more of one thing.
 //!
-//! One file for each curve: jobs that wait ([`waiting`]), results that are kept ([`kept`]). What is
-//! measured runs in a process of its own ([`part`]), on a [`store`] that another process filled, so
-//! that memory is that of serving alone.
+//! One file for each curve: jobs that wait ([`waiting`]), results that are kept ([`kept`]), [`groups`].
+//! What is measured runs in a process of its own ([`part`]), on a [`store`] that another process
+//! filled, so that memory is that of serving alone.
 
 mod drain;
+mod groups;
 mod kept;
 mod life;
 mod part;
@@ -32,6 +33,8 @@ enum Curve {
     Waiting,
     /// Results that are kept.
     Kept,
+    /// Groups that the jobs are in.
+    Groups,
     /// All of them.
     All,
 }
@@ -68,12 +71,26 @@ pub(crate) struct Settings {
     /// Seconds that a purge of kept results is watched, at most, up to 3,600.
     #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..=3_600))]
     purge_seconds: u32,
+    /// Groups, each up to 10,000,000.
+    #[arg(long, value_delimiter = ',', default_value = "1,100,10000,100000",
+        value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
+    groups: Vec<u32>,
+    /// Jobs that wait in the groups, 2 to 100,000,000.
+    #[arg(long, default_value_t = 1_000_000, value_parser = clap::value_parser!(u32).range(2..=100_000_000))]
+    group_jobs: u32,
+    /// Rounds of the groups and of the inputs.
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
+    short_rounds: u32,
 }
 
 /// Measures, and returns the report.
 pub(crate) fn run(settings: &Settings) -> anyhow::Result<String> {
     type Measure = fn(&Settings) -> anyhow::Result<String>;
-    let curves: [(Curve, Measure); 2] = [(Curve::Waiting, waiting::run), (Curve::Kept, kept::run)];
+    let curves: [(Curve, Measure); 3] = [
+        (Curve::Waiting, waiting::run),
+        (Curve::Kept, kept::run),
+        (Curve::Groups, groups::run),
+    ];
     let mut text = format!("{}\n", machine::describe(&settings.dir));
     for (curve, measure) in curves {
         if settings.curve == Curve::All || settings.curve == curve {
