@@ -1,12 +1,13 @@
 //! Growth curves: what a job costs, and what memory and time everything takes, as there is more and
 //! more of one thing.
 //!
-//! One file for each curve: jobs that wait ([`waiting`]), results that are kept ([`kept`]), [`groups`].
-//! What is measured runs in a process of its own ([`part`]), on a [`store`] that another process
-//! filled, so that memory is that of serving alone.
+//! One file for each curve: jobs that wait ([`waiting`]), results that are kept ([`kept`]), [`groups`],
+//! and the size of [`inputs`]. What is measured runs in a process of its own ([`part`]), on a [`store`]
+//! that another process filled, so that memory is that of serving alone.
 
 mod drain;
 mod groups;
+mod inputs;
 mod kept;
 mod life;
 mod part;
@@ -35,6 +36,8 @@ enum Curve {
     Kept,
     /// Groups that the jobs are in.
     Groups,
+    /// Bytes of an input.
+    Inputs,
     /// All of them.
     All,
 }
@@ -81,15 +84,26 @@ pub(crate) struct Settings {
     /// Rounds of the groups and of the inputs.
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
     short_rounds: u32,
+    /// Bytes of an input, each 2 to 1,048,576.
+    #[arg(long, value_delimiter = ',', default_value = "100,1024,10240,102400,1048576",
+        value_parser = clap::value_parser!(u32).range(2..=1_048_576))]
+    input_bytes: Vec<u32>,
+    /// Connections of the load over HTTP, up to 10,000.
+    #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    connections: u32,
+    /// Seconds that a load over HTTP is measured, up to 600.
+    #[arg(long, default_value_t = 4.0, value_parser = crate::seconds)]
+    seconds: f64,
 }
 
 /// Measures, and returns the report.
 pub(crate) fn run(settings: &Settings) -> anyhow::Result<String> {
     type Measure = fn(&Settings) -> anyhow::Result<String>;
-    let curves: [(Curve, Measure); 3] = [
+    let curves: [(Curve, Measure); 4] = [
         (Curve::Waiting, waiting::run),
         (Curve::Kept, kept::run),
         (Curve::Groups, groups::run),
+        (Curve::Inputs, inputs::run),
     ];
     let mut text = format!("{}\n", machine::describe(&settings.dir));
     for (curve, measure) in curves {
