@@ -38,6 +38,12 @@ impl Calls {
         serde_json::from_str(&body).with_context(|| format!("GET {path} is no JSON"))
     }
 
+    /// Changes what `path` names by JSON, which has to be answered 200.
+    pub(crate) async fn patch(&mut self, path: &str, body: &str) -> anyhow::Result<()> {
+        let answer = self.0.exchange(&with_body("PATCH", path, body)).await?;
+        answer.expect(200)
+    }
+
     /// Waits until no job of a queue is left unfinished.
     pub(crate) async fn until_done(&mut self, queue: &str) -> anyhow::Result<()> {
         loop {
@@ -111,9 +117,13 @@ pub(crate) fn get(path: &str) -> String {
 
 /// Returns a request that posts JSON.
 pub(crate) fn post(path: &str, body: &str) -> Vec<u8> {
+    with_body("POST", path, body)
+}
+
+fn with_body(method: &str, path: &str, body: &str) -> Vec<u8> {
     let bytes = body.len();
     format!(
-        "POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n\
+        "{method} {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n\
          Content-Length: {bytes}\r\n\r\n{body}"
     )
     .into_bytes()

@@ -2,8 +2,9 @@
 //! more of one thing.
 //!
 //! One file for each curve: jobs that wait ([`waiting`]), results that are kept ([`kept`]), [`groups`],
-//! and the size of [`inputs`]. What is measured runs in a process of its own ([`part`]), on a [`store`]
-//! that another process filled, so that memory is that of serving alone.
+//! long polls held open ([`waiters`]), and the size of [`inputs`]. What is measured runs in a process
+//! of its own ([`part`]), on a [`store`] that another process filled, so that memory is that of serving
+//! alone.
 
 mod drain;
 mod groups;
@@ -13,6 +14,7 @@ mod life;
 mod part;
 mod purge;
 mod store;
+mod waiters;
 mod waiting;
 
 pub(crate) use part::{Part, part};
@@ -36,6 +38,8 @@ enum Curve {
     Kept,
     /// Groups that the jobs are in.
     Groups,
+    /// Long polls held open.
+    Waiters,
     /// Bytes of an input.
     Inputs,
     /// All of them.
@@ -84,6 +88,10 @@ pub(crate) struct Settings {
     /// Rounds of the groups and of the inputs.
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
     short_rounds: u32,
+    /// Long polls held open, each up to 1,000,000.
+    #[arg(long, value_delimiter = ',', default_value = "1000,10000,100000",
+        value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    waiters: Vec<u32>,
     /// Bytes of an input, each 2 to 1,048,576.
     #[arg(long, value_delimiter = ',', default_value = "100,1024,10240,102400,1048576",
         value_parser = clap::value_parser!(u32).range(2..=1_048_576))]
@@ -99,10 +107,11 @@ pub(crate) struct Settings {
 /// Measures, and returns the report.
 pub(crate) fn run(settings: &Settings) -> anyhow::Result<String> {
     type Measure = fn(&Settings) -> anyhow::Result<String>;
-    let curves: [(Curve, Measure); 4] = [
+    let curves: [(Curve, Measure); 5] = [
         (Curve::Waiting, waiting::run),
         (Curve::Kept, kept::run),
         (Curve::Groups, groups::run),
+        (Curve::Waiters, waiters::run),
         (Curve::Inputs, inputs::run),
     ];
     let mut text = format!("{}\n", machine::describe(&settings.dir));

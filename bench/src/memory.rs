@@ -17,6 +17,20 @@ fn kibibytes(status: &str, name: &str) -> Option<u64> {
     line.trim().strip_suffix(" kB")?.parse().ok()
 }
 
+/// Returns how many files and sockets this process may have open at once; the processes that it
+/// starts have the same limit. None where there is none.
+pub(crate) fn open_files_max() -> anyhow::Result<Option<usize>> {
+    let limits = std::fs::read_to_string("/proc/self/limits")?;
+    let line = limits
+        .lines()
+        .find_map(|line| line.strip_prefix("Max open files"));
+    let line = line.context("/proc/self/limits is not as expected")?;
+    Ok(line
+        .split_whitespace()
+        .next()
+        .and_then(|soft| soft.parse().ok()))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -36,5 +50,6 @@ mod tests {
         let after = resident(pid).unwrap();
         assert!(after >= before + (32 << 20), "{before} bytes, then {after}");
         drop(touched);
+        assert!(open_files_max().unwrap().is_none_or(|files| files > 0));
     }
 }
