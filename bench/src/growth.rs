@@ -4,8 +4,9 @@
 //! One file for each curve: jobs that wait ([`waiting`]), results that are kept ([`kept`]), [`groups`],
 //! long polls held open ([`waiters`]), and the size of [`inputs`]. What is measured runs in a process
 //! of its own ([`part`]), on a [`store`] that another process filled, so that memory is that of serving
-//! alone.
+//! alone. A [`chart`] shows them all.
 
+mod chart;
 mod drain;
 mod groups;
 mod inputs;
@@ -21,6 +22,7 @@ pub(crate) use part::{Part, part};
 
 use crate::machine;
 use anyhow::Context;
+use chart::Line;
 use std::fmt;
 use std::path::PathBuf;
 
@@ -55,7 +57,7 @@ pub(crate) struct Settings {
     /// The folder whose disk is under test; each part has a folder in it that is gone afterwards.
     #[arg(long, default_value_os_t = std::env::temp_dir())]
     dir: PathBuf,
-    /// Where the report is written to as well, as `growth.md`.
+    /// Where the report is written to as well, as `growth.md`, with a picture, `growth.svg`.
     #[arg(long)]
     results: Option<PathBuf>,
     /// Jobs that wait, each up to 100,000,000.
@@ -106,7 +108,7 @@ pub(crate) struct Settings {
 
 /// Measures, and returns the report.
 pub(crate) fn run(settings: &Settings) -> anyhow::Result<String> {
-    type Measure = fn(&Settings) -> anyhow::Result<String>;
+    type Measure = fn(&Settings) -> anyhow::Result<Section>;
     let curves: [(Curve, Measure); 5] = [
         (Curve::Waiting, waiting::run),
         (Curve::Kept, kept::run),
@@ -115,18 +117,33 @@ pub(crate) fn run(settings: &Settings) -> anyhow::Result<String> {
         (Curve::Inputs, inputs::run),
     ];
     let mut text = format!("{}\n", machine::describe(&settings.dir));
+    let mut lines = Vec::new();
     for (curve, measure) in curves {
         if settings.curve == Curve::All || settings.curve == curve {
             text.push('\n');
-            text.push_str(&measure(settings)?);
+            let section = measure(settings)?;
+            text.push_str(&section.text);
+            lines.extend(section.line);
         }
     }
     if let Some(folder) = &settings.results {
-        let path = folder.join("growth.md");
-        let written = std::fs::write(&path, &text);
-        written.with_context(|| format!("cannot write {}", path.display()))?;
+        let drawn = chart::draw(&lines, RATIO_MAX);
+        for (name, content) in [("growth.md", &text), ("growth.svg", &drawn)] {
+            let path = folder.join(name);
+            let written = std::fs::write(&path, content);
+            written.with_context(|| format!("cannot write {}", path.display()))?;
+        }
     }
     Ok(text)
+}
+
+/// What a curve came to.
+#[derive(Debug)]
+struct Section {
+    /// Its part of the report.
+    text: String,
+    /// CPU time over how much there is, if that was compared with nothing.
+    line: Option<Line>,
 }
 
 /// A median with the lowest and the highest.

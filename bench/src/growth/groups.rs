@@ -1,7 +1,8 @@
 //! The curve over groups: what a job costs, from its claim to its stored end, and how long its place in
 //! line takes to tell.
 
-use super::{RATIO_MAX, SLOTS, Settings, Spread, grouped};
+use super::chart::Line;
+use super::{RATIO_MAX, SLOTS, Section, Settings, Spread, grouped};
 use crate::groups::{Figures, part_of};
 use std::fmt::Write;
 
@@ -9,7 +10,7 @@ use std::fmt::Write;
 const PERCENT: u64 = 50;
 
 /// Measures, and returns this part of the report.
-pub(super) fn run(settings: &Settings) -> anyhow::Result<String> {
+pub(super) fn run(settings: &Settings) -> anyhow::Result<Section> {
     // Without groups first: what the others are compared with, round by round.
     let mut rows: Vec<(u32, Vec<Figures>)> = vec![(0, Vec::new())];
     rows.extend(settings.groups.iter().map(|groups| (*groups, Vec::new())));
@@ -33,7 +34,24 @@ pub(super) fn run(settings: &Settings) -> anyhow::Result<String> {
             )?);
         }
     }
-    report(settings, &rows)
+    let without = rows.first().map_or(&[][..], |(_, figures)| figures);
+    let grown = rows.iter().skip(1);
+    let grown = grown.map(|(groups, figures)| (f64::from(*groups), ratio(figures, without).median));
+    // Without a group is no place on a scale that has one group at its beginning.
+    let points = grown.collect();
+    Ok(Section {
+        text: report(settings, &rows)?,
+        line: Some(Line {
+            name: "groups",
+            points,
+        }),
+    })
+}
+
+/// Returns the CPU time of a job in groups, of that without, round by round.
+fn ratio(with: &[Figures], without: &[Figures]) -> Spread {
+    let pairs = with.iter().zip(without);
+    Spread::of(pairs.map(|(with, without)| with.run_us / without.run_us))
 }
 
 fn report(settings: &Settings, rows: &[(u32, Vec<Figures>)]) -> anyhow::Result<String> {
@@ -50,8 +68,7 @@ fn report(settings: &Settings, rows: &[(u32, Vec<Figures>)]) -> anyhow::Result<S
     let without = rows.first().map_or(&[][..], |(_, figures)| figures);
     for (groups, figures) in rows {
         let of = |value: fn(&Figures) -> f64| Spread::of(figures.iter().map(value));
-        let pairs = figures.iter().zip(without);
-        let ratio = Spread::of(pairs.map(|(with, without)| with.run_us / without.run_us));
+        let ratio = ratio(figures, without);
         writeln!(
             text,
             "| {} | {:.2} | {ratio:.3} | {:.2} | {:.0} | {:.0} | {:.0} | {:.0} | {:.0} % |",

@@ -1,7 +1,7 @@
 //! The curve over the size of an input: submits over HTTP whose jobs run, on many connections and on
 //! one.
 
-use super::{Settings, Spread, float, grouped};
+use super::{Section, Settings, Spread, float, grouped};
 use crate::calls::Calls;
 use crate::load::{Load, Measured, Pace, Turn, one_by_one};
 use crate::process::Process;
@@ -28,7 +28,7 @@ struct Figures {
 }
 
 /// Measures, and returns this part of the report.
-pub(super) fn run(settings: &Settings) -> anyhow::Result<String> {
+pub(super) fn run(settings: &Settings) -> anyhow::Result<Section> {
     let sizes = settings.input_bytes.iter();
     let mut rows: Vec<(u32, Vec<Figures>)> = sizes.map(|bytes| (*bytes, Vec::new())).collect();
     for round in 0..settings.short_rounds {
@@ -41,7 +41,10 @@ pub(super) fn run(settings: &Settings) -> anyhow::Result<String> {
             figures.push(measure(settings, usize::try_from(*bytes)?)?);
         }
     }
-    report(settings, &rows)
+    Ok(Section {
+        text: report(settings, &rows)?,
+        line: None,
+    })
 }
 
 fn measure(settings: &Settings, bytes: usize) -> anyhow::Result<Figures> {

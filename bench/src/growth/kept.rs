@@ -1,11 +1,12 @@
 //! The curve over kept results: a life beside them, the opening of their store, its memory, and single
 //! submits while they are forgotten.
 
+use super::chart::Line;
 use super::life::Orders;
 use super::part::Figures;
 use super::store::Filled;
 use super::waiting::{LIFE_HEADS, Rounds, life_cells, rounds, spread};
-use super::{RATIO_MAX, Settings, float, grouped};
+use super::{RATIO_MAX, Section, Settings, float, grouped};
 use crate::clock::now;
 use anyhow::ensure;
 use std::fmt::Write;
@@ -28,12 +29,22 @@ struct Row {
 }
 
 /// Measures, and returns this part of the report.
-pub(super) fn run(settings: &Settings) -> anyhow::Result<String> {
+pub(super) fn run(settings: &Settings) -> anyhow::Result<Section> {
     let mut rows = Vec::new();
     for kept in &settings.kept {
         rows.push(measure(settings, *kept)?);
     }
-    report(settings, &rows)
+    let mut points = vec![(1.0, 1.0)];
+    for row in &rows {
+        points.push((float(row.kept), row.rounds.ratio()?.median));
+    }
+    Ok(Section {
+        text: report(settings, &rows)?,
+        line: Some(Line {
+            name: "kept results",
+            points,
+        }),
+    })
 }
 
 fn measure(settings: &Settings, kept: u64) -> anyhow::Result<Row> {

@@ -1,8 +1,9 @@
 //! The curve over long polls held open on one node, each on a job of its own: memory of each, what
 //! other traffic costs meanwhile, and how soon all are answered once their jobs end.
 
+use super::chart::Line;
 use super::inputs::{load, start, submit};
-use super::{Settings, float, grouped};
+use super::{Section, Settings, float, grouped};
 use crate::calls::{Calls, instant_ms};
 use crate::clock::{micros, now};
 use crate::cpu::Usage;
@@ -58,7 +59,7 @@ struct Row {
 }
 
 /// Measures, and returns this part of the report.
-pub(super) fn run(settings: &Settings) -> anyhow::Result<String> {
+pub(super) fn run(settings: &Settings) -> anyhow::Result<Section> {
     let files = memory::open_files_max()?;
     let most = most(files, settings.connections as usize);
     let mut sizes = vec![0];
@@ -77,7 +78,24 @@ pub(super) fn run(settings: &Settings) -> anyhow::Result<String> {
         rows.push(measure(settings, waiters, connected)?);
         connected += waiters;
     }
-    report(settings, files, most, &rows)
+    let none = rows.first().map_or(f64::NAN, Row::cpu_us);
+    let points = rows.iter();
+    let points = points.map(|row| (float(row.waiters.max(1) as u64), row.cpu_us() / none));
+    let points = points.collect();
+    Ok(Section {
+        text: report(settings, files, most, &rows)?,
+        line: Some(Line {
+            name: "long polls",
+            points,
+        }),
+    })
+}
+
+impl Row {
+    /// CPU microseconds of the server for a submit of the traffic meanwhile.
+    fn cpu_us(&self) -> f64 {
+        self.traffic.used.process.as_secs_f64() * 1e6 / float(self.traffic.turns)
+    }
 }
 
 /// Returns how many there can be where a process may have so many files open.
@@ -282,8 +300,7 @@ fn report(
          |\n|{} --- |",
         " --- |".repeat(14),
     )?;
-    let cpu = |row: &Row| row.traffic.used.process.as_secs_f64() * 1e6 / float(row.traffic.turns);
-    let none = rows.first().map_or(f64::NAN, cpu);
+    let none = rows.first().map_or(f64::NAN, Row::cpu_us);
     for row in rows {
         let traffic = &row.traffic;
         let millis = |times: &Histogram<u64>, q| match times.len() {
@@ -302,8 +319,8 @@ fn report(
                 format!("{kib:.1}")
             },
             float(traffic.turns) / traffic.span.as_secs_f64(),
-            cpu(row),
-            cpu(row) / none,
+            row.cpu_us(),
+            row.cpu_us() / none,
             millis(&traffic.latency, 0.5),
             millis(&traffic.latency, 0.99),
             millis(&row.answered, 0.5),

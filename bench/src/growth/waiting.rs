@@ -1,10 +1,11 @@
 //! The curve over jobs that wait: a life beside them, a single submit, their memory, the opening of
 //! their store, and then all of them run.
 
+use super::chart::Line;
 use super::life::{self, Orders};
 use super::part::Figures;
 use super::store::Filled;
-use super::{RATIO_MAX, Settings, Spread, float, grouped};
+use super::{RATIO_MAX, Section, Settings, Spread, float, grouped};
 use crate::clock::now;
 use std::fmt::Write;
 use std::path::Path;
@@ -33,12 +34,22 @@ struct Row {
 }
 
 /// Measures, and returns this part of the report.
-pub(super) fn run(settings: &Settings) -> anyhow::Result<String> {
+pub(super) fn run(settings: &Settings) -> anyhow::Result<Section> {
     let mut rows = Vec::new();
     for jobs in &settings.jobs {
         rows.push(measure(settings, *jobs)?);
     }
-    report(settings, &rows)
+    let mut points = vec![(1.0, 1.0)];
+    for row in &rows {
+        points.push((float(row.jobs), row.rounds.ratio()?.median));
+    }
+    Ok(Section {
+        text: report(settings, &rows)?,
+        line: Some(Line {
+            name: "waiting jobs",
+            points,
+        }),
+    })
 }
 
 fn measure(settings: &Settings, jobs: u64) -> anyhow::Result<Row> {
