@@ -1,15 +1,19 @@
 //! Calls to a server under test whose answers are looked into: envelopes in bulk, JSON, pages.
 
+use crate::clock::now;
 use crate::wire::Connection;
 use anyhow::{Context, ensure};
 use serde_json::Value;
 use std::fmt::Write;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 /// Jobs of one bulk submit.
 pub(crate) const BULK: usize = 5_000;
 /// Jobs of one page, so that its answer fits into the room that a connection has for it.
 const PAGE: usize = 500;
+/// Between two looks at whether all is done.
+const LOOK: Duration = Duration::from_millis(20);
 
 /// A connection to a server under test.
 #[derive(Debug)]
@@ -32,6 +36,27 @@ impl Calls {
     pub(crate) async fn get_json(&mut self, path: &str) -> anyhow::Result<Value> {
         let body = self.get(path).await?;
         serde_json::from_str(&body).with_context(|| format!("GET {path} is no JSON"))
+    }
+
+    /// Changes what `path` names by JSON, which has to be answered 200.
+    pub(crate) async fn patch(&mut self, path: &str, body: &str) -> anyhow::Result<()> {
+        let answer = self.0.exchange(&with_body("PATCH", path, body)).await?;
+        answer.expect(200)
+    }
+
+    /// Waits until no job of a queue is left unfinished.
+    pub(crate) async fn until_done(&mut self, queue: &str) -> anyhow::Result<()> {
+        loop {
+            let shown = self.get_json(&format!("/v1/queues/{queue}")).await?;
+            let depth = shown["depth"]
+                .as_object()
+                .context("a queue without depth")?;
+            let unfinished: u64 = depth.values().filter_map(Value::as_u64).sum();
+            if unfinished == 0 {
+                return Ok(());
+            }
+            tokio::time::sleep_until((now() + LOOK).into()).await;
+        }
     }
 
     /// Asks for `path` and returns the status and the body, whatever they are.
@@ -92,9 +117,13 @@ pub(crate) fn get(path: &str) -> String {
 
 /// Returns a request that posts JSON.
 pub(crate) fn post(path: &str, body: &str) -> Vec<u8> {
+    with_body("POST", path, body)
+}
+
+fn with_body(method: &str, path: &str, body: &str) -> Vec<u8> {
     let bytes = body.len();
     format!(
-        "POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n\
+        "{method} {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n\
          Content-Length: {bytes}\r\n\r\n{body}"
     )
     .into_bytes()

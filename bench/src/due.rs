@@ -24,8 +24,6 @@ const DONE_MAX: Duration = Duration::from_mins(5);
 /// How much of the time ahead has to be left when all are submitted: that long the quiet server is
 /// measured.
 const QUIET: Duration = Duration::from_secs(1);
-/// Between two looks at whether all is done.
-const LOOK: Duration = Duration::from_millis(20);
 /// Between two requests of each of those that ask meanwhile.
 const BETWEEN: Duration = Duration::from_millis(2);
 
@@ -126,7 +124,7 @@ async fn measure(settings: &Settings, address: SocketAddr) -> anyhow::Result<Str
     }
     pause_until_ms(run_at_ms).await?;
     phase.store(Phase::Due as u8, Ordering::Relaxed);
-    let all = until_done(&mut calls);
+    let all = calls.until_done(QUEUE);
     let done = tokio::time::timeout(DONE_MAX, all).await;
     done.with_context(|| format!("{jobs} jobs took more than {DONE_MAX:?}"))??;
     phase.store(Phase::Over as u8, Ordering::Relaxed);
@@ -195,20 +193,6 @@ async fn ask(
 }
 
 /// Waits until no job of the queue is unfinished.
-async fn until_done(calls: &mut Calls) -> anyhow::Result<()> {
-    loop {
-        let queue = calls.get_json(&format!("/v1/queues/{QUEUE}")).await?;
-        let depth = queue["depth"]
-            .as_object()
-            .context("a queue without depth")?;
-        let unfinished: u64 = depth.values().filter_map(serde_json::Value::as_u64).sum();
-        if unfinished == 0 {
-            return Ok(());
-        }
-        pause(LOOK).await;
-    }
-}
-
 /// Looks at every job through the list: it has succeeded, in its first attempt, and not early.
 async fn check(calls: &mut Calls, jobs: usize, run_at_ms: i64) -> anyhow::Result<Ran> {
     let listed = calls.list(&format!("queue={QUEUE}")).await?;

@@ -5,6 +5,7 @@ use crate::clock::now;
 use crate::cpu::Usage;
 use crate::held::{Held, Start};
 use crate::machine;
+use crate::server::NOOP;
 use anyhow::{Context, ensure};
 use std::collections::HashMap;
 use std::fmt::Write;
@@ -21,6 +22,8 @@ const RATIO_MAX: f64 = 1.1;
 /// Small groups, and jobs of each.
 const SMALL_GROUPS: usize = 100;
 const SMALL_JOBS: usize = 10;
+/// How often the place of a job is told.
+const PLACES: usize = 100;
 /// The group with many jobs.
 const LARGE: &str = "large";
 /// The large group is given up on once it has started so many times what it may.
@@ -65,15 +68,17 @@ pub(crate) struct Part {
 
 /// What a part came to.
 #[derive(Clone, Copy, Debug)]
-struct Figures {
+pub(crate) struct Figures {
     /// CPU microseconds of a job, from its claim to its stored end.
-    run_us: f64,
+    pub(crate) run_us: f64,
     /// CPU microseconds of a submit.
-    submit_us: f64,
+    pub(crate) submit_us: f64,
     /// Jobs a second.
-    rate: f64,
+    pub(crate) rate: f64,
     /// What other programs used meanwhile, as a share of all cores.
-    elsewhere: f64,
+    pub(crate) elsewhere: f64,
+    /// Microseconds to tell the place in line of the first job, the middle one and the last.
+    pub(crate) place_us: [f64; 3],
 }
 
 /// Measures, and returns the report.
@@ -91,7 +96,8 @@ pub(crate) fn run(settings: &Settings) -> anyhow::Result<String> {
                 round + 1,
                 settings.rounds
             );
-            figures.push(part_of(settings, groups)?);
+            let measured = u64::from(settings.jobs) * u64::from(settings.percent) / 100;
+            figures.push(part_of(&settings.dir, settings.jobs, groups, measured)?);
         }
     }
     eprintln!("small groups beside a large one");
@@ -99,13 +105,18 @@ pub(crate) fn run(settings: &Settings) -> anyhow::Result<String> {
     Ok(report(settings, &machine, &with, &without, &fairness))
 }
 
-/// Has another process do a part.
-fn part_of(settings: &Settings, groups: u32) -> anyhow::Result<Figures> {
-    let folder = tempfile::tempdir_in(&settings.dir)?;
-    let measured = u64::from(settings.jobs) * u64::from(settings.percent) / 100;
+/// Has another process submit jobs in so many groups (0: in none), on a store in `dir` that is gone
+/// afterwards, and run and measure some of them.
+pub(crate) fn part_of(
+    dir: &Path,
+    jobs: u32,
+    groups: u32,
+    measured: u64,
+) -> anyhow::Result<Figures> {
+    let folder = tempfile::tempdir_in(dir)?;
     let output = Command::new(std::env::current_exe()?)
         .arg("groups-part")
-        .arg(format!("--jobs={}", settings.jobs))
+        .arg(format!("--jobs={jobs}"))
         .arg(format!("--groups={groups}"))
         .arg(format!("--measured={measured}"))
         .arg("--dir")
@@ -120,7 +131,7 @@ fn part_of(settings: &Settings, groups: u32) -> anyhow::Result<Figures> {
     let text = String::from_utf8(output.stdout)?;
     let said = text.split_whitespace().map(str::parse);
     let said: Vec<f64> = said.collect::<Result<_, _>>()?;
-    let [run_us, submit_us, rate, elsewhere] = said[..] else {
+    let [run_us, submit_us, rate, elsewhere, ref place_us @ ..] = said[..] else {
         anyhow::bail!("a part said {text:?}");
     };
     Ok(Figures {
@@ -128,26 +139,38 @@ fn part_of(settings: &Settings, groups: u32) -> anyhow::Result<Figures> {
         submit_us,
         rate,
         elsewhere,
+        place_us: place_us.try_into().context("three places")?,
     })
 }
 
 /// Is the other process: says its figures.
 pub(crate) async fn part(part: Part) -> anyhow::Result<()> {
-    let held = Held::start(&part.dir, SLOTS, false).await?;
+    let held = Held::start(&part.dir, NOOP, SLOTS, false).await?;
     let pid = std::process::id();
     let before = Usage::read(pid)?;
     let group = |number: usize| Some(format!("g{}", number.checked_rem(part.groups)?));
-    held.submit(part.jobs, group).await?;
+    let ids = held.submit(part.jobs, group).await?;
     let submits = Usage::read(pid)?.since(before, false);
+    let mut places = String::new();
+    for id in ids {
+        write!(places, " {}", held.place_us(id, PLACES).await?)?;
+    }
     let (before, begun) = (Usage::read(pid)?, now());
     held.release().await?;
     held.until(PART_MAX, |held| held.started() >= part.measured)
         .await?;
     let (used, span) = (Usage::read(pid)?.since(before, false), begun.elapsed());
     let ran = count(held.started());
+    let left = usize::try_from(held.settle().await?)?;
+    let started = held.started();
     held.end().await;
+    ensure!(
+        started + left == part.jobs,
+        "of {} jobs {started} started and {left} are left",
+        part.jobs
+    );
     println!(
-        "{} {} {} {}",
+        "{} {} {} {}{places}",
         used.process.as_secs_f64() * 1e6 / ran,
         submits.process.as_secs_f64() * 1e6 / count(part.jobs),
         ran / span.as_secs_f64(),
@@ -202,7 +225,7 @@ async fn starts(
     slots: usize,
     large_starts_max: usize,
 ) -> anyhow::Result<Vec<Start>> {
-    let held = Held::start(folder, slots, true).await?;
+    let held = Held::start(folder, NOOP, slots, true).await?;
     held.submit(jobs, |_| Some(LARGE.to_owned())).await?;
     let small = |number| Some(format!("small-{}", number / SMALL_JOBS));
     held.submit(SMALL_GROUPS * SMALL_JOBS, small).await?;
@@ -269,7 +292,8 @@ fn report(
         "{machine}\n\n{} jobs wait in SQLite, {} % of them are run, {SLOTS} at once; {} rounds in \
          turn, medians (lowest to highest)\n\n\
          | waiting | CPU µs a job, claim to stored end | CPU µs a submit | jobs/s | other \
-         programs' CPU |\n| --- | --- | --- | --- | --- |\n",
+         programs' CPU | place of the first, middle and last job µs |\n\
+         | --- | --- | --- | --- | --- | --- |\n",
         settings.jobs, settings.percent, settings.rounds,
     );
     let name = format!("in {} groups", settings.groups);
@@ -282,11 +306,14 @@ fn report(
         // Writing to a string does not fail.
         let _never = writeln!(
             text,
-            "| {name} | {:.1} ({lowest:.1} to {highest:.1}) | {:.1} | {:.0} | {:.0} % |",
+            "| {name} | {:.1} ({lowest:.1} to {highest:.1}) | {:.1} | {:.0} | {:.0} % | {} |",
             median(figures, |figures| figures.run_us),
             median(figures, |figures| figures.submit_us),
             median(figures, |figures| figures.rate),
             median(figures, |figures| figures.elsewhere) * 100.0,
+            [0, 1, 2]
+                .map(|of| median(figures, |figures| figures.place_us[of]).to_string())
+                .join(", "),
         );
     }
     let [with, without] = [with, without].map(|all| median(all, |figures| figures.run_us));

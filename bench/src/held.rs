@@ -1,10 +1,13 @@
 //! An engine in this process whose jobs wait until they are let go: what waits is there before the
 //! first claim.
 
-use crate::server::{NOOP, input};
+use crate::clock::{micros, now};
+use crate::disk;
+use crate::server::input;
 use anteroom::clock::Clock;
-use anteroom::core::{Label, Name, Timestamp};
+use anteroom::core::{JobId, Label, Name, Timestamp};
 use anteroom::run::{Attempt, Outcome, function};
+use anteroom::store::PlaceOf;
 use anteroom::store::sqlite::SqliteStore;
 use anteroom::{Engine, Options, Submission, Task, TaskRunner};
 use anyhow::{Context, ensure};
@@ -19,6 +22,8 @@ const BATCH: usize = 5_000;
 const INPUT_BYTES: usize = 200;
 /// Between two looks at how many have run.
 const LOOK: Duration = Duration::from_millis(1);
+/// How long what has started may take to end.
+const SETTLE_MAX: Duration = Duration::from_secs(30);
 
 /// A start of a job.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -35,15 +40,21 @@ pub(crate) struct Start {
 #[derive(Debug)]
 pub(crate) struct Held {
     engine: Engine,
+    task: Name,
     queue: Name,
     count: Arc<AtomicUsize>,
     starts: Arc<Mutex<Vec<Start>>>,
 }
 
 impl Held {
-    /// Starts an engine on a database in `folder` with a no-op in so many slots. It writes its starts
-    /// down if it is `told` to.
-    pub(crate) async fn start(folder: &Path, slots: usize, told: bool) -> anyhow::Result<Self> {
+    /// Starts an engine on a database in `folder` with a no-op named `task` in so many slots. It writes
+    /// its starts down if it is `told` to.
+    pub(crate) async fn start(
+        folder: &Path,
+        task: &str,
+        slots: usize,
+        told: bool,
+    ) -> anyhow::Result<Self> {
         let store = SqliteStore::open(folder.join("anteroom.db"), Clock::system())?;
         let count = Arc::new(AtomicUsize::new(0));
         let starts = Arc::new(Mutex::new(Vec::new()));
@@ -58,27 +69,32 @@ impl Held {
         });
         let task = Task {
             concurrency: slots,
-            ..Task::new(NOOP, TaskRunner::Here(noop))?
+            ..Task::new(task, TaskRunner::Here(noop))?
         };
+        let name = task.name.clone();
         let options = Options {
             hold: true,
             ..Options::default()
         };
         Ok(Self {
             engine: Engine::start(Arc::new(store), vec![task], options).await?,
+            task: name,
             queue: Name::new("default")?,
             count,
             starts,
         })
     }
 
-    /// Submits so many jobs; `group` says whose the job of each number is.
+    /// Submits so many jobs, and returns the ids of the first, the middle and the last; `group` says
+    /// whose the job of each number is.
     pub(crate) async fn submit(
         &self,
         jobs: usize,
         group: impl Fn(usize) -> Option<String>,
-    ) -> anyhow::Result<()> {
-        let submission = Submission::new(Name::new(NOOP)?, input(INPUT_BYTES));
+    ) -> anyhow::Result<Vec<JobId>> {
+        let submission = Submission::new(self.task.clone(), input(INPUT_BYTES));
+        let told = [0, jobs / 2, jobs.saturating_sub(1)];
+        let mut ids = Vec::new();
         let mut submitted = 0;
         while submitted < jobs {
             let some = submitted..jobs.min(submitted + BATCH);
@@ -90,17 +106,39 @@ impl Held {
                 })
             });
             let batch = batch.collect::<anyhow::Result<Vec<_>>>()?;
-            self.engine.submit_all(batch).await?;
+            let jobs = self.engine.submit_all(batch).await?;
+            ensure!(jobs.len() == some.len(), "{} jobs of {some:?}", jobs.len());
+            let within = told.iter().filter(|number| some.contains(number));
+            ids.extend(within.map(|number| jobs[number - submitted].job.spec.id));
             submitted = some.end;
         }
         ensure!(self.started() == 0, "a job started although all are held");
-        Ok(())
+        Ok(ids)
     }
 
     /// Lets jobs start.
     pub(crate) async fn release(&self) -> anyhow::Result<()> {
         self.engine.resume(&self.queue).await?;
         Ok(())
+    }
+
+    /// Lets no more start, waits until what has started has ended, and returns how many are left.
+    pub(crate) async fn settle(&self) -> anyhow::Result<u64> {
+        self.engine.pause(&self.queue).await?;
+        let settled = async {
+            loop {
+                let counts = self.engine.store().counts().await?;
+                if counts.iter().all(|count| count.running == 0) {
+                    return Ok(counts
+                        .iter()
+                        .map(|count| count.scheduled + count.ready)
+                        .sum());
+                }
+                self.engine.clock().sleep(LOOK).await;
+            }
+        };
+        let settled = tokio::time::timeout(SETTLE_MAX, settled).await;
+        settled.with_context(|| format!("jobs were still running after {SETTLE_MAX:?}"))?
     }
 
     /// Waits until `is_enough` of what has started, which takes no longer than `limit`.
@@ -117,6 +155,18 @@ impl Held {
         };
         let waited = tokio::time::timeout(limit, all).await;
         waited.with_context(|| format!("{} jobs started in {limit:?}", self.started()))
+    }
+
+    /// Tells the place of a job so many times, and returns the microseconds that it took, the median.
+    pub(crate) async fn place_us(&self, id: JobId, times: usize) -> anyhow::Result<u64> {
+        let mut took = disk::histogram();
+        for _ in 0..times {
+            let begun = now();
+            let place = self.engine.store().place(PlaceOf::Job(id)).await?;
+            took.record(micros(begun.elapsed()))?;
+            place.with_context(|| format!("job {id} does not wait"))?;
+        }
+        Ok(took.value_at_quantile(0.5))
     }
 
     /// Returns how many have started.

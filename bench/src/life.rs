@@ -4,7 +4,7 @@
 use crate::clock::now;
 use crate::cpu::{Usage, Used};
 use crate::disk::Beside;
-use crate::server::{self, Kind, RESULT};
+use crate::server::{self, Kind, NOOP, RESULT};
 use anteroom::core::{JobId, State};
 use anteroom::{Engine, Submission};
 use anyhow::{Context, ensure};
@@ -48,6 +48,8 @@ pub(crate) struct Lived {
     pub(crate) used: Used,
     /// Times of appends to the disk meanwhile, in microseconds.
     pub(crate) disk: Histogram<u64>,
+    /// Some of the jobs, whose results were read again.
+    pub(crate) checked: Vec<JobId>,
 }
 
 impl Life {
@@ -68,7 +70,17 @@ impl Life {
         })
     }
 
-    async fn live(self, engine: &Engine, runs: &AtomicU64, folder: &Path) -> anyhow::Result<Lived> {
+    /// Lives it on an engine that was started just now, with the count of its no-ops.
+    ///
+    /// # Errors
+    ///
+    /// When a job gets lost, or has another result than it should.
+    pub(crate) async fn live(
+        self,
+        engine: &Engine,
+        runs: &AtomicU64,
+        folder: &Path,
+    ) -> anyhow::Result<Lived> {
         let pid = std::process::id();
         let beside = Beside::start(folder)?;
         let before = Usage::read(pid)?;
@@ -77,16 +89,22 @@ impl Life {
         let left = Arc::new(AtomicU64::new(jobs));
         let batch = u64::try_from(self.batch)?;
         let checked = submit(engine, &left, batch, self.submitters, self.input_bytes).await?;
-        while runs.load(Ordering::Relaxed) < jobs || server::unfinished(engine).await? > 0 {
+        while runs.load(Ordering::Relaxed) < jobs || server::unfinished_of(engine, NOOP).await? > 0
+        {
             engine.clock().sleep(LOOK).await;
         }
         let span = begun.elapsed();
         let used = Usage::read(pid)?.since(before, false);
         let disk = beside.finish()?;
-        for id in checked {
-            check(engine, id).await?;
+        for id in &checked {
+            check(engine, *id).await?;
         }
-        Ok(Lived { span, used, disk })
+        Ok(Lived {
+            span,
+            used,
+            disk,
+            checked,
+        })
     }
 }
 

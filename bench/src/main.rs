@@ -13,11 +13,13 @@ mod cpu;
 mod disk;
 mod due;
 mod groups;
+mod growth;
 mod held;
 mod life;
 mod list;
 mod load;
 mod machine;
+mod memory;
 mod position;
 mod postgres;
 mod process;
@@ -63,6 +65,8 @@ enum Command {
     Due(due::Settings),
     /// What groups cost, and how soon small ones are through beside a large one.
     Groups(groups::Settings),
+    /// What a job costs as there is more and more of one thing.
+    Growth(growth::Settings),
     /// What it takes to tell a job's place in line.
     Position(position::Settings),
     /// On `PostgreSQL`, beside other queues there and beside hand-written SQL.
@@ -82,6 +86,9 @@ enum Command {
         #[arg(long)]
         concurrency: usize,
     },
+    /// Is a part of `growth`.
+    #[command(hide = true, subcommand)]
+    GrowthPart(growth::Part),
     /// Is a part of `groups`.
     #[command(hide = true)]
     GroupsPart(groups::Part),
@@ -97,6 +104,9 @@ enum Command {
         dir: PathBuf,
         #[arg(long)]
         concurrency: usize,
+        /// Else as many as the server takes by itself.
+        #[arg(long)]
+        connections: Option<usize>,
     },
 }
 
@@ -186,7 +196,8 @@ fn main() -> anyhow::Result<()> {
             store,
             dir,
             concurrency,
-        } => return under_test(server::answer(store, &dir, concurrency)),
+            connections,
+        } => return under_test(server::answer(store, &dir, concurrency, connections)),
         Command::List(settings) => {
             print!("{}", list::run(&settings)?);
             return Ok(());
@@ -197,6 +208,10 @@ fn main() -> anyhow::Result<()> {
         }
         Command::Groups(settings) => {
             print!("{}", groups::run(&settings)?);
+            return Ok(());
+        }
+        Command::Growth(settings) => {
+            print!("{}", growth::run(&settings)?);
             return Ok(());
         }
         Command::Position(settings) => {
@@ -210,6 +225,7 @@ fn main() -> anyhow::Result<()> {
         Command::PostgresServe { concurrency } => {
             return under_test(postgres::serve(concurrency));
         }
+        Command::GrowthPart(part) => return under_test(growth::part(part)),
         Command::GroupsPart(part) => return under_test(groups::part(part)),
         Command::Table(settings) => (settings, &Part::ALL[..]),
         Command::Submit(settings) => (settings, &[Part::BareSubmit, Part::Submit][..]),

@@ -251,7 +251,9 @@ fn measure_life(
         concurrency: settings.concurrency,
         input_bytes: settings.input_bytes,
     };
-    let Lived { span, used, disk } = life.run(folder)?;
+    let Lived {
+        span, used, disk, ..
+    } = life.run(folder)?;
     let Used {
         this, elsewhere, ..
     } = used;

@@ -60,10 +60,17 @@ fn open(kind: Kind, folder: &Path) -> anyhow::Result<Arc<dyn Store>> {
 }
 
 /// Is the Anteroom process: serves until its standard input ends.
-pub(crate) async fn answer(kind: Kind, folder: &Path, concurrency: usize) -> anyhow::Result<()> {
+pub(crate) async fn answer(
+    kind: Kind,
+    folder: &Path,
+    concurrency: usize,
+    connections: Option<usize>,
+) -> anyhow::Result<()> {
     let _nothing = process::told()?;
     let (engine, _runs) = start(kind, folder, concurrency).await?;
-    serve(&engine).await?;
+    let mut limits = ServeLimits::default();
+    limits.connections = connections.unwrap_or(limits.connections);
+    serve_within(&engine, limits).await?;
     println!("{UNFINISHED}{}", unfinished(&engine).await?);
     engine.shutdown(Duration::ZERO).await;
     Ok(())
@@ -71,6 +78,10 @@ pub(crate) async fn answer(kind: Kind, folder: &Path, concurrency: usize) -> any
 
 /// Serves an engine until standard input ends.
 pub(crate) async fn serve(engine: &Engine) -> anyhow::Result<()> {
+    serve_within(engine, ServeLimits::default()).await
+}
+
+async fn serve_within(engine: &Engine, limits: ServeLimits) -> anyhow::Result<()> {
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     process::say_listening(listener.local_addr()?);
     // Guarded as in the binary.
@@ -80,7 +91,6 @@ pub(crate) async fn serve(engine: &Engine) -> anyhow::Result<()> {
     };
     let router = http::router(engine.clone(), &RouterOptions::default());
     let router = loopback_guard(router, guard);
-    let limits = ServeLimits::default();
     serve::serve(listener, router, limits, process::asked_to_end()).await;
     Ok(())
 }
@@ -152,8 +162,17 @@ pub(crate) fn noop() -> anyhow::Result<Name> {
 
 /// Returns how many jobs are not finished.
 pub(crate) async fn unfinished(engine: &Engine) -> anyhow::Result<u64> {
+    unfinished_where(engine, |_| true).await
+}
+
+/// Returns how many jobs of a task are not finished.
+pub(crate) async fn unfinished_of(engine: &Engine, task: &str) -> anyhow::Result<u64> {
+    unfinished_where(engine, |of| of == task).await
+}
+
+async fn unfinished_where(engine: &Engine, is_meant: impl Fn(&str) -> bool) -> anyhow::Result<u64> {
     let counts = engine.store().counts().await?;
-    let each = counts.iter();
+    let each = counts.iter().filter(|count| is_meant(&count.task));
     Ok(each
         .map(|count| count.scheduled + count.ready + count.running)
         .sum())

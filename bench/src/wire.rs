@@ -5,12 +5,14 @@
 //! which the servers here do not send.
 
 use anyhow::{Context, bail, ensure};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 
 /// Bytes of an answer: more than anything asked for here.
 const ANSWER_BYTES_MAX: usize = 1024 * 1024;
+/// Bytes that there is room for at first.
+const BUFFER_BYTES: usize = 8 * 1024;
 
 /// A connection and room for an answer.
 #[derive(Debug)]
@@ -37,13 +39,29 @@ impl Connection {
         stream.set_nodelay(true)?;
         Ok(Self {
             stream,
-            buffer: vec![0; 8 * 1024],
+            buffer: vec![0; BUFFER_BYTES],
         })
+    }
+
+    /// Connects from an address of this machine, and takes no room until an answer comes: for a great
+    /// many connections on which little happens.
+    pub(crate) async fn open_from(source: IpAddr, address: SocketAddr) -> anyhow::Result<Self> {
+        let socket = TcpSocket::new_v4()?;
+        socket.bind(SocketAddr::new(source, 0))?;
+        let stream = socket.connect(address).await;
+        let stream = stream.with_context(|| format!("cannot connect {source} to {address}"))?;
+        stream.set_nodelay(true)?;
+        let buffer = Vec::new();
+        Ok(Self { stream, buffer })
     }
 
     /// Sends a request and reads its answer.
     pub(crate) async fn exchange(&mut self, request: &[u8]) -> anyhow::Result<Answer<'_>> {
         self.stream.write_all(request).await?;
+        if self.buffer.is_empty() {
+            self.stream.readable().await?;
+            self.buffer.resize(BUFFER_BYTES, 0);
+        }
         let mut filled = 0;
         let mut frame = None;
         loop {

@@ -169,6 +169,47 @@ fn jobs_that_come_due_at_once_are_measured() {
 }
 
 #[test]
+fn every_growth_curve_ends_with_all_its_jobs() {
+    let results = tempfile::tempdir().unwrap();
+    let text = report(&[
+        "growth",
+        "--jobs=2000",
+        "--kept=2000",
+        "--life-jobs=1000",
+        "--rounds=1",
+        "--singles=10",
+        "--purge-seconds=20",
+        "--groups=1,50",
+        "--group-jobs=2000",
+        "--short-rounds=1",
+        "--waiters=20",
+        "--input-bytes=100,100000",
+        "--connections=4",
+        "--seconds=1",
+        &format!("--results={}", results.path().display()),
+    ]);
+    let written = std::fs::read_to_string(results.path().join("growth.md")).unwrap();
+    assert_eq!(written, text);
+    // The column of the CPU time of a job, or of a submit, in microseconds.
+    for (title, rows, column) in [
+        ("Jobs that wait", &["0", "2,000"][..], 5),
+        ("Results that are kept", &["0", "2,000"], 4),
+        ("Groups", &["0", "1", "50"], 0),
+        ("Long polls", &["0", "20"], 3),
+        ("Size of inputs", &["100", "100,000"], 2),
+    ] {
+        let section = text.split(&format!("## {title}\n")).nth(1).unwrap();
+        for row in rows {
+            let cell = cells(section, row)[column];
+            let micros: f64 = cell.split(' ').next().unwrap().parse().unwrap();
+            assert!((0.1..1e6).contains(&micros), "{title}, {row}: {text}");
+        }
+    }
+    // All that was kept is forgotten in the end.
+    assert_eq!(cells(&text, "2,000 | purge")[5], "100 %", "{text}");
+}
+
+#[test]
 fn what_groups_cost_is_measured() {
     let text = report(&["groups", "--jobs=2000", "--groups=100", "--rounds=1"]);
     for name in ["in 100 groups", "without groups"] {
