@@ -165,8 +165,10 @@ pub const COMMIT_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// Jobs whose submits wait for the store's writer, and apart from them claims that wait for jobs:
 /// beyond it the store says that it is overloaded.
 pub const STORE_QUEUE_MAX: usize = 65_536;
-/// Jobs that one pass of upkeep (rescue, purge) changes in a commit: submits go in between.
+/// Jobs that one pass of upkeep rescues in a commit: submits go in between.
 pub const UPKEEP_JOBS_MAX: usize = 2_000;
+/// Jobs that are forgotten in one commit, which is longer than others: a submit may have to wait for it.
+pub const PRUNE_JOBS_MAX: usize = 500;
 
 /// Matches that a bulk call (cancel, retry or delete all that match) takes before it says that
 /// there are more, so that its answer comes while somebody waits for it.

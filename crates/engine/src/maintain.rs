@@ -8,7 +8,7 @@ use crate::metrics::Rescue;
 use crate::run::StopReason;
 use crate::shutdown::Phase;
 use crate::store::{Change, Overdue, OverdueReason, Refused, StoreError};
-use anteroom_core::limits::{CLAIM_JOBS_MAX, UPKEEP_JOBS_MAX};
+use anteroom_core::limits::{CLAIM_JOBS_MAX, PRUNE_JOBS_MAX, UPKEEP_JOBS_MAX};
 use anteroom_core::{Event, Rejected};
 use std::sync::Arc;
 use std::time::Duration;
@@ -140,7 +140,7 @@ fn change(shared: &Shared, overdue: &Overdue) -> Change {
 /// Forgets jobs, for an interval at most: rescues come in between, and a drain.
 async fn prune(shared: &Shared) -> Result<(), StoreError> {
     let began = shared.clock.now();
-    while shared.store.prune(UPKEEP_JOBS_MAX).await? == UPKEEP_JOBS_MAX {
+    while shared.store.prune(PRUNE_JOBS_MAX).await? == PRUNE_JOBS_MAX {
         let is_over = shared.clock.now().since(began) > INTERVAL;
         if is_over || shared.phases.now() != Phase::Running {
             break;

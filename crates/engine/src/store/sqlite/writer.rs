@@ -80,6 +80,7 @@ pub(super) fn run(beginning: Beginning, shared: &Arc<Shared>, operations: Receiv
                 pace: Pace::Sleep,
                 size: (0, 0),
                 restart_from: LOG_PAGES_MAX,
+                set_aside: None,
                 closing: None,
                 shared: shared.clone(),
                 operations,
@@ -147,6 +148,8 @@ pub(super) struct Writer<'c> {
     size: (usize, usize),
     /// Pages of the log from which on it is to begin anew.
     restart_from: i64,
+    /// What begins the next batch.
+    set_aside: Option<Operation>,
     closing: Option<Closing>,
     shared: Arc<Shared>,
     operations: Receiver<Operation>,
@@ -302,15 +305,20 @@ impl Writer<'_> {
 
     /// Waits for something to do, and takes all there is to do within the bounds of a batch.
     fn next_batch(&mut self) -> Vec<Operation> {
-        let first = match self.pause() {
-            None => self.operations.recv().ok(),
-            Some(pause) if pause.is_zero() => self.operations.try_recv().ok(),
-            Some(pause) => self.operations.recv_timeout(pause).ok(),
+        let first = match self.set_aside.take() {
+            Some(operation) => Some(operation),
+            None => self.await_operation(),
         };
         let mut batch = Vec::new();
         let mut room = Room::FULL;
         let mut next = first;
         while let Some(operation) = next {
+            let is_long = matches!(operation, Operation::Prune(..));
+            // Nobody is to wait for what forgets jobs longer than for one piece of it.
+            if is_long && !batch.is_empty() {
+                self.set_aside = Some(operation);
+                break;
+            }
             let (jobs, bytes) = operation.weight();
             room = room.less(jobs, bytes);
             match operation {
@@ -321,12 +329,21 @@ impl Writer<'_> {
                 }
                 operation => batch.push(operation),
             }
-            if !room.is_left() {
+            if is_long || !room.is_left() {
                 break;
             }
             next = self.operations.try_recv().ok();
         }
         batch
+    }
+
+    /// Waits for an operation, if there is time to.
+    fn await_operation(&self) -> Option<Operation> {
+        match self.pause() {
+            None => self.operations.recv().ok(),
+            Some(pause) if pause.is_zero() => self.operations.try_recv().ok(),
+            Some(pause) => self.operations.recv_timeout(pause).ok(),
+        }
     }
 
     /// Returns how long to wait for an operation; none: until there is one.
