@@ -2,13 +2,14 @@
 
 use super::App;
 use super::access::Access;
+use super::conditional::Asked;
 use super::problem::{Kind, Problem};
 use super::query::{self, Query};
 use anteroom::core::JobId;
 use axum::body::Body;
 use axum::extract::{FromRequest, OriginalUri, Request};
+use http::HeaderMap;
 use http::request::Parts;
-use http::{HeaderMap, Uri};
 use std::borrow::Cow;
 use std::convert::Infallible;
 
@@ -60,6 +61,12 @@ impl Call {
         query::decode(segment, false).map_or_else(|_| String::new(), Cow::into_owned)
     }
 
+    /// Lets go of the request, but for what an answer after a wait needs of it: each field of a head
+    /// keeps the whole buffer that it came in.
+    pub(crate) fn before_a_wait(self) -> (Mount, Asked) {
+        (self.mount, Asked::of(&self.parts))
+    }
+
     /// Returns what the caller has access to.
     pub(crate) const fn access(&self) -> &Access {
         &self.access
@@ -89,10 +96,10 @@ impl Call {
     }
 }
 
-/// Where the router is mounted, as a request shows it.
+/// Where the router is mounted, as a request shows it. It keeps nothing of the request.
 #[derive(Clone, Debug)]
 pub(crate) struct Mount {
-    original: Uri,
+    path: Box<str>,
     prefix_bytes: usize,
 }
 
@@ -112,19 +119,19 @@ impl Mount {
             None => 0,
         };
         Self {
-            original: original.clone(),
+            path: path.into(),
             prefix_bytes,
         }
     }
 
     /// Returns what stands before the router's own paths: empty, or `/…` without a last slash.
     pub(crate) fn prefix(&self) -> &str {
-        &self.original.path()[..self.prefix_bytes]
+        &self.path[..self.prefix_bytes]
     }
 
     /// Returns the path that was asked for.
     pub(crate) fn path(&self) -> &str {
-        self.original.path()
+        &self.path
     }
 }
 

@@ -2,7 +2,8 @@
 
 use super::problem::{Kind, Problem};
 use anteroom::core::{Job, ShownState, Timestamp};
-use http::{HeaderMap, HeaderName, HeaderValue, header};
+use http::request::Parts;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use std::ops::Range;
 
 /// Returns the strong entity tag of a job as it is shown at `now`.
@@ -15,6 +16,48 @@ pub(crate) fn tag_of(job: &Job, now: Timestamp) -> String {
 
 fn shown_tag(version: u64, shown: ShownState) -> String {
     format!("\"{version}-{shown}\"")
+}
+
+/// What a request says of what its client has already, apart from that request.
+#[derive(Debug)]
+pub(crate) struct Asked {
+    method: Method,
+    fields: HeaderMap,
+}
+
+impl Asked {
+    /// Copies it.
+    pub(crate) fn of(request: &Parts) -> Self {
+        let mut fields = HeaderMap::new();
+        for name in [header::IF_NONE_MATCH, header::IF_RANGE, header::RANGE] {
+            for value in request.headers.get_all(&name) {
+                if let Ok(value) = HeaderValue::from_bytes(value.as_bytes()) {
+                    fields.append(name.clone(), value);
+                }
+            }
+        }
+        Self {
+            method: request.method.clone(),
+            fields,
+        }
+    }
+
+    pub(crate) const fn headers(&self) -> &HeaderMap {
+        &self.fields
+    }
+
+    /// Returns the one range that is asked for, as [`range`] does.
+    ///
+    /// # Errors
+    ///
+    /// A problem if there is no such range.
+    pub(crate) fn range(&self, tag: &str, bytes: usize) -> Result<Option<Range<usize>>, Problem> {
+        match self.method {
+            Method::GET => range(&self.fields, tag, bytes),
+            // A range means something with GET alone: HEAD says how long the whole is.
+            _ => Ok(None),
+        }
+    }
 }
 
 /// How two tags are compared.
@@ -85,11 +128,7 @@ fn tags(list: &str) -> impl Iterator<Item = (bool, &str)> {
 /// # Errors
 ///
 /// A problem if there is no such range.
-pub(crate) fn range(
-    headers: &HeaderMap,
-    tag: &str,
-    bytes: usize,
-) -> Result<Option<Range<usize>>, Problem> {
+fn range(headers: &HeaderMap, tag: &str, bytes: usize) -> Result<Option<Range<usize>>, Problem> {
     let text = |name: HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
     // Only the strong tag will do: there is no date to compare.
     if text(header::IF_RANGE).is_some_and(|condition| condition.trim() != tag)

@@ -3,7 +3,7 @@
 use super::App;
 use super::body::is_json_like;
 use super::call::{Call, Mount};
-use super::conditional;
+use super::conditional::{self, Asked};
 use super::idempotency;
 use super::limits::RETRY_AFTER_MAX;
 use super::prefer::Prefer;
@@ -16,8 +16,7 @@ use anteroom::{Submitted, Until, Waiting};
 use axum::body::Body;
 use axum::extract::State as Shared;
 use axum::response::Response;
-use http::request::Parts;
-use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use http::{HeaderMap, HeaderValue, StatusCode, header};
 use std::time::Duration;
 use tracing::debug;
 
@@ -38,15 +37,16 @@ pub(crate) async fn job(Shared(app): Shared<App>, call: Call) -> Result<Response
     });
     query.finish()?;
     let prefer = Prefer::of(call.headers());
+    let (mount, asked) = call.before_a_wait();
+    let answer = Answer::new(mount, prefer);
     if is_waiting_asked.is_some() {
-        return job_and_waiting(&app, id, call, prefer)
+        return job_and_waiting(&app, id, asked, answer)
             .await
             .map_err(|problem| problem.preferring(prefer));
     }
-    let (job, now, is_known) = wait_for(&app, id, call.headers(), prefer)
+    let (job, now, is_known) = wait_for(&app, id, asked.headers(), prefer)
         .await
         .map_err(|problem| problem.preferring(prefer))?;
-    let answer = Answer::new(call.mount, prefer);
     let mut response = if is_known {
         let mut response = answer.empty(StatusCode::NOT_MODIFIED);
         say_retry_after(&mut response, &app, &job, None, now);
@@ -69,12 +69,11 @@ pub(crate) async fn job(Shared(app): Shared<App>, call: Call) -> Result<Response
 async fn job_and_waiting(
     app: &App,
     id: JobId,
-    call: Call,
-    prefer: Prefer,
+    asked: Asked,
+    answer: Answer,
 ) -> Result<Response, Problem> {
-    let answer = Answer::new(call.mount.clone(), prefer);
-    let (mut job, _, _) = wait_for(app, id, call.headers(), prefer).await?;
-    if conditional::takes_none(call.headers()) {
+    let (mut job, _, _) = wait_for(app, id, asked.headers(), answer.prefer).await?;
+    if conditional::takes_none(asked.headers()) {
         let mut response = answer.empty(StatusCode::NOT_MODIFIED);
         response
             .headers_mut()
@@ -136,7 +135,8 @@ pub(crate) async fn result(Shared(app): Shared<App>, call: Call) -> Result<Respo
     call.no_query()?;
     let prefer = Prefer::of(call.headers());
     // What is wrong is seen after the wait, and may have come about during it.
-    awaited_result(&app, id, call, prefer)
+    let (mount, asked) = call.before_a_wait();
+    awaited_result(&app, id, asked, Answer::new(mount, prefer))
         .await
         .map_err(|problem| problem.preferring(prefer))
 }
@@ -144,16 +144,15 @@ pub(crate) async fn result(Shared(app): Shared<App>, call: Call) -> Result<Respo
 async fn awaited_result(
     app: &App,
     id: JobId,
-    call: Call,
-    prefer: Prefer,
+    asked: Asked,
+    answer: Answer,
 ) -> Result<Response, Problem> {
-    let wait = prefer.wait().unwrap_or_default();
+    let wait = answer.prefer.wait().unwrap_or_default();
     let (job, result) = here(id, app.engine.wait_for_result(id, wait).await)?;
-    let answer = Answer::new(call.mount, prefer);
     match (job.status.state, result) {
         (State::Succeeded, Some(result)) => {
             let tag = conditional::tag_of(&job, app.engine.clock().now());
-            answer.payload(&call.parts, &tag, result)
+            answer.payload(&asked, &tag, result)
         }
         (State::Succeeded, None) => Err(expired(id)),
         (State::Failed, _) => Err(ended(&job, Kind::JobFailed)),
@@ -169,8 +168,8 @@ pub(crate) async fn input(Shared(app): Shared<App>, call: Call) -> Result<Respon
     let id = call.job_id(&app).await?;
     call.no_query()?;
     let input = here(id, app.engine.store().input(id).await)?;
-    let answer = Answer::new(call.mount, Prefer::default());
-    answer.payload(&call.parts, INPUT_TAG, input)
+    let (mount, asked) = call.before_a_wait();
+    Answer::new(mount, Prefer::default()).payload(&asked, INPUT_TAG, input)
 }
 
 /// Returns what is under an id, or the problem that nothing is.
@@ -341,15 +340,10 @@ impl Answer {
     }
 
     /// Returns a result or input, or the part of it that is asked for, or that it is known.
-    fn payload(&self, asked: &Parts, tag: &str, payload: Payload) -> Result<Response, Problem> {
-        // A range means something with GET alone: HEAD says how long the whole is.
-        let range = |bytes| match asked.method {
-            Method::GET => conditional::range(&asked.headers, tag, bytes),
-            _ => Ok(None),
-        };
-        let mut response = if conditional::is_known(&asked.headers, tag) {
+    fn payload(&self, asked: &Asked, tag: &str, payload: Payload) -> Result<Response, Problem> {
+        let mut response = if conditional::is_known(asked.headers(), tag) {
             self.empty(StatusCode::NOT_MODIFIED)
-        } else if let Some(range) = range(payload.bytes.len())? {
+        } else if let Some(range) = asked.range(tag, payload.bytes.len())? {
             let bytes = payload.bytes.len();
             let extent = format!("bytes {}-{}/{bytes}", range.start, range.end - 1);
             let part = Payload {

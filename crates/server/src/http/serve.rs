@@ -195,8 +195,9 @@ fn answer<S: Routes>(
 ) -> impl Future<Output = Result<Response<Tracked>, Infallible>> + use<S> {
     round.begin();
     let round = round.clone();
-    let uri = request.uri().clone();
     let checked = check_head(&request).inspect_err(|_| metrics.head_refused());
+    // Written at once: through a wait nothing is kept of a request but what its handler keeps.
+    let checked = checked.map_err(|problem| problem.render("", request.uri().path()));
     let checked = checked.map(|()| {
         let request = request.map(|body| {
             let round = round.clone();
@@ -212,7 +213,7 @@ fn answer<S: Routes>(
     async move {
         let response = match checked {
             Ok(answer) => answer.await?,
-            Err(problem) => problem.render("", uri.path()),
+            Err(refused) => refused,
         };
         Ok(response.map(|body| Tracked { body, round }))
     }
