@@ -1,5 +1,5 @@
 // The side of a contender that runs on Node.js: it is told orders on its standard input and says on
-// its standard output what it has done. `src/postgres/order.rs` says which there are.
+// its standard output what it has done. `bench/src/order.rs` says which there are.
 
 import { readFileSync } from "node:fs";
 import { createInterface } from "node:readline";

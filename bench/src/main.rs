@@ -4,24 +4,29 @@
 //! ([`rounds`]), the [`list`]s, what comes [`due`], what [`groups`] cost ([`held`] until they are
 //! measured), a [`position`] in line, other queues on `PostgreSQL` beside ours ([`postgres`]), the load
 //! and its client ([`load`], [`wire`]), what is under test ([`server`], [`bare`], [`life`], each HTTP
-//! server in a [`process`] of its own), what is watched meanwhile ([`cpu`], [`disk`]), the [`report`].
+//! server in a [`process`] of its own), what is watched meanwhile ([`cpu`], [`disk`]), the [`report`]. Contenders of other makes are processes, too ([`contender`]), and
+//! are told [`order`]s, which those in Rust [`follow`].
 
 mod bare;
 mod calls;
 mod clock;
+mod contender;
 mod cpu;
 mod disk;
 mod due;
+mod follow;
 mod groups;
 mod held;
 mod life;
 mod list;
 mod load;
 mod machine;
+mod order;
 mod position;
 mod postgres;
 mod process;
 mod report;
+mod requests;
 mod rounds;
 mod server;
 mod wire;
@@ -47,8 +52,8 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Everything, in rounds.
-    Table(Settings),
+    /// Submits and lives beside the bare handler, in rounds.
+    Ceiling(Settings),
     /// Durable submits, one a request, beside the bare handler.
     Submit(Settings),
     /// The full life of no-op jobs: in bulk in process, and over HTTP beside the bare handler.
@@ -171,9 +176,9 @@ fn rate(text: &str) -> Result<f64, String> {
 #[cfg(test)]
 impl Default for Settings {
     fn default() -> Self {
-        let cli = Cli::parse_from(["anteroom-bench", "table"]);
+        let cli = Cli::parse_from(["anteroom-bench", "ceiling"]);
         match cli.command {
-            Command::Table(settings) => settings,
+            Command::Ceiling(settings) => settings,
             other => panic!("{other:?}"),
         }
     }
@@ -211,7 +216,7 @@ fn main() -> anyhow::Result<()> {
             return under_test(postgres::serve(concurrency));
         }
         Command::GroupsPart(part) => return under_test(groups::part(part)),
-        Command::Table(settings) => (settings, &Part::ALL[..]),
+        Command::Ceiling(settings) => (settings, &Part::ALL[..]),
         Command::Submit(settings) => (settings, &[Part::BareSubmit, Part::Submit][..]),
         Command::Life(settings) => (settings, &Part::ALL[2..7]),
         Command::Bulk(settings) => (settings, &[Part::Life][..]),

@@ -108,8 +108,8 @@ fn the_latency_of_an_idle_server_is_measured() {
 }
 
 #[test]
-fn the_table_has_everything() {
-    let rows = rows(&["table", "--store=memory", "--rounds=2"]);
+fn the_ceiling_has_everything() {
+    let rows = rows(&["ceiling", "--store=memory", "--rounds=2"]);
     assert_eq!(rows.len(), 2 + 8 + 2 + 7, "{rows:#?}");
 }
 
