@@ -2,9 +2,10 @@
 //!
 //! `README.md` beside it says what each figure means. One file for each thing: the rounds
 //! ([`rounds`]), the [`list`]s, what comes [`due`], what [`groups`] cost ([`held`] until they are
-//! measured), a [`position`] in line, other queues on `PostgreSQL` beside ours ([`postgres`]), the load
+//! measured), a [`position`] in line, others' queues beside ours on `PostgreSQL` ([`postgres`]) and wherever they
+//! are ([`side_by_side`]), the load
 //! and its client ([`load`], [`wire`]), what is under test ([`server`], [`bare`], [`life`], each HTTP
-//! server in a [`process`] of its own), what is watched meanwhile ([`cpu`], [`disk`]), the [`report`]. Contenders of other makes are processes, too ([`contender`]), and
+//! server in a [`process`] of its own), what is watched meanwhile ([`cpu`], [`memory`], [`disk`]), the [`report`]. Contenders of other makes are processes, too ([`contender`]), and
 //! are told [`order`]s, which those in Rust [`follow`].
 
 mod bare;
@@ -21,6 +22,7 @@ mod life;
 mod list;
 mod load;
 mod machine;
+mod memory;
 mod order;
 mod position;
 mod postgres;
@@ -29,6 +31,7 @@ mod report;
 mod requests;
 mod rounds;
 mod server;
+mod side_by_side;
 mod wire;
 
 use clap::{Args, Parser, Subcommand};
@@ -52,6 +55,8 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Anteroom and others' job queues side by side, in rounds.
+    Table(side_by_side::Settings),
     /// Submits and lives beside the bare handler, in rounds.
     Ceiling(Settings),
     /// Durable submits, one a request, beside the bare handler.
@@ -87,6 +92,15 @@ enum Command {
         #[arg(long)]
         concurrency: usize,
     },
+    /// Is the client of a server that is measured side by side.
+    #[command(hide = true)]
+    SideBySideClient {
+        #[arg(value_enum)]
+        site: side_by_side::Site,
+    },
+    /// Is the client of beanstalkd.
+    #[command(hide = true)]
+    SideBySideBeanstalkd,
     /// Is a part of `groups`.
     #[command(hide = true)]
     GroupsPart(groups::Part),
@@ -215,6 +229,12 @@ fn main() -> anyhow::Result<()> {
         Command::PostgresServe { concurrency } => {
             return under_test(postgres::serve(concurrency));
         }
+        Command::Table(settings) => {
+            println!("{}", side_by_side::run(&settings)?);
+            return Ok(());
+        }
+        Command::SideBySideClient { site } => return a_client(side_by_side::client(site)),
+        Command::SideBySideBeanstalkd => return a_client(side_by_side::beanstalkd()),
         Command::GroupsPart(part) => return under_test(groups::part(part)),
         Command::Ceiling(settings) => (settings, &Part::ALL[..]),
         Command::Submit(settings) => (settings, &[Part::BareSubmit, Part::Submit][..]),
@@ -234,4 +254,12 @@ fn under_test(server: impl Future<Output = anyhow::Result<()>>) -> anyhow::Resul
         .enable_all()
         .build()?;
     runtime.block_on(server)
+}
+
+/// Runs a client on one thread: it shares the cores with what it measures.
+fn a_client(client: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    runtime.block_on(client)
 }

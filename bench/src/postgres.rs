@@ -15,6 +15,7 @@ mod parts;
 mod raw;
 mod table;
 
+pub(crate) use cluster::{Server, settings};
 pub(crate) use contender::Who;
 pub(crate) use follow::run as contend;
 pub(crate) use over_http::answer as serve;
@@ -22,7 +23,6 @@ pub(crate) use over_http::answer as serve;
 use crate::order::Order;
 use crate::{machine, within};
 use clap::{Args, Subcommand};
-use cluster::Server;
 use contender::Programs;
 use parts::{Figures, Part};
 use std::fmt::Write;
