@@ -230,7 +230,7 @@ fn main() -> anyhow::Result<()> {
             return under_test(postgres::serve(concurrency));
         }
         Command::Table(settings) => {
-            println!("{}", side_by_side::run(&settings)?);
+            print!("{}", side_by_side::run(&settings)?);
             return Ok(());
         }
         Command::SideBySideClient { site } => return a_client(side_by_side::client(site)),

@@ -142,7 +142,9 @@ impl Backing {
         command.args(["--base-dir", &self.place]);
         command.env("RESTATE_INGRESS__BIND_PORT", ingress.to_string());
         command.env("RESTATE_ADMIN__BIND_PORT", admin.to_string());
-        command.env("DO_NOT_TRACK", "1").env("RUST_LOG", "error");
+        command
+            .env("DO_NOT_TRACK", "1")
+            .env("RUST_LOG", "error,octocrab=off");
         let uri = format!("http://{}", service.address);
         self.processes.push(service);
         self.version = programs.version_in_node("@restatedev/restate-server")?;

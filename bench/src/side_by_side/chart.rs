@@ -67,7 +67,7 @@ fn heading(text: &mut String, outcome: &Outcome) {
         text,
         "<text class=\"text title\" x=\"16\" y=\"28\">Jobs a second, full life: submit, run, record</text>\n\
          <text class=\"quiet\" x=\"16\" y=\"48\">median of {} rounds; client, server, database and workers on \
-         one machine; {}</text>\n\
+         one machine: {}</text>\n\
          <rect class=\"single\" x=\"16\" y=\"58\" width=\"{BAR}\" height=\"{BAR}\"/>\
          <text class=\"text\" x=\"34\" y=\"69\">one a call</text>\n\
          <rect class=\"bulk\" x=\"112\" y=\"58\" width=\"{BAR}\" height=\"{BAR}\"/>\
@@ -82,6 +82,12 @@ fn heading(text: &mut String, outcome: &Outcome) {
                 .unwrap_or_default()
         ),
     );
+}
+
+/// Cores and kernel: what there is room for.
+fn machine(described: &str) -> String {
+    let parts: Vec<&str> = described.split(", ").take(2).collect();
+    parts.join(", ")
 }
 
 /// One of them.

@@ -6,6 +6,7 @@ use crate::clock::now;
 use crate::contender::Contender;
 use anyhow::{Context, bail, ensure};
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -32,6 +33,17 @@ enum Need {
         program: &'static str,
         package: &'static str,
     },
+}
+
+impl fmt::Display for Need {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Node => f.write_str("packages for Node.js"),
+            Self::Python => f.write_str("packages for Python"),
+            Self::Rust => f.write_str("crates"),
+            Self::Debian { program, .. } => f.write_str(program),
+        }
+    }
 }
 
 /// Where programs are, and which could not be had.
@@ -62,7 +74,7 @@ impl Programs {
             if let Some(tried) = self.tried.get(&need) {
                 return tried.clone();
             }
-            eprintln!("installing {need:?}");
+            eprintln!("looking for {need}");
             let why = self.install(need).err().map(|error| format!("{error:#}"));
             self.tried.insert(need, why.clone());
             why
@@ -102,6 +114,7 @@ impl Programs {
         let mut command = Command::new(folder.join("node_modules/node/bin/node"));
         command.arg(script).current_dir(folder);
         command.env("NODE_ENV", "production");
+        command.env("RESTATE_LOGGING", "ERROR");
         command
     }
 
@@ -170,7 +183,7 @@ impl Programs {
             return Ok(());
         }
         let mut npm = Command::new("npm");
-        npm.args(["install", "--no-audit", "--no-fund", "--omit=dev"]);
+        npm.args(["install", "--no-audit", "--no-fund", "--loglevel=error"]);
         finish(npm.current_dir(&folder), "npm install")?;
         Ok(std::fs::write(stamp, list)?)
     }

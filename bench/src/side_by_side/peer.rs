@@ -136,7 +136,8 @@ const ANTEROOM: Facts = Facts {
     connections: 256,
     batch: Some(1_000),
     note: "over HTTP: one job is a POST and the GET of its result, which waits for it, on 256 connections; \
-           in bulk arrays of 1,000 to `POST /v1/jobs` on 4 connections",
+           in bulk arrays of 1,000 to `POST /v1/jobs` on 4 connections; 256 no-ops at once (2,000 on \
+           PostgreSQL)",
 };
 
 const BULLMQ: Facts = Facts {

@@ -2,10 +2,10 @@
 //! figures means, and who could not be measured.
 
 use super::Outcome;
-use super::peer::{Durability, Facts, Peer};
+use super::peer::{Beside, Durability, Facts, Peer};
 use super::turn::{Figures, Rate};
 use crate::postgres;
-use crate::report::{NONE, line, spread};
+use crate::report::{NONE, line, median, spread};
 use clap::ValueEnum;
 use std::fmt::Write;
 
@@ -41,7 +41,7 @@ pub(super) fn markdown(outcome: &Outcome) -> String {
     let _never = write!(
         text,
         "{}; fdatasync of 4 KiB on the quiet disk {} ms, the median before each turn.\n\n\
-         `{}`\n\n{} rounds, median (lowest to highest). Each figure is a full life: from a submit until \
+         `{}`\n\nRounds: {}; median (lowest to highest). Each figure is a full life: from a submit until \
          the job was run and that is recorded. Server, database, workers and client share the machine; \
          CPU time and memory (PSS) are those of all of them. Latencies are those of one connection with \
          nothing else going on.\n\n",
@@ -145,8 +145,22 @@ fn write_ratios(text: &mut String, outcome: &Outcome) {
     }
     text.push_str(
         "\n## How many times as many jobs Anteroom does\n\nTaken within each round; \
-         what is more durable or does more is not made up for.\n\n",
+         what is more durable or does more is not made up for.",
     );
+    for (whose, among) in [
+        ("sync each write", is_synced as fn(&Facts) -> bool),
+        ("are on PostgreSQL", is_on_postgres),
+    ] {
+        for (how, pick) in [("one a call", SINGLE), ("in bulk", BULK)] {
+            if let Some((name, rate)) = fastest(outcome, among, pick) {
+                let _never = write!(
+                    text,
+                    " The fastest of the others that {whose}, {how}: {name}, {rate:.0} jobs/s."
+                );
+            }
+        }
+    }
+    text.push_str("\n\n");
     let mut columns = vec!["beside".to_owned()];
     for peer in &ours {
         let name = peer.facts().name;
@@ -164,6 +178,34 @@ fn write_ratios(text: &mut String, outcome: &Outcome) {
         }
         line(text, &cells);
     }
+}
+
+fn is_synced(facts: &Facts) -> bool {
+    facts.durability == Durability::Synced
+}
+
+fn is_on_postgres(facts: &Facts) -> bool {
+    facts.beside == Beside::Postgres
+}
+
+/// Returns the name and the median rate of the fastest that is not Anteroom.
+fn fastest(
+    outcome: &Outcome,
+    among: fn(&Facts) -> bool,
+    pick: Pick,
+) -> Option<(&'static str, f64)> {
+    let others = outcome
+        .figures
+        .iter()
+        .filter(|(peer, _)| !peer.is_anteroom());
+    let others = others.filter(|(peer, _)| among(peer.facts()));
+    let rates = others.filter_map(|(peer, rounds)| {
+        let rates = rounds.iter().filter_map(|(_, figures)| pick(figures));
+        let mut rates: Vec<f64> = rates.map(|rate| rate.rate()).collect();
+        rates.sort_by(f64::total_cmp);
+        (!rates.is_empty()).then(|| (peer.facts().name, median(&rates)))
+    });
+    rates.max_by(|(_, one), (_, other)| one.total_cmp(other))
 }
 
 fn ratios(outcome: &Outcome, ours: Peer, other: Peer, pick: Pick) -> Vec<f64> {
@@ -185,12 +227,12 @@ fn write_notes(text: &mut String, outcome: &Outcome) {
         let sizes = [Some(first.single), first.bulk];
         let sizes = sizes.iter().flatten();
         let sizes: Vec<_> = sizes.map(|rate| rate.done.jobs.to_string()).collect();
-        let name = format!("{} {}", facts.name, first.version);
+        let name = format!("{} ({})", facts.name, first.version);
+        let name = name.trim_end_matches(" ()");
         // Writing to a string does not fail.
         let _never = writeln!(
             text,
-            "- **{}**: {}. In short: {}. {} jobs a round.",
-            name.trim_end(),
+            "- **{name}**: {}. How: {}. {} jobs a round.",
             facts.setting,
             facts.note,
             sizes.join(" and ")
@@ -281,5 +323,7 @@ pub(super) mod tests {
         let ratios = row(ratios, "beanstalkd");
         assert_eq!(ratios[1], "10.00 (10.00 to 10.00)");
         assert_eq!(ratios[2], "20.00 (20.00 to 20.00)");
+        let fastest = "others that sync each write, in bulk: beanstalkd, 2500 jobs/s.";
+        assert!(text.contains(fastest), "{text}");
     }
 }

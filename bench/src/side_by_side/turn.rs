@@ -4,7 +4,7 @@
 use super::backing::Backing;
 use super::install::Programs;
 use super::peer::{Facts, Peer};
-use crate::contender::{Contender, ORDER_MAX};
+use crate::contender::Contender;
 use crate::memory::Watch;
 use crate::order::{Done, Latency, Order};
 use crate::{cpu, disk};
@@ -22,8 +22,10 @@ const TRIAL_CALLS: u64 = 4;
 const TRIAL_SHARE: f64 = 0.2;
 /// Jobs in all of a part, whatever the time.
 const JOBS_MAX: u64 = 2_000_000;
-/// Jobs before a latency is measured.
-const WARM_JOBS: u64 = 50;
+/// Jobs before a latency is measured: programs that compile themselves as they run have done so.
+const WARM_JOBS: u64 = 300;
+/// How long an order may take, before it counts as hung.
+const ORDER_MAX: Duration = Duration::from_mins(3);
 
 /// How large a part is, for one of them: the same in every round.
 #[derive(Clone, Copy, Debug, Default)]
@@ -184,7 +186,7 @@ impl Turn {
                 let done = self.run(order(self, jobs))?.done;
                 let share = done.span.as_secs_f64() / spans.seconds;
                 if share >= TRIAL_SHARE || jobs >= JOBS_MAX {
-                    break filling(jobs, share);
+                    break filling(jobs, share).max(trial);
                 }
                 jobs = (jobs * 4).min(JOBS_MAX);
             }

@@ -34,6 +34,8 @@ fn quantiles(times: &mut [Duration]) -> [f64; 2] {
     times.sort();
     [50, 99].map(|percent| {
         let index = (times.len() * percent / 100).min(times.len().saturating_sub(1));
-        times.get(index).map_or(0.0, |time| time.as_secs_f64() * 1_000.0)
+        times
+            .get(index)
+            .map_or(0.0, |time| time.as_secs_f64() * 1_000.0)
     })
 }

@@ -40,7 +40,10 @@ impl RustQueue {
     }
 
     async fn live(&self, jobs: u64, pairs: u64, batch: u64) -> anyhow::Result<Done> {
-        let (left, undone) = (Arc::new(AtomicU64::new(jobs)), Arc::new(AtomicU64::new(jobs)));
+        let (left, undone) = (
+            Arc::new(AtomicU64::new(jobs)),
+            Arc::new(AtomicU64::new(jobs)),
+        );
         let mut running = JoinSet::new();
         let begun = Instant::now();
         for _ in 0..pairs {
@@ -68,7 +71,11 @@ impl RustQueue {
     }
 }
 
-async fn produce(manager: Arc<QueueManager>, left: Arc<AtomicU64>, batch: u64) -> anyhow::Result<()> {
+async fn produce(
+    manager: Arc<QueueManager>,
+    left: Arc<AtomicU64>,
+    batch: u64,
+) -> anyhow::Result<()> {
     loop {
         let taken = left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| {
             Some(left.saturating_sub(batch))
@@ -81,7 +88,11 @@ async fn produce(manager: Arc<QueueManager>, left: Arc<AtomicU64>, batch: u64) -
     }
 }
 
-async fn consume(manager: Arc<QueueManager>, undone: Arc<AtomicU64>, batch: u64) -> anyhow::Result<()> {
+async fn consume(
+    manager: Arc<QueueManager>,
+    undone: Arc<AtomicU64>,
+    batch: u64,
+) -> anyhow::Result<()> {
     while undone.load(Ordering::Relaxed) > 0 {
         let done = pull(&manager, u32::try_from(batch)?).await?;
         undone.fetch_sub(done, Ordering::Relaxed);
