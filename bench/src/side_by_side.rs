@@ -23,7 +23,7 @@ use clap::{Args, ValueEnum};
 use install::Programs;
 use peer::Peer;
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use turn::{Figures, Sizes, Spans};
 
 /// What is measured, for how long, and where it is written.
@@ -90,7 +90,7 @@ pub(crate) fn run(settings: &Settings) -> anyhow::Result<String> {
         failures: Vec::new(),
         machine: String::new(),
         command: command(),
-        rounds: settings.rounds,
+        rounds: 0,
     };
     let mut peers = Vec::new();
     for peer in asked(settings) {
@@ -107,17 +107,20 @@ pub(crate) fn run(settings: &Settings) -> anyhow::Result<String> {
         "nobody could be measured: {:?}",
         outcome.failures
     );
-    let text = table::markdown(&outcome);
-    std::fs::create_dir_all(&settings.results)?;
+    Ok(table::markdown(&outcome))
+}
+
+fn write(folder: &Path, outcome: &Outcome) -> anyhow::Result<()> {
+    std::fs::create_dir_all(folder)?;
     for (name, content) in [
-        ("side-by-side.md", &text),
-        ("side-by-side.svg", &chart::svg(&outcome)),
+        ("side-by-side.md", table::markdown(outcome)),
+        ("side-by-side.svg", chart::svg(outcome)),
     ] {
-        let path = settings.results.join(name);
+        let path = folder.join(name);
         let written = std::fs::write(&path, content);
         written.with_context(|| format!("cannot write {}", path.display()))?;
     }
-    Ok(text)
+    Ok(())
 }
 
 fn take_turns(
@@ -153,6 +156,9 @@ fn take_turns(
                 }
             }
         }
+        // What is written after a round is not lost with a later one.
+        outcome.rounds = round + 1;
+        write(&settings.results, outcome)?;
     }
     Ok(())
 }
