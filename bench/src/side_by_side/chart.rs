@@ -66,7 +66,7 @@ fn heading(text: &mut String, outcome: &Outcome) {
     let _never = write!(
         text,
         "<text class=\"text title\" x=\"16\" y=\"28\">Jobs a second, full life: submit, run, record</text>\n\
-         <text class=\"quiet\" x=\"16\" y=\"48\">median of {} rounds; client, server, database and workers on \
+         <text class=\"quiet\" x=\"16\" y=\"48\">median of rounds ({}); client, server, database and workers on \
          one machine: {}</text>\n\
          <rect class=\"single\" x=\"16\" y=\"58\" width=\"{BAR}\" height=\"{BAR}\"/>\
          <text class=\"text\" x=\"34\" y=\"69\">one a call</text>\n\
@@ -74,13 +74,7 @@ fn heading(text: &mut String, outcome: &Outcome) {
          <text class=\"text\" x=\"130\" y=\"69\">in bulk</text>\n\
          <text class=\"quiet\" x=\"196\" y=\"69\">pale: what was acknowledged can be lost</text>\n",
         outcome.rounds,
-        escaped(
-            outcome
-                .machine
-                .split(", load average")
-                .next()
-                .unwrap_or_default()
-        ),
+        escaped(&machine(&outcome.machine)),
     );
 }
 

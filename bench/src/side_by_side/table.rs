@@ -69,7 +69,7 @@ pub(super) const fn durability(facts: &Facts) -> &'static str {
     match facts.durability {
         Durability::Synced => "each write synced",
         Durability::Late => "synced once a second: the last second can be lost",
-        Durability::None => "none",
+        Durability::None => "none: in memory",
     }
 }
 
