@@ -11,9 +11,11 @@ const JOBS = "graphile_worker._private_jobs";
 
 await obey(async (connectionString) => {
   const pgPool = new pg.Pool({ connectionString, max: CONCURRENT_JOBS + 8 });
-  pgPool.on("error", (error) => {
+  const fail = (error) => {
     throw error;
-  });
+  };
+  pgPool.on("error", fail);
+  pgPool.on("connect", (client) => client.on("error", fail));
   const logger = new Logger(() => () => {});
   const worker = {
     concurrentJobs: CONCURRENT_JOBS,

@@ -16,6 +16,15 @@ pub(crate) fn sleep_until(instant: Instant) {
     std::thread::sleep(instant.saturating_duration_since(now()));
 }
 
+/// Waits so long, without blocking the thread.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "this program measures time; nothing that it decides hangs on it"
+)]
+pub(crate) async fn pause(span: Duration) {
+    tokio::time::sleep(span).await;
+}
+
 /// Returns whole microseconds.
 pub(crate) fn micros(span: Duration) -> u64 {
     u64::try_from(span.as_micros()).unwrap_or(u64::MAX)

@@ -57,6 +57,11 @@ impl Usage {
 
 /// Returns the CPU time of a process and of all that it started, those that have ended included.
 pub(crate) fn of_tree(pid: u32) -> anyhow::Result<Duration> {
+    Ok(tree(pid)?.into_iter().map(|(_, time)| time).sum())
+}
+
+/// Returns a process and all that it started, each with its CPU time and that of children waited for.
+pub(crate) fn tree(pid: u32) -> anyhow::Result<Vec<(u32, Duration)>> {
     let mut times = HashMap::new();
     let mut children: HashMap<u32, Vec<u32>> = HashMap::new();
     for entry in std::fs::read_dir("/proc")? {
@@ -74,13 +79,13 @@ pub(crate) fn of_tree(pid: u32) -> anyhow::Result<Duration> {
         children.entry(parent).or_default().push(each);
     }
     ensure!(times.contains_key(&pid), "there is no process {pid}");
-    let mut all = Duration::ZERO;
+    let mut family = Vec::new();
     let mut left = vec![pid];
     while let Some(each) = left.pop() {
-        all += times.get(&each).copied().unwrap_or_default();
+        family.extend(times.get(&each).map(|time| (each, *time)));
         left.extend(children.remove(&each).unwrap_or_default());
     }
-    Ok(all)
+    Ok(family)
 }
 
 /// Returns the time that all cores were busy, and all time.

@@ -2,16 +2,20 @@
 //!
 //! `README.md` beside it says what each figure means. One file for each thing: the rounds
 //! ([`rounds`]), the [`list`]s, what comes [`due`], what [`groups`] cost ([`held`] until they are
-//! measured), a [`position`] in line, other queues on `PostgreSQL` beside ours ([`postgres`]), the load
+//! measured), a [`position`] in line, others' queues beside ours on `PostgreSQL` ([`postgres`]) and wherever they
+//! are ([`side_by_side`]), the load
 //! and its client ([`load`], [`wire`]), what is under test ([`server`], [`bare`], [`life`], each HTTP
-//! server in a [`process`] of its own), what is watched meanwhile ([`cpu`], [`disk`]), the [`report`].
+//! server in a [`process`] of its own), what is watched meanwhile ([`cpu`], [`memory`], [`disk`]), the [`report`]. Contenders of other makes are processes, too ([`contender`]), and
+//! are told [`order`]s, which those in Rust [`follow`].
 
 mod bare;
 mod calls;
 mod clock;
+mod contender;
 mod cpu;
 mod disk;
 mod due;
+mod follow;
 mod groups;
 mod growth;
 mod held;
@@ -20,12 +24,15 @@ mod list;
 mod load;
 mod machine;
 mod memory;
+mod order;
 mod position;
 mod postgres;
 mod process;
 mod report;
+mod requests;
 mod rounds;
 mod server;
+mod side_by_side;
 mod wire;
 
 use clap::{Args, Parser, Subcommand};
@@ -49,8 +56,10 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Everything, in rounds.
-    Table(Settings),
+    /// Anteroom and others' job queues side by side, in rounds.
+    Table(side_by_side::Settings),
+    /// Submits and lives beside the bare handler, in rounds.
+    Ceiling(Settings),
     /// Durable submits, one a request, beside the bare handler.
     Submit(Settings),
     /// The full life of no-op jobs: in bulk in process, and over HTTP beside the bare handler.
@@ -89,6 +98,15 @@ enum Command {
     /// Is a part of `growth`.
     #[command(hide = true, subcommand)]
     GrowthPart(growth::Part),
+    /// Is the client of a server that is measured side by side.
+    #[command(hide = true)]
+    SideBySideClient {
+        #[arg(value_enum)]
+        site: side_by_side::Site,
+    },
+    /// Is the client of beanstalkd.
+    #[command(hide = true)]
+    SideBySideBeanstalkd,
     /// Is a part of `groups`.
     #[command(hide = true)]
     GroupsPart(groups::Part),
@@ -181,9 +199,9 @@ fn rate(text: &str) -> Result<f64, String> {
 #[cfg(test)]
 impl Default for Settings {
     fn default() -> Self {
-        let cli = Cli::parse_from(["anteroom-bench", "table"]);
+        let cli = Cli::parse_from(["anteroom-bench", "ceiling"]);
         match cli.command {
-            Command::Table(settings) => settings,
+            Command::Ceiling(settings) => settings,
             other => panic!("{other:?}"),
         }
     }
@@ -226,8 +244,14 @@ fn main() -> anyhow::Result<()> {
             return under_test(postgres::serve(concurrency));
         }
         Command::GrowthPart(part) => return under_test(growth::part(part)),
+        Command::Table(settings) => {
+            print!("{}", side_by_side::run(&settings)?);
+            return Ok(());
+        }
+        Command::SideBySideClient { site } => return a_client(side_by_side::client(site)),
+        Command::SideBySideBeanstalkd => return a_client(side_by_side::beanstalkd()),
         Command::GroupsPart(part) => return under_test(groups::part(part)),
-        Command::Table(settings) => (settings, &Part::ALL[..]),
+        Command::Ceiling(settings) => (settings, &Part::ALL[..]),
         Command::Submit(settings) => (settings, &[Part::BareSubmit, Part::Submit][..]),
         Command::Life(settings) => (settings, &Part::ALL[2..7]),
         Command::Bulk(settings) => (settings, &[Part::Life][..]),
@@ -245,4 +269,12 @@ fn under_test(server: impl Future<Output = anyhow::Result<()>>) -> anyhow::Resul
         .enable_all()
         .build()?;
     runtime.block_on(server)
+}
+
+/// Runs a client on one thread: it shares the cores with what it measures.
+fn a_client(client: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    runtime.block_on(client)
 }

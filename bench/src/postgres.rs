@@ -2,7 +2,7 @@
 //! SQL, in one run on one server that is set up alike for everybody.
 //!
 //! One file for each thing: the server ([`cluster`]), who is measured ([`contender`]; [`follow`] is its
-//! other side: [`raw`], [`embedded`], [`over_http`]), what it is told ([`order`]), and what comes of it
+//! other side: [`raw`], [`embedded`], [`over_http`]), what it is told ([`Order`]), and what comes of it
 //! ([`parts`]; [`alone`], where nobody else does it; [`table`], all of it in rounds).
 
 mod alone;
@@ -10,21 +10,20 @@ mod cluster;
 mod contender;
 mod embedded;
 mod follow;
-mod order;
 mod over_http;
 mod parts;
 mod raw;
 mod table;
 
+pub(crate) use cluster::{Server, settings};
 pub(crate) use contender::Who;
 pub(crate) use follow::run as contend;
 pub(crate) use over_http::answer as serve;
 
+use crate::order::Order;
 use crate::{machine, within};
 use clap::{Args, Subcommand};
-use cluster::Server;
 use contender::Programs;
-use order::Order;
 use parts::{Figures, Part};
 use std::fmt::Write;
 use std::path::PathBuf;

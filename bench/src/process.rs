@@ -1,4 +1,5 @@
-//! A process under test: this program once more, with a hidden command.
+//! A process under test: this program once more, with a hidden command, or a server of another make
+//! that keeps to the same rules.
 //!
 //! It says on its standard output where it listens, and ends when its standard input does, so that
 //! none is left behind whatever becomes of the one that started it.
@@ -28,13 +29,17 @@ pub(crate) struct Process {
 impl Process {
     /// Starts this program with `arguments`, tells it `line`, and waits until it listens.
     pub(crate) fn start(arguments: &[&str], line: &str) -> anyhow::Result<Self> {
-        let program = std::env::current_exe()?;
-        let mut child = Command::new(program)
-            .args(arguments)
+        let mut command = Command::new(std::env::current_exe()?);
+        Self::start_command(command.args(arguments), line)
+    }
+
+    /// Starts another program in the same way.
+    pub(crate) fn start_command(command: &mut Command, line: &str) -> anyhow::Result<Self> {
+        let mut child = command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
-            .with_context(|| format!("cannot start {arguments:?}"))?;
+            .with_context(|| format!("cannot start {command:?}"))?;
         let input = child.stdin.take();
         let output = child.stdout.take().context("the process has no output")?;
         let mut process = Self {
@@ -48,7 +53,7 @@ impl Process {
         let mut said = String::new();
         process.output.read_line(&mut said)?;
         let address = said.trim_end().strip_prefix(LISTENING);
-        let address = address.with_context(|| format!("{arguments:?} did not start: {said:?}"))?;
+        let address = address.with_context(|| format!("{command:?} did not start: {said:?}"))?;
         process.address = address.parse()?;
         ensure!(
             process.address.ip().is_loopback(),

@@ -257,7 +257,7 @@ pub(crate) fn spread(values: &[f64], digits: usize) -> String {
 }
 
 /// Returns the median of what is sorted and not empty.
-fn median(sorted: &[f64]) -> f64 {
+pub(crate) fn median(sorted: &[f64]) -> f64 {
     let middle = sorted.len() / 2;
     if sorted.len() % 2 == 1 {
         sorted[middle]

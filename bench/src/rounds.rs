@@ -4,13 +4,13 @@
 //! program runs meanwhile. What is compared stands next to each other in the same round, so that
 //! a machine that is slower for a while is slower for both.
 
-use crate::bare::{Answers, Canned};
+use crate::bare::Answers;
 use crate::cpu::Used;
 use crate::life::{Life, Lived};
 use crate::load::{Load, Measured, Pace, Turn, one_by_one};
 use crate::process::Process;
+use crate::requests::{READ, WAIT, check_succeeded, learn, submit_one};
 use crate::server::{self, NOOP, PULL};
-use crate::wire::{Answer, Connection};
 use crate::{Settings, disk};
 use anyhow::{Context, ensure};
 use hdrhistogram::Histogram;
@@ -101,7 +101,7 @@ pub(crate) struct Row {
 
 /// Runs the parts in rounds.
 pub(crate) fn run(settings: &Settings, parts: &[Part]) -> anyhow::Result<Vec<Row>> {
-    let answers = learn(settings)?.to_line();
+    let answers = learn_from_server(settings)?.to_line();
     let mut rows: Vec<Row> = parts
         .iter()
         .map(|part| Row {
@@ -126,43 +126,15 @@ pub(crate) fn run(settings: &Settings, parts: &[Part]) -> anyhow::Result<Vec<Row
     Ok(rows)
 }
 
-/// Asks Anteroom what it answers, so that the bare handler can answer the same.
-fn learn(settings: &Settings) -> anyhow::Result<Answers> {
+fn learn_from_server(settings: &Settings) -> anyhow::Result<Answers> {
     let folder = tempfile::tempdir_in(&settings.dir)?;
     let server = start_server(settings, folder.path())?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
-    let asked = runtime.block_on(async {
-        let mut connection = Connection::open(server.address).await?;
-        let submit = connection
-            .exchange(&submit_request(settings, PULL, ""))
-            .await?;
-        submit.expect(202)?;
-        let submit = Canned::of(&submit)?;
-        let wait = connection
-            .exchange(&submit_request(settings, NOOP, WAIT))
-            .await?;
-        check_succeeded(&wait)?;
-        let path = wait.field("location").map(str::to_owned).or_else(|| {
-            let job: serde_json::Value = serde_json::from_slice(wait.body).ok()?;
-            Some(format!("/v1/jobs/{}", job["id"].as_str()?))
-        });
-        let wait = Canned::of(&wait)?;
-        let path = path.context("an answer with neither Location nor id")?;
-        let request = format!("GET {path}{READ}");
-        let result = connection.exchange(request.as_bytes()).await?;
-        result.expect(200)?;
-        ensure!(result.body == server::RESULT, "the result is another");
-        let result = Canned::of(&result)?;
-        anyhow::Ok(Answers {
-            submit,
-            wait,
-            result,
-        })
-    });
+    let answers = runtime.block_on(learn(server.address, settings.input_bytes));
     server.end()?;
-    asked
+    answers
 }
 
 fn measure(settings: &Settings, part: Part, answers: &str) -> anyhow::Result<Figures> {
@@ -315,42 +287,17 @@ fn start_server(settings: &Settings, folder: &Path) -> anyhow::Result<Process> {
     Process::start(&arguments, "")
 }
 
-/// What makes a submit wait for its result.
-const WAIT: &str = "Prefer: wait=10\r\n";
-/// What follows the path of a job in the read of its result.
-const READ: &str = "/result HTTP/1.1\r\nHost: 127.0.0.1\r\nPrefer: wait=10\r\n\r\n";
-
 fn turn(settings: &Settings, part: Part) -> Turn {
     let one = |task, fields, status| Turn::One {
-        request: submit_request(settings, task, fields),
+        request: submit_one(task, settings.input_bytes, fields),
         status,
     };
     match part {
         Part::BareSubmit | Part::Submit => one(PULL, "", 202),
         Part::BareWait | Part::Wait | Part::Latency | Part::Life => one(NOOP, WAIT, 200),
         Part::BarePair | Part::Pair => Turn::Pair {
-            submit: submit_request(settings, NOOP, ""),
+            submit: submit_one(NOOP, settings.input_bytes, ""),
             read: READ,
         },
     }
-}
-
-fn submit_request(settings: &Settings, task: &str, fields: &str) -> Vec<u8> {
-    let input = server::input(settings.input_bytes);
-    let (bytes, kind) = (input.bytes.len(), input.content_type);
-    let head = format!(
-        "POST /v1/tasks/{task}/jobs HTTP/1.1\r\nHost: 127.0.0.1\r\n\
-         Content-Type: {kind}\r\nContent-Length: {bytes}\r\n{fields}\r\n"
-    );
-    [head.as_bytes(), &input.bytes].concat()
-}
-
-fn check_succeeded(answer: &Answer<'_>) -> anyhow::Result<()> {
-    answer.expect(200)?;
-    let job: serde_json::Value = serde_json::from_slice(answer.body)?;
-    ensure!(
-        job["state"] == "succeeded",
-        "the job did not succeed: {job}"
-    );
-    Ok(())
 }

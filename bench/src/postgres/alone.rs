@@ -2,10 +2,11 @@
 //! are rescued when it is killed.
 
 use super::cluster::Server;
-use super::contender::{Contender, ORDER_MAX, Programs, Who};
-use super::order::Order;
+use super::contender::{Programs, Who};
 use super::parts::Watched;
 use crate::clock::{now, sleep_until};
+use crate::contender::ORDER_MAX;
+use crate::order::Order;
 use anyhow::Context;
 use std::time::Duration;
 
@@ -39,7 +40,7 @@ pub(crate) fn idle(
     span: Duration,
 ) -> anyhow::Result<Idle> {
     let database = server.database(server.counts())?;
-    let mut contender = Contender::start(programs, who, &database.url())?;
+    let mut contender = programs.start(who, &database.url())?;
     contender.prepare(Order::Idle)?;
     sleep_until(now() + SETTLE);
     if server.counts() {
@@ -72,7 +73,7 @@ pub(crate) fn idle(
 /// When it does not do them.
 pub(crate) fn rescue(server: &Server, programs: &Programs) -> anyhow::Result<Duration> {
     let database = server.database(false)?;
-    let start = || Contender::start(programs, Who::Embedded, &database.url());
+    let start = || programs.start(Who::Embedded, &database.url());
     let (mut stuck, mut other) = (start()?, start()?);
     let jobs = STUCK_JOBS;
     stuck.prepare(Order::Submit { jobs, batch: jobs })?;

@@ -59,11 +59,23 @@ impl Server {
 
     /// Describes it in a line.
     pub(crate) fn describe(&self) -> String {
+        format!("PostgreSQL {}, {}", self.version(), settings())
+    }
+
+    /// Returns its version.
+    pub(crate) fn version(&self) -> String {
         let version = self.cluster.sql("postgres", "SHOW server_version");
-        let version = version.split(' ').next().unwrap_or_default();
-        let each = SETTINGS.iter();
-        let settings: Vec<_> = each.map(|one| format!("`{one}`")).collect();
-        format!("PostgreSQL {version}, {}", settings.join(", "))
+        version.split(' ').next().unwrap_or_default().to_owned()
+    }
+
+    /// Returns the URL of the database that every server has.
+    pub(crate) fn url(&self) -> String {
+        self.cluster.url("postgres")
+    }
+
+    /// Returns the number of the process that all of its others descend from.
+    pub(crate) fn pid(&self) -> u32 {
+        self.pid
     }
 
     /// Makes an empty database, whose statements are counted if that is asked for, and has what was
@@ -94,6 +106,13 @@ impl Server {
     pub(crate) fn cpu(&self) -> anyhow::Result<Duration> {
         cpu::of_tree(self.pid)
     }
+}
+
+/// Says what every server is set to.
+pub(crate) fn settings() -> String {
+    let each = SETTINGS.iter();
+    let settings: Vec<_> = each.map(|one| format!("`{one}`")).collect();
+    settings.join(", ")
 }
 
 /// A database of its own, dropped with this value.

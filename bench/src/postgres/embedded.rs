@@ -1,9 +1,10 @@
 //! Anteroom's engine in the process that submits, as an application embeds it.
 
-use super::follow::Follow;
-use super::order::{Done, Order, SUBMITTERS};
 use crate::clock::now;
+use crate::follow::Follow;
 use crate::life;
+use crate::order::{Done, Order, SUBMITTERS};
+use crate::requests::INPUT_BYTES;
 use crate::server;
 use anteroom::core::JobId;
 use anteroom::store::Store;
@@ -14,8 +15,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::task::JoinSet;
 
-/// Bytes of an input.
-pub(super) const INPUT_BYTES: usize = 200;
 /// Between two looks at how many have run.
 const LOOK: Duration = Duration::from_millis(2);
 
@@ -94,10 +93,7 @@ impl Embedded {
                 self.checked = checked;
             }
         }
-        Ok(Done {
-            jobs: self.runs.load(Ordering::Relaxed).min(jobs),
-            span,
-        })
+        Ok(Done::new(self.runs.load(Ordering::Relaxed).min(jobs), span))
     }
 
     async fn submit_one_by_one(&self, jobs: u64, connections: u64) -> anyhow::Result<()> {
@@ -144,6 +140,9 @@ impl Follow for Embedded {
                 seconds,
                 is_backlog,
             } => return self.live(jobs, batch, seconds, is_backlog).await,
+            Order::Each { .. } | Order::Latency { .. } => {
+                anyhow::bail!("the server is asked for one job at a time, not the engine")
+            }
             Order::Idle => {
                 self.run_jobs().await?;
                 0
@@ -163,10 +162,7 @@ impl Follow for Embedded {
                 jobs
             }
         };
-        Ok(Done {
-            jobs,
-            span: begun.elapsed(),
-        })
+        Ok(Done::new(jobs, begun.elapsed()))
     }
 
     async fn check(&mut self) -> anyhow::Result<()> {

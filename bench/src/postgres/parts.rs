@@ -2,8 +2,9 @@
 //! meanwhile.
 
 use super::cluster::Server;
-use super::contender::{Contender, ORDER_MAX, Programs, Who};
-use super::order::Order;
+use super::contender::{Programs, Who};
+use crate::contender::ORDER_MAX;
+use crate::order::Order;
 use crate::{cpu, disk};
 use anyhow::{Context, ensure};
 use hdrhistogram::Histogram;
@@ -94,7 +95,7 @@ impl Part {
         statements: Option<u32>,
     ) -> anyhow::Result<Figures> {
         let database = server.database(statements.is_some())?;
-        let mut contender = Contender::start(programs, who, &database.url())?;
+        let mut contender = programs.start(who, &database.url())?;
         if self.backlog > 0 {
             contender.prepare(Order::Submit {
                 jobs: self.backlog,

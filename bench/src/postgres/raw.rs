@@ -2,11 +2,11 @@
 //! are rows of three narrow tables, and each step is one statement for many jobs, in a transaction of
 //! its own. It retries nothing, and rescues nobody.
 
-use super::embedded::INPUT_BYTES;
-use super::follow::Follow;
-use super::order::{Done, Order, SUBMITTERS};
 use crate::clock::now;
+use crate::follow::Follow;
 use crate::life::take;
+use crate::order::{Done, Order, SUBMITTERS};
+use crate::requests::INPUT_BYTES;
 use crate::server::{self, RESULT};
 use anyhow::{Context, ensure};
 use std::sync::Arc;
@@ -157,10 +157,7 @@ impl Raw {
         workers.ended.store(true, Ordering::Relaxed);
         join(submitters).await?;
         join(workers.running).await?;
-        Ok(Done {
-            jobs: finished,
-            span,
-        })
+        Ok(Done::new(finished, span))
     }
 }
 
@@ -180,16 +177,17 @@ impl Follow for Raw {
                 seconds,
                 is_backlog,
             } => return self.live(jobs, batch, seconds, is_backlog).await,
-            Order::Idle | Order::Stick { .. } | Order::Drain { .. } => {
+            Order::Each { .. }
+            | Order::Latency { .. }
+            | Order::Idle
+            | Order::Stick { .. }
+            | Order::Drain { .. } => {
                 anyhow::bail!("a loop of one's own does so as it is written to")
             }
         };
         let left = Arc::new(AtomicU64::new(jobs));
         join(self.submit(&left, batch, connections).await?).await?;
-        Ok(Done {
-            jobs,
-            span: begun.elapsed(),
-        })
+        Ok(Done::new(jobs, begun.elapsed()))
     }
 
     async fn check(&mut self) -> anyhow::Result<()> {

@@ -4,9 +4,9 @@
 use super::alone::{self, Idle, STUCK_JOBS};
 use super::cluster::Server;
 use super::contender::{Programs, Who};
-use super::order::Order;
 use super::parts::{Figures, Part};
 use super::{ProgramSettings, backlog};
+use crate::order::Order;
 use crate::report::{NONE, line, spread};
 use crate::{machine, within};
 use clap::Args;

@@ -108,8 +108,8 @@ fn the_latency_of_an_idle_server_is_measured() {
 }
 
 #[test]
-fn the_table_has_everything() {
-    let rows = rows(&["table", "--store=memory", "--rounds=2"]);
+fn the_ceiling_has_everything() {
+    let rows = rows(&["ceiling", "--store=memory", "--rounds=2"]);
     assert_eq!(rows.len(), 2 + 8 + 2 + 7, "{rows:#?}");
 }
 
@@ -343,6 +343,46 @@ fn the_table_on_postgresql_has_everybodys_share() {
         text.contains("Not measured: pg-boss: there is no /nowhere"),
         "{text}"
     );
+}
+
+#[test]
+fn everybody_asked_for_is_in_the_table() {
+    let results = tempfile::tempdir().unwrap();
+    let nothing = tempfile::tempdir().unwrap();
+    let results = results.path();
+    let text = report(&[
+        "table",
+        "--only=bare,memory,sqlite,aiohttp",
+        "--rounds=2",
+        "--seconds=0.1",
+        "--requests=20",
+        &format!("--peers={}", nothing.path().display()),
+        &format!("--installed={}", results.join("installed").display()),
+        &format!("--results={}", results.display()),
+    ]);
+    for name in ["bare axum handler", "Anteroom, memory", "Anteroom, SQLite"] {
+        let cells = cells(&text, name);
+        let number = |column: usize| -> f64 {
+            let first = cells[column].split(' ').next().unwrap();
+            first.parse().unwrap_or(f64::NAN)
+        };
+        assert!((1.0..1_000_000.0).contains(&number(2)), "{text}");
+        if name != "bare axum handler" {
+            assert!((1.0..10_000_000.0).contains(&number(3)), "{text}");
+        }
+        let [p50, p99, result_p50, result_p99] = [4, 5, 6, 7].map(number);
+        assert!(
+            0.0 < result_p50 && p50 <= p99 && result_p50 <= result_p99,
+            "{text}"
+        );
+        assert!(number(10) > 1.0, "{text}");
+    }
+    let missing = cells(&text, "aiohttp + asyncio.Queue");
+    assert!(missing[1].starts_with("not measured: "), "{text}");
+    let written = std::fs::read_to_string(results.join("side-by-side.md")).unwrap();
+    assert_eq!(written.trim(), text.trim());
+    let chart = std::fs::read_to_string(results.join("side-by-side.svg")).unwrap();
+    assert!(chart.contains(">Anteroom, SQLite<"), "{chart}");
 }
 
 #[test]

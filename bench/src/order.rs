@@ -1,9 +1,11 @@
 //! What a contender is told to do, and what it says: lines on its standard input and output, so that
 //! programs in other languages can be contenders.
 //!
-//! It is told the URL of an empty database first, and says `ready VERSION` once it can be used. Then it
-//! is told one order after the other, says `done JOBS SECONDS` as soon as it is done, and `well` once
-//! it has looked whether all is there. It ends with its standard input.
+//! It is told first where to work (the URL of an empty database, the address of a server, a folder), and
+//! says `ready VERSION` once it can be used. Then it is told one order after the other, says
+//! `done JOBS SECONDS` as soon as it is done, and `well` once it has looked whether all is there. After
+//! an order about latency four numbers follow, in milliseconds: p50 and p99 of a submit, and of the
+//! time from a submit to its result. It ends with its standard input.
 
 use anyhow::{Context, bail, ensure};
 use std::fmt;
@@ -40,6 +42,18 @@ pub(crate) enum Order {
         /// Whether jobs are left over that others submitted before.
         is_backlog: bool,
     },
+    /// Submits jobs one by one, and runs as many, until each has its result.
+    Each {
+        /// In all.
+        jobs: u64,
+        /// Jobs at once.
+        connections: u64,
+    },
+    /// Submits a job and waits for its result, one job after the other, and times both.
+    Latency {
+        /// In all.
+        jobs: u64,
+    },
     /// Waits for jobs, and gets none: done once it waits.
     Idle,
     /// Runs jobs that never end: done once so many have begun.
@@ -61,6 +75,17 @@ pub(crate) struct Done {
     pub(crate) jobs: u64,
     /// The time that it took.
     pub(crate) span: Duration,
+    /// What was timed, if that was the order.
+    pub(crate) latency: Option<Latency>,
+}
+
+/// How long a job takes when nothing else is going on, in milliseconds.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Latency {
+    /// Median and 99th percentile of a submit.
+    pub(crate) submit: [f64; 2],
+    /// Those from a submit to its result.
+    pub(crate) result: [f64; 2],
 }
 
 impl fmt::Display for Order {
@@ -77,6 +102,8 @@ impl fmt::Display for Order {
                 let backlog = if *is_backlog { "backlog" } else { "empty" };
                 write!(f, "life {jobs} {batch} {seconds} {backlog}")
             }
+            Self::Each { jobs, connections } => write!(f, "each {jobs} {connections}"),
+            Self::Latency { jobs } => write!(f, "latency {jobs}"),
             Self::Idle => f.write_str("idle"),
             Self::Stick { jobs } => write!(f, "stick {jobs}"),
             Self::Drain { jobs } => write!(f, "drain {jobs}"),
@@ -103,6 +130,13 @@ impl Order {
                 seconds: seconds.parse()?,
                 is_backlog: left == "backlog",
             },
+            ["each", jobs, connections] => Self::Each {
+                jobs: jobs.parse()?,
+                connections: connections.parse()?,
+            },
+            ["latency", jobs] => Self::Latency {
+                jobs: jobs.parse()?,
+            },
             ["idle"] => Self::Idle,
             ["stick", jobs] => Self::Stick {
                 jobs: jobs.parse()?,
@@ -117,15 +151,24 @@ impl Order {
 }
 
 impl Done {
+    /// So many jobs in this time.
+    pub(crate) const fn new(jobs: u64, span: Duration) -> Self {
+        Self {
+            jobs,
+            span,
+            latency: None,
+        }
+    }
+
     /// Says so.
     pub(crate) fn say(self) {
-        println!("done {} {}", self.jobs, self.span.as_secs_f64());
+        println!("{self}");
     }
 
     /// Reads what was said.
     pub(crate) fn parse(line: &str) -> anyhow::Result<Self> {
         let words: Vec<&str> = line.split_whitespace().collect();
-        let ["done", jobs, seconds] = words[..] else {
+        let ["done", jobs, seconds, ref timed @ ..] = words[..] else {
             bail!("a contender said {line:?}, not what it has done");
         };
         let seconds: f64 = seconds.parse()?;
@@ -133,10 +176,33 @@ impl Done {
             seconds > 0.0 && seconds < 86_400.0,
             "{seconds} s are no time of an order"
         );
+        let timed = timed.iter().map(|word| word.parse());
+        let timed = timed.collect::<Result<Vec<f64>, _>>()?;
+        let latency = match timed[..] {
+            [] => None,
+            [p50, p99, result_p50, result_p99] => Some(Latency {
+                submit: [p50, p99],
+                result: [result_p50, result_p99],
+            }),
+            _ => bail!("a contender said {line:?}: two quantiles of two times are expected"),
+        };
         Ok(Self {
             jobs: jobs.parse().context("jobs that were done")?,
             span: Duration::from_secs_f64(seconds),
+            latency,
         })
+    }
+}
+
+impl fmt::Display for Done {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "done {} {}", self.jobs, self.span.as_secs_f64())?;
+        if let Some(Latency { submit, result }) = self.latency {
+            for time in submit.iter().chain(&result) {
+                write!(f, " {time:.4}")?;
+            }
+        }
+        Ok(())
     }
 }
 
@@ -165,6 +231,11 @@ mod tests {
                 seconds: 2.0,
                 is_backlog: false,
             },
+            Order::Each {
+                jobs,
+                connections: 256,
+            },
+            Order::Latency { jobs },
             Order::Idle,
             Order::Stick { jobs },
             Order::Drain { jobs },
@@ -180,8 +251,27 @@ mod tests {
     fn only_plausible_answers_are_taken() {
         let done = Done::parse("done 12 0.5").unwrap();
         assert_eq!((done.jobs, done.span), (12, Duration::from_millis(500)));
-        for line in ["well", "done 1", "done 1 0", "done 1 NaN", "done 1 -1"] {
+        for line in [
+            "well",
+            "done 1",
+            "done 1 0",
+            "done 1 NaN",
+            "done 1 -1",
+            "done 1 1 2",
+        ] {
             assert!(Done::parse(line).is_err(), "{line:?}");
         }
+    }
+
+    #[test]
+    fn what_was_timed_is_read_as_it_was_said() {
+        let timed = Done {
+            latency: Some(Latency {
+                submit: [0.25, 1.5],
+                result: [0.5, 20.0],
+            }),
+            ..Done::new(7, Duration::from_millis(1_500))
+        };
+        assert_eq!(Done::parse(&timed.to_string()).unwrap(), timed);
     }
 }
