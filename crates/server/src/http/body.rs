@@ -1,6 +1,6 @@
 //! The body of a request: its type, its bytes within every bound, and whether it is JSON.
 
-use super::limits::{BODY_PIECE_MAX, BODY_RATE_MIN, RETRY_AFTER_OVERLOAD};
+use super::limits::{BODY_COPIED_MAX, BODY_PIECE_MAX, BODY_RATE_MIN, RETRY_AFTER_OVERLOAD};
 use super::problem::{Kind, Problem};
 use anteroom::core::limits::{CONTENT_TYPE_BYTES_MAX, JSON_DEPTH_MAX};
 use axum::body::Body;
@@ -205,7 +205,8 @@ fn too_large(how: &str, limit: usize) -> Problem {
     Problem::new(Kind::PayloadTooLarge, detail).closing()
 }
 
-/// What has come of a body. A body in one piece is not copied.
+/// What has come of a body. A large one in one piece is not copied; a small one is, out of a buffer that is
+/// many times as large and can be read into again then, and not only once the store has the job.
 enum Received {
     Nothing,
     One(Bytes),
@@ -240,6 +241,7 @@ impl Received {
     fn finish(self, room: Room) -> (Bytes, Room) {
         let bytes = match self {
             Self::Nothing => return (Bytes::new(), room),
+            Self::One(piece) if piece.len() <= BODY_COPIED_MAX => Bytes::copy_from_slice(&piece),
             Self::One(piece) => piece,
             Self::More(pieces) => pieces.freeze(),
         };

@@ -61,6 +61,8 @@ pub const STREAM_CHUNK_BYTES_MAX: usize = 1024 * 1024;
 pub const STREAM_LINE_EXTRA_BYTES_MAX: usize = 64 * 1024;
 /// Bytes of a body that changes settings: it has a handful of members.
 pub const SETTINGS_BYTES_MAX: usize = 64 * 1024;
+/// Bytes up to which a body is copied out of the buffer of its connection.
+pub const BODY_COPIED_MAX: usize = 4 * 1024;
 /// How long the next piece of a body may take.
 pub const BODY_PIECE_MAX: Duration = Duration::from_mins(1);
 /// Bytes a second that a body comes with at the least, after its first minute.
