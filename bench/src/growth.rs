@@ -118,23 +118,34 @@ pub(crate) fn run(settings: &Settings) -> anyhow::Result<String> {
     ];
     let mut text = format!("{}\n", machine::describe(&settings.dir));
     let mut lines = Vec::new();
+    if let Some(folder) = &settings.results {
+        let made = std::fs::create_dir_all(folder);
+        made.with_context(|| format!("cannot make {}", folder.display()))?;
+    }
     for (curve, measure) in curves {
         if settings.curve == Curve::All || settings.curve == curve {
             text.push('\n');
             let section = measure(settings)?;
             text.push_str(&section.text);
             lines.extend(section.line);
-        }
-    }
-    if let Some(folder) = &settings.results {
-        let drawn = chart::draw(&lines, RATIO_MAX);
-        for (name, content) in [("growth.md", &text), ("growth.svg", &drawn)] {
-            let path = folder.join(name);
-            let written = std::fs::write(&path, content);
-            written.with_context(|| format!("cannot write {}", path.display()))?;
+            keep(settings, &text, &lines)?;
         }
     }
     Ok(text)
+}
+
+/// Writes what is measured so far: a curve that fails takes none with it.
+fn keep(settings: &Settings, text: &str, lines: &[Line]) -> anyhow::Result<()> {
+    let Some(folder) = &settings.results else {
+        return Ok(());
+    };
+    let drawn = chart::draw(lines, RATIO_MAX);
+    for (name, content) in [("growth.md", text), ("growth.svg", &drawn)] {
+        let path = folder.join(name);
+        let written = std::fs::write(&path, content);
+        written.with_context(|| format!("cannot write {}", path.display()))?;
+    }
+    Ok(())
 }
 
 /// What a curve came to.
