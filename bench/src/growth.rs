@@ -116,7 +116,8 @@ pub(crate) fn run(settings: &Settings) -> anyhow::Result<String> {
         (Curve::Waiters, waiters::run),
         (Curve::Inputs, inputs::run),
     ];
-    let mut text = format!("{}\n", machine::describe(&settings.dir));
+    let machine = machine::describe(&settings.dir);
+    let mut text = format!("{machine}\n\n`{}`\n", machine::command());
     let mut lines = Vec::new();
     if let Some(folder) = &settings.results {
         let made = std::fs::create_dir_all(folder);

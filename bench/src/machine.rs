@@ -25,6 +25,13 @@ pub(crate) fn describe(folder: &Path) -> String {
     )
 }
 
+/// Returns the command, without the folder that its program is in.
+pub(crate) fn command() -> String {
+    let mut words = std::env::args().skip(1).collect::<Vec<_>>();
+    words.insert(0, "anteroom-bench".to_owned());
+    words.join(" ")
+}
+
 fn model(cpu: &str) -> Option<&str> {
     let line = cpu.lines().find(|line| line.starts_with("model name"))?;
     line.split_once(": ").map(|(_, model)| model)

@@ -90,7 +90,7 @@ pub(crate) fn run(settings: &Settings) -> anyhow::Result<String> {
         figures: BTreeMap::new(),
         failures: Vec::new(),
         machine: String::new(),
-        command: command(),
+        command: machine::command(),
         rounds: 0,
     };
     let mut peers = Vec::new();
@@ -170,13 +170,6 @@ fn asked(settings: &Settings) -> Vec<Peer> {
     } else {
         settings.only.clone()
     }
-}
-
-/// Returns the command, without the folder that its program is in.
-fn command() -> String {
-    let mut words = std::env::args().skip(1).collect::<Vec<_>>();
-    words.insert(0, "anteroom-bench".to_owned());
-    words.join(" ")
 }
 
 /// Is the client of a server, until its standard input ends.

@@ -139,7 +139,7 @@ fn report(settings: &Settings, rows: &[Row]) -> anyhow::Result<String> {
         "## Jobs that wait\n\n{} no-op jobs live through in bulk beside them, in the same queue; {} \
          rounds in turn with an empty store, medians (lowest to highest). Those that wait are ready, \
          of a task that nobody runs. Single submits within the process. Memory is that of a process \
-         that has just opened the store beyond one with an empty store, the store's cache (16 MiB a \
+         that has just opened the store beyond one with an empty store, the store's caches (4 MiB to write, 16 MiB to read) \
          connection) included; what was read is in the system's cache.\n\n\
          | waiting | file MB | filled s | opened ms | MiB | bytes a job | {LIFE_HEADS} |\n\
          |{} --- |\n",

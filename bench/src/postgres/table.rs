@@ -103,7 +103,7 @@ pub(crate) fn run(settings: &Settings) -> anyhow::Result<Report> {
         spread(&disks(&sections), 2),
         versions(&sections),
     );
-    let _never = writeln!(text, "`{}`", command());
+    let _never = writeln!(text, "`{}`", machine::command());
     for why in missing {
         let _never = writeln!(text, "\nNot measured: {why}.");
     }
@@ -355,11 +355,4 @@ fn versions(sections: &[Section]) -> String {
         .map(|(who, version)| format!("{} {version}", who.name()))
         .collect();
     each.join(", ")
-}
-
-/// Returns the command, without the folder that its program is in.
-fn command() -> String {
-    let mut words = std::env::args().skip(1).collect::<Vec<_>>();
-    words.insert(0, "anteroom-bench".to_owned());
-    words.join(" ")
 }
