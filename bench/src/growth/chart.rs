@@ -10,6 +10,8 @@ const TOP: f64 = 20.0;
 const BOTTOM: f64 = 40.0;
 /// What is shown at least, from bottom to top.
 const RATIOS: (f64, f64) = (0.8, 1.2);
+const TITLE: &str = "CPU time of a job, as a multiple of that with none of them; red: the target";
+const HOW_MANY: &str = "how many of them there are";
 /// Colours that those who see fewer of them tell apart, too (Okabe and Ito).
 const COLOURS: [&str; 4] = ["#0072b2", "#d55e00", "#009e73", "#cc79a7"];
 
@@ -36,6 +38,10 @@ pub(super) fn draw(lines: &[Line], target: f64) -> String {
         SIZE.0, SIZE.1
     );
     let (begin, end) = (x(1.0), x(10_f64.powf(decades)));
+    for (words, at) in [(TITLE, 14.0), (HOW_MANY, SIZE.1 - 4.0)] {
+        // Writing to a string does not fail.
+        let _never = writeln!(text, "<text x=\"{begin:.1}\" y=\"{at:.1}\">{words}</text>");
+    }
     for (ratio, colour) in [
         (bottom, "black"),
         (1.0, "grey"),
@@ -43,7 +49,6 @@ pub(super) fn draw(lines: &[Line], target: f64) -> String {
         (top, "none"),
     ] {
         let at = y(ratio);
-        // Writing to a string does not fail.
         let _never = writeln!(
             text,
             "<path d=\"M{begin:.1} {at:.1}H{end:.1}\" stroke=\"{colour}\" fill=\"none\"/>\
