@@ -3,7 +3,7 @@
 //!
 //! One file for each curve: jobs that wait ([`waiting`]), results that are kept ([`kept`]), [`groups`],
 //! long polls held open ([`waiters`]), and the size of [`inputs`]. What is measured runs in a process
-//! of its own ([`part`]), on a [`store`] that another process filled, so that memory is that of serving
+//! of its own ([`mod@part`]), on a [`store`] that another process filled, so that memory is that of serving
 //! alone. A [`chart`] shows them all.
 
 mod chart;

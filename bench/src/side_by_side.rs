@@ -2,7 +2,7 @@
 //!
 //! One file for each thing: who is measured and what each promises ([`peer`]), what others' programs need
 //! ([`install`]), what runs beside a contender ([`backing`]), the clients that are part of this program
-//! ([`over_http`], [`beanstalkd`]; the others are in `bench/peers`), a [`turn`] of one, and what is
+//! ([`over_http`], [`mod@beanstalkd`]; the others are in `bench/peers`), a [`turn`] of one, and what is
 //! written of it all: the [`table`] and the [`chart`].
 
 mod backing;
