@@ -1,9 +1,10 @@
 //! A process that is measured, and is told its [`Order`]s.
 
 use crate::order::{Done, Order};
+use crate::process::spawn;
 use anyhow::{Context, anyhow, bail, ensure};
 use std::io::{BufRead, BufReader, Write};
-use std::process::{Child, ChildStdin, Command, Stdio};
+use std::process::{Child, ChildStdin, Command};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::Duration;
 
@@ -30,13 +31,7 @@ impl Contender {
         mut command: Command,
         place: &str,
     ) -> anyhow::Result<Self> {
-        let mut child = command
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .with_context(|| format!("cannot start {command:?}"))?;
-        let input = child.stdin.take();
-        let output = child.stdout.take().context("the process has no output")?;
+        let (child, input, output) = spawn(&mut command)?;
         let (say, said) = channel();
         // Ends with the process, whose output it reads.
         std::thread::spawn(move || {

@@ -195,19 +195,6 @@ impl fmt::Display for Spread {
     }
 }
 
-/// Writes a number of things as people read it: `10,000,000`.
-fn grouped(count: u64) -> String {
-    let digits = count.to_string();
-    let mut text = String::new();
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
-}
-
 #[expect(
     clippy::cast_precision_loss,
     reason = "exact up to 2^53, which no count or size here reaches"
@@ -219,6 +206,7 @@ const fn float(count: u64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::report::grouped;
 
     #[test]
     fn a_spread_is_the_middle_and_both_ends() {

@@ -26,6 +26,20 @@ pub(crate) struct Process {
     output: BufReader<ChildStdout>,
 }
 
+/// Starts a process whose input and output are ours.
+pub(crate) fn spawn(
+    command: &mut Command,
+) -> anyhow::Result<(Child, Option<ChildStdin>, ChildStdout)> {
+    let mut child = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .with_context(|| format!("cannot start {command:?}"))?;
+    let input = child.stdin.take();
+    let output = child.stdout.take().context("the process has no output")?;
+    Ok((child, input, output))
+}
+
 impl Process {
     /// Starts this program with `arguments`, tells it `line`, and waits until it listens.
     pub(crate) fn start(arguments: &[&str], line: &str) -> anyhow::Result<Self> {
@@ -35,13 +49,7 @@ impl Process {
 
     /// Starts another program in the same way.
     pub(crate) fn start_command(command: &mut Command, line: &str) -> anyhow::Result<Self> {
-        let mut child = command
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .with_context(|| format!("cannot start {command:?}"))?;
-        let input = child.stdin.take();
-        let output = child.stdout.take().context("the process has no output")?;
+        let (child, input, output) = spawn(command)?;
         let mut process = Self {
             address: SocketAddr::from(([0; 4], 0)),
             child,

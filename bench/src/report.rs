@@ -4,7 +4,7 @@ use crate::Settings;
 use crate::rounds::{Figures, Part, Row};
 use crate::server::Kind;
 use hdrhistogram::Histogram;
-use std::fmt::Write;
+use std::fmt::{Display, Write};
 
 /// What a table shows where nothing was measured.
 pub(crate) const NONE: &str = "–";
@@ -279,6 +279,19 @@ pub(crate) fn line(text: &mut String, cells: &[String]) {
     text.push_str("| ");
     text.push_str(&cells.join(" | "));
     text.push_str(" |\n");
+}
+
+/// Writes a whole number, or one printed as such, as people read it: `10,000,000`.
+pub(crate) fn grouped(number: impl Display) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
 }
 
 #[cfg(test)]

@@ -2,8 +2,9 @@
 //! line takes to tell.
 
 use super::chart::Line;
-use super::{RATIO_MAX, SLOTS, Section, Settings, Spread, grouped};
+use super::{RATIO_MAX, SLOTS, Section, Settings, Spread};
 use crate::groups::{Figures, part_of};
+use crate::report::grouped;
 use std::fmt::Write;
 
 /// Of the jobs that wait so many are run and measured, in percent.

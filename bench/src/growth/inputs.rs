@@ -1,10 +1,11 @@
 //! The curve over the size of an input: submits over HTTP whose jobs run, on many connections and on
 //! one.
 
-use super::{Section, Settings, Spread, float, grouped};
+use super::{Section, Settings, Spread, float};
 use crate::calls::Calls;
 use crate::load::{Load, Measured, Pace, Turn, one_by_one};
 use crate::process::Process;
+use crate::report::grouped;
 use crate::server::{self, NOOP};
 use anyhow::{Context, ensure};
 use hdrhistogram::Histogram;

@@ -1,13 +1,13 @@
 //! The curve over kept results: a life beside them, the opening of their store, its memory, and single
 //! submits while they are forgotten.
 
-use super::chart::Line;
 use super::life::Orders;
 use super::part::Figures;
 use super::store::Filled;
-use super::waiting::{LIFE_HEADS, Rounds, life_cells, rounds, spread};
-use super::{RATIO_MAX, Section, Settings, float, grouped};
+use super::waiting::{LIFE_HEADS, Rounds, life_cells, line, rounds, spread};
+use super::{RATIO_MAX, Section, Settings, float};
 use crate::clock::now;
+use crate::report::grouped;
 use anyhow::ensure;
 use std::fmt::Write;
 use std::time::Duration;
@@ -34,16 +34,10 @@ pub(super) fn run(settings: &Settings) -> anyhow::Result<Section> {
     for kept in &settings.kept {
         rows.push(measure(settings, *kept)?);
     }
-    let mut points = vec![(1.0, 1.0)];
-    for row in &rows {
-        points.push((float(row.kept), row.rounds.ratio()?.median));
-    }
+    let ratios = rows.iter().map(|row| (row.kept, &row.rounds));
     Ok(Section {
         text: report(settings, &rows)?,
-        line: Some(Line {
-            name: "kept results",
-            points,
-        }),
+        line: Some(line("kept results", ratios)?),
     })
 }
 

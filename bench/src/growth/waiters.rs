@@ -3,7 +3,7 @@
 
 use super::chart::Line;
 use super::inputs::{load, start, submit};
-use super::{Section, Settings, float, grouped};
+use super::{Section, Settings, float};
 use crate::calls::{Calls, instant_ms};
 use crate::clock::{micros, now};
 use crate::cpu::Usage;
@@ -11,6 +11,7 @@ use crate::disk;
 use crate::load::{Measured, Turn};
 use crate::memory;
 use crate::process::Process;
+use crate::report::grouped;
 use crate::server::{self, NOOP, PULL};
 use crate::wire::Connection;
 use anyhow::{Context, ensure};

@@ -5,8 +5,9 @@ use super::chart::Line;
 use super::life::{self, Orders};
 use super::part::Figures;
 use super::store::Filled;
-use super::{RATIO_MAX, Section, Settings, Spread, float, grouped};
+use super::{RATIO_MAX, Section, Settings, Spread, float};
 use crate::clock::now;
+use crate::report::grouped;
 use std::fmt::Write;
 use std::path::Path;
 use std::time::Duration;
@@ -39,16 +40,10 @@ pub(super) fn run(settings: &Settings) -> anyhow::Result<Section> {
     for jobs in &settings.jobs {
         rows.push(measure(settings, *jobs)?);
     }
-    let mut points = vec![(1.0, 1.0)];
-    for row in &rows {
-        points.push((float(row.jobs), row.rounds.ratio()?.median));
-    }
+    let ratios = rows.iter().map(|row| (row.jobs, &row.rounds));
     Ok(Section {
         text: report(settings, &rows)?,
-        line: Some(Line {
-            name: "waiting jobs",
-            points,
-        }),
+        line: Some(line("waiting jobs", ratios)?),
     })
 }
 
@@ -110,6 +105,18 @@ impl Rounds {
     }
 }
 
+/// Returns the curve of the ratios over how many there are.
+pub(super) fn line<'a>(
+    name: &'static str,
+    rows: impl Iterator<Item = (u64, &'a Rounds)>,
+) -> anyhow::Result<Line> {
+    let mut points = vec![(1.0, 1.0)];
+    for (count, rounds) in rows {
+        points.push((float(count), rounds.ratio()?.median));
+    }
+    Ok(Line { name, points })
+}
+
 /// Returns the spread of a figure over the rounds.
 pub(super) fn spread(figures: &[Figures], name: &str) -> anyhow::Result<Spread> {
     let values = figures.iter().map(|figures| figures.number(name));
@@ -139,8 +146,8 @@ fn report(settings: &Settings, rows: &[Row]) -> anyhow::Result<String> {
         "## Jobs that wait\n\n{} no-op jobs live through in bulk beside them, in the same queue; {} \
          rounds in turn with an empty store, medians (lowest to highest). Those that wait are ready, \
          of a task that nobody runs. Single submits within the process. Memory is that of a process \
-         that has just opened the store beyond one with an empty store, the store's caches (4 MiB to write, 16 MiB to read) \
-         connection) included; what was read is in the system's cache.\n\n\
+         that has just opened the store beyond one with an empty store, the store's caches (4 MiB to \
+         write, 16 MiB to read) included; what was read is in the system's cache.\n\n\
          | waiting | file MB | filled s | opened ms | MiB | bytes a job | {LIFE_HEADS} |\n\
          |{} --- |\n",
         grouped(settings.life_jobs),

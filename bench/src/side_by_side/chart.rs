@@ -5,7 +5,7 @@ use super::Outcome;
 use super::peer::Peer;
 use super::table::durability;
 use super::turn::{Figures, Rate};
-use crate::report::median;
+use crate::report::{grouped, median};
 use std::fmt::Write;
 
 /// Sizes in pixels.
@@ -135,7 +135,10 @@ impl Row {
             Some(self.single)
         };
         let width = rate.unwrap_or_default() * per_job;
-        let number = rate.map_or_else(|| "no bulk call".to_owned(), thousands);
+        let number = rate.map_or_else(
+            || "no bulk call".to_owned(),
+            |rate| grouped(format_args!("{rate:.0}")),
+        );
         if rate.is_some() {
             let _never = writeln!(
                 text,
@@ -151,19 +154,6 @@ impl Row {
             top + 11.0
         );
     }
-}
-
-/// Writes a whole number with a comma between thousands.
-fn thousands(number: f64) -> String {
-    let digits = format!("{number:.0}");
-    let mut text = String::new();
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
 }
 
 fn escaped(text: &str) -> String {
@@ -200,7 +190,7 @@ mod tests {
             (1_000.0, "1,000"),
             (1_234_567.0, "1,234,567"),
         ] {
-            assert_eq!(thousands(number), expected);
+            assert_eq!(grouped(format_args!("{number:.0}")), expected);
         }
         assert_eq!(escaped("a < b & c"), "a &lt; b &amp; c");
     }
