@@ -27,6 +27,7 @@ mod events;
 mod framing;
 mod health;
 mod idempotency;
+mod json;
 mod leases;
 mod lines;
 mod list;

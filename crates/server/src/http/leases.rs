@@ -12,10 +12,11 @@ use super::App;
 use super::access::Scope;
 use super::body;
 use super::call::Call;
+use super::json;
 use super::prefer::Prefer;
 use super::problem::{Kind, Problem};
 use super::read::Answer;
-use super::represent::{JobView, shown_result};
+use super::represent::{Extent, JOB_BYTES, JobView, shown_result};
 use super::submit::unknown_task;
 use super::value::Instant;
 use anteroom::core::{Job, Name, Payload, Timestamp};
@@ -27,9 +28,11 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use http::StatusCode;
 use serde::Serialize;
-use serde_json::value::RawValue;
 use std::borrow::Cow;
 use tracing::debug;
+
+/// Bytes of a lease with its job, about; its input comes on top.
+const LEASE_BYTES: usize = JOB_BYTES + 400;
 
 /// `POST /v1/leases`: 200 with what was leased; 204 where there is nothing.
 pub(crate) async fn lease(Shared(app): Shared<App>, call: Call) -> Result<Response, Problem> {
@@ -85,10 +88,13 @@ pub(crate) async fn lease(Shared(app): Shared<App>, call: Call) -> Result<Respon
         response
     } else {
         let now = app.engine.clock().now();
-        let view = |leased| LeaseView::of(leased, now, mount.prefix());
-        super::pages::json(&LeasesView {
-            leases: leased.iter().map(view).collect(),
-        })
+        let mut answer = Vec::with_capacity(LEASE_BYTES * leased.len());
+        json::object(&mut answer, |members| {
+            members.list("leases", &leased, |bytes, leased| {
+                write_lease(bytes, leased, now, mount.prefix());
+            });
+        });
+        super::pages::json_text(answer)
     };
     prefer.tell(response.headers_mut());
     Ok(response)
@@ -200,47 +206,30 @@ impl From<LeaseRefused> for Problem {
     }
 }
 
-#[derive(Serialize)]
-struct LeasesView<'a> {
-    leases: Vec<LeaseView<'a>>,
-}
-
-/// A lease with its job and input.
-#[derive(Serialize)]
-struct LeaseView<'a> {
-    lease: &'a str,
-    claim: u64,
-    expires_at: Instant,
-    job: JobView<'a>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    input: Option<&'a RawValue>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    input_base64: Option<String>,
-    content_type: &'a str,
-}
-
-impl<'a> LeaseView<'a> {
-    fn of(leased: &'a Leased, now: Timestamp, prefix: &'a str) -> Self {
-        let Leased { lease, job, input } = leased;
-        let is_json = body::is_json(&input.content_type);
-        let json = is_json.then(|| shown_result(input)).flatten();
-        Self {
-            lease,
-            claim: job.status.claim.get(),
-            expires_at: Instant(job.status.lease_expires_at),
-            job: JobView {
-                job,
-                result: None,
-                now,
-                prefix,
-                duplicate: false,
-                waiting: None,
-            },
-            input: json,
-            input_base64: json.is_none().then(|| BASE64_STANDARD.encode(&input.bytes)),
-            content_type: &input.content_type,
+/// Appends a lease with its job and input.
+fn write_lease(bytes: &mut Vec<u8>, leased: &Leased, now: Timestamp, prefix: &str) {
+    let Leased { lease, job, input } = leased;
+    let is_json = body::is_json(&input.content_type);
+    let json = is_json.then(|| shown_result(input)).flatten();
+    let view = JobView {
+        job,
+        result: None,
+        now,
+        prefix,
+        duplicate: false,
+        waiting: None,
+    };
+    json::object(bytes, |members| {
+        members.text("lease", lease);
+        members.value("claim", &job.status.claim.get());
+        members.text("expires_at", &Instant(job.status.lease_expires_at).text());
+        members.written("job", |bytes| view.write(bytes, Extent::Full));
+        match json {
+            Some(json) => members.value("input", json),
+            None => members.text("input_base64", &BASE64_STANDARD.encode(&input.bytes)),
         }
-    }
+        members.text("content_type", &input.content_type);
+    });
 }
 
 /// How a lease stands that was extended.

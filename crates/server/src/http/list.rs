@@ -3,22 +3,16 @@
 use super::App;
 use super::access::Access;
 use super::call::Call;
+use super::json;
 use super::problem::Problem;
 use super::query::Query;
-use super::represent::{JobView, ListedJob};
+use super::represent::{Extent, JOB_BYTES, JobView};
 use super::value;
 use anteroom::core::limits::{PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX};
 use anteroom::core::{Label, Name, ShownState};
 use anteroom::store::{Cursor, Filter, Page};
 use axum::extract::State as Shared;
 use axum::response::Response;
-use serde::Serialize;
-
-#[derive(Serialize)]
-struct PageView<'a> {
-    jobs: Vec<ListedJob<'a>>,
-    next_page_token: Option<String>,
-}
 
 /// `GET /v1/jobs`: jobs that match the filters, newest first.
 pub(crate) async fn list(Shared(app): Shared<App>, call: Call) -> Result<Response, Problem> {
@@ -26,21 +20,22 @@ pub(crate) async fn list(Shared(app): Shared<App>, call: Call) -> Result<Respons
     let listing = app.engine.store().list(&filter, page).await?;
     let now = app.engine.clock().now();
     let prefix = call.mount.prefix();
-    let listed = |job| {
-        ListedJob(JobView {
-            job,
-            result: None,
-            now,
-            prefix,
-            duplicate: false,
-            waiting: None,
-        })
-    };
-    let view = PageView {
-        jobs: listing.jobs.iter().map(listed).collect(),
-        next_page_token: listing.next.map(token),
-    };
-    Ok(super::pages::json(&view))
+    let mut page = Vec::with_capacity(JOB_BYTES * listing.jobs.len() + 100);
+    json::object(&mut page, |members| {
+        members.list("jobs", &listing.jobs, |bytes, job| {
+            let view = JobView {
+                job,
+                result: None,
+                now,
+                prefix,
+                duplicate: false,
+                waiting: None,
+            };
+            view.write(bytes, Extent::Listed);
+        });
+        members.maybe_text("next_page_token", listing.next.map(token).as_deref());
+    });
+    Ok(super::pages::json_text(page))
 }
 
 fn read_filter(mut query: Query, access: &Access) -> Result<(Filter, Page), Problem> {

@@ -165,8 +165,12 @@ const fn text_of(kind: Kind) -> &'static str {
 /// Answers with JSON that is not to be kept.
 pub(crate) fn json(view: &impl Serialize) -> Response {
     // Writing to memory does not fail, and every key is a string.
-    let body = serde_json::to_vec(view).unwrap_or_default();
-    let mut response = Response::new(Body::from(body));
+    json_text(serde_json::to_vec(view).unwrap_or_default())
+}
+
+/// Answers with JSON that is written already.
+pub(crate) fn json_text(text: Vec<u8>) -> Response {
+    let mut response = Response::new(Body::from(text));
     set(&mut response, &header::CONTENT_TYPE, "application/json");
     set(&mut response, &header::CACHE_CONTROL, "no-store");
     response

@@ -99,7 +99,7 @@ pub(crate) struct Instant(pub(crate) Timestamp);
 
 impl Instant {
     /// Returns it in one piece: escaping many small ones costs more than printing.
-    fn text(self) -> String {
+    pub(crate) fn text(self) -> String {
         const PRINTER: DateTimePrinter = DateTimePrinter::new().precision(Some(3));
         let millis = self.0.as_millis();
         let instant = jiff::Timestamp::from_millisecond(millis).unwrap_or(if millis < 0 {
@@ -122,7 +122,7 @@ impl fmt::Display for Instant {
 pub(crate) struct Friendly(pub(crate) Duration);
 
 impl Friendly {
-    fn text(self) -> String {
+    pub(crate) fn text(self) -> String {
         const PRINTER: SpanPrinter = SpanPrinter::new()
             .designator(Designator::Compact)
             .spacing(Spacing::None);
