@@ -155,7 +155,7 @@ fn new_job(number: u32) -> anyhow::Result<NewJob> {
     let counter = u16::try_from(number % 4_096)?;
     let random = u64::from(number).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     Ok(NewJob {
-        spec: Spec {
+        spec: Arc::new(Spec {
             id: JobId::from_parts(millis, counter, random),
             task: Name::new("task")?,
             queue: Name::new("queue")?,
@@ -168,7 +168,7 @@ fn new_job(number: u32) -> anyhow::Result<NewJob> {
             callback_url: None,
             tags: BTreeMap::new(),
             input: input.info(),
-        },
+        }),
         status: Status::submitted(NOW, None, 5),
         input,
         idempotency: None,

@@ -15,7 +15,7 @@ pub struct Admitted(NewJob);
 
 impl Admitted {
     /// Returns the queue that the job will wait in.
-    pub const fn queue(&self) -> &Name {
+    pub fn queue(&self) -> &Name {
         &self.0.spec.queue
     }
 }

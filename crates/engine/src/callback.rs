@@ -143,10 +143,18 @@ impl Shared {
     /// is looked at once, however many jobs name it, and for so long only: what was not looked at by then
     /// is taken, since whoever sends looks again.
     pub(crate) async fn check_targets(&self, jobs: &[NewJob]) -> Result<(), SubmitError> {
-        let targets = targets_of(jobs);
-        if targets.is_empty() {
-            return Ok(());
+        match targets_of(jobs) {
+            targets if targets.is_empty() => Ok(()),
+            // In a box: most jobs have none, and need no room for it.
+            targets => Box::pin(self.look_at(targets, jobs)).await,
         }
+    }
+
+    async fn look_at(
+        &self,
+        targets: Vec<(usize, Arc<str>)>,
+        jobs: &[NewJob],
+    ) -> Result<(), SubmitError> {
         let looks = targets.into_iter().map(|(index, url)| async move {
             let looked = self.check_target(&url).await;
             looked.err().map(|reason| (index, url, reason))

@@ -13,8 +13,8 @@ use crate::submit::SubmitError;
 use crate::task::Task;
 use anteroom_core::limits::{DEFAULT_QUEUE, QUEUE_CHANGE_TRIES_MAX, QUEUES_MADE_MAX};
 use anteroom_core::{
-    JobId, Name, Patch, QueueDefaults, QueuePatch, QueueRule, QueueSettingError, QueueSettings,
-    Timestamp,
+    Job, JobId, Name, Patch, QueueDefaults, QueuePatch, QueueRule, QueueSettingError,
+    QueueSettings, Timestamp,
 };
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::{PoisonError, RwLock};
@@ -138,6 +138,11 @@ impl Queues {
         let configured = |name| options.queues.get(name).and_then(|queue| queue.max_depth);
         let named = self.named.iter();
         named.map(|name| (name.clone(), configured(name))).collect()
+    }
+
+    /// Tells whether jobs may wait in a queue of this name as it is.
+    fn is_at_hand(&self, queue: &Name) -> bool {
+        (self.takes(queue) || queue.is_reserved()) && self.is_known(queue)
     }
 
     /// Tells whether a queue need not be made.
@@ -396,23 +401,23 @@ impl Queues {
 }
 
 impl Shared {
-    /// Inserts checked jobs whose callbacks may go where they go, makes their queues where they are used first, and counts those that
-    /// are new.
-    pub(crate) async fn insert(&self, jobs: Vec<NewJob>) -> Result<Vec<Inserted>, SubmitError> {
-        self.check_targets(&jobs).await?;
-        self.make_queues_for(&jobs).await?;
-        let counted: Vec<(Name, Timestamp)> = jobs
-            .iter()
-            .map(|job| (job.spec.queue.clone(), job.spec.created_at))
-            .collect();
-        let tasks: Vec<Name> = jobs.iter().map(|job| job.spec.task.clone()).collect();
-        let inserted = match self.store.insert(jobs).await {
+    /// Inserts checked jobs whose callbacks may go where they go, makes their queues where they are
+    /// used first, and counts those that are new. `jobs` are the same, as they will stand.
+    pub(crate) async fn insert(
+        &self,
+        new: Vec<NewJob>,
+        jobs: &[Job],
+    ) -> Result<Vec<Inserted>, SubmitError> {
+        self.check_targets(&new).await?;
+        self.make_queues_for(&new).await?;
+        let inserted = match self.store.insert(new).await {
             Ok(inserted) => inserted,
-            Err(error) => return Err(self.refused(error, &tasks, &counted).await),
+            Err(error) => return Err(Box::pin(self.refused(error, jobs)).await),
         };
-        for ((queue, at), inserted) in counted.into_iter().zip(&inserted) {
+        for (job, inserted) in jobs.iter().zip(&inserted) {
             if matches!(inserted, Inserted::New(_)) {
-                self.queues.meters.submitted(&queue, at);
+                let spec = &job.spec;
+                self.queues.meters.submitted(&spec.queue, spec.created_at);
             }
         }
         Ok(inserted)
@@ -421,12 +426,7 @@ impl Shared {
 
 impl Shared {
     /// Says of an insert that was refused for a full queue when there is room.
-    async fn refused(
-        &self,
-        error: StoreError,
-        tasks: &[Name],
-        jobs: &[(Name, Timestamp)],
-    ) -> SubmitError {
+    async fn refused(&self, error: StoreError, jobs: &[Job]) -> SubmitError {
         let mut error = SubmitError::from(error);
         if let SubmitError::QueueFull {
             queue,
@@ -435,14 +435,10 @@ impl Shared {
             room_in,
         } = &mut error
         {
-            let its = || {
-                jobs.iter()
-                    .zip(tasks)
-                    .filter(|((name, _), _)| name == queue)
-            };
+            let its = || jobs.iter().filter(|job| job.spec.queue == *queue);
             let more = (*waiting + its().count() as u64).saturating_sub(*limit);
-            if let Some((_, task)) = its().next() {
-                *room_in = self.room_in(task, queue, more).await;
+            if let Some(job) = its().next() {
+                *room_in = self.room_in(&job.spec.task, queue, more).await;
             }
         }
         error
@@ -450,6 +446,15 @@ impl Shared {
 
     /// Makes the queues of jobs to be inserted where they are used first.
     async fn make_queues_for(&self, jobs: &[NewJob]) -> Result<(), SubmitError> {
+        let queues = jobs.iter().map(|job| &job.spec.queue);
+        if queues.clone().all(|queue| self.queues.is_at_hand(queue)) {
+            return Ok(());
+        }
+        // In a box: most queues are there, and need no room for it.
+        Box::pin(self.make_missing_queues_for(jobs)).await
+    }
+
+    async fn make_missing_queues_for(&self, jobs: &[NewJob]) -> Result<(), SubmitError> {
         let queues = jobs.iter().map(|job| &job.spec.queue);
         let refused = match self.queues.make_for(&*self.store, queues).await {
             Ok(()) => return Ok(()),

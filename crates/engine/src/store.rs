@@ -325,14 +325,21 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
 /// A job to be inserted.
 #[derive(Clone, Debug)]
 pub struct NewJob {
-    /// What was submitted.
-    pub spec: Spec,
+    /// What was submitted. Shared, as whoever submits it goes on with it as well.
+    pub spec: Arc<Spec>,
     /// Where it stands: [`Status::submitted`].
     pub status: Status,
     /// What the task is given.
     pub input: Payload,
     /// What the submit is remembered by, and the digest of what it asks for.
     pub idempotency: Option<(Idempotency, Fingerprint)>,
+}
+
+impl NewJob {
+    /// Returns what was submitted, to be changed before it is.
+    pub fn spec_mut(&mut self) -> &mut Spec {
+        Arc::make_mut(&mut self.spec)
+    }
 }
 
 /// What became of a [`NewJob`].

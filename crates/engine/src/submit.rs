@@ -17,6 +17,7 @@ use anteroom_core::{
     Timestamp,
 };
 use std::collections::BTreeMap;
+use std::slice;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
@@ -278,7 +279,7 @@ impl Engine {
         let new = self.shared.admit(submission).await?;
         self.shared.check_in_time(&new).await?;
         let job = job_of(&new);
-        let inserted = self.shared.insert_one(new).await?;
+        let inserted = self.shared.insert_one(new, &job).await?;
         Ok(self.shared.told(job, inserted))
     }
 
@@ -343,7 +344,7 @@ impl Engine {
         let job = job_of(&new);
         // Before it is inserted, so that no end comes too early to be seen.
         let mut watch = shared.notices.subscribe(job.spec.id);
-        let inserted = shared.insert_one(new).await?;
+        let inserted = shared.insert_one(new, &job).await?;
         let is_new = matches!(inserted, Inserted::New(_));
         let submitted = shared.told(job, inserted);
         if !is_new {
@@ -436,9 +437,8 @@ fn no_answer() -> StoreError {
 }
 
 fn job_of(new: &NewJob) -> Job {
-    let spec = Arc::new(new.spec.clone());
     Job {
-        spec,
+        spec: new.spec.clone(),
         status: new.status,
         errors: Vec::new(),
         result: None,
@@ -480,7 +480,7 @@ impl Shared {
     /// Inserts jobs, all or none, and says what became of each.
     pub(crate) async fn insert_all(&self, new: Vec<NewJob>) -> Result<Vec<Submitted>, SubmitError> {
         let jobs: Vec<Job> = new.iter().map(job_of).collect();
-        let inserted = self.insert(new).await?;
+        let inserted = self.insert(new, &jobs).await?;
         if inserted.len() != jobs.len() {
             return Err(no_answer().into());
         }
@@ -490,8 +490,8 @@ impl Shared {
             .collect())
     }
 
-    async fn insert_one(&self, new: NewJob) -> Result<Inserted, SubmitError> {
-        let mut inserted = self.insert(vec![new]).await?;
+    async fn insert_one(&self, new: NewJob, job: &Job) -> Result<Inserted, SubmitError> {
+        let mut inserted = self.insert(vec![new], slice::from_ref(job)).await?;
         inserted.pop().ok_or_else(|| no_answer().into())
     }
 
@@ -568,7 +568,7 @@ impl Shared {
         let start_before = start_before(submission.start_before, now, is_replay)?;
         let status = Status::submitted(run_at, start_before, max_attempts);
         Ok(NewJob {
-            spec,
+            spec: Arc::new(spec),
             status,
             input: submission.input,
             idempotency,

@@ -8,6 +8,7 @@ use anteroom_core::{JobId, Payload, Priority, Spec, State, Status, Timestamp};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// What the digest that ids are made of begins with, so that no other digest of ours is the same.
 const DOMAIN: &[u8] = b"anteroom callback 1";
@@ -46,7 +47,7 @@ pub fn callback_of(spec: &Spec, before: &Status, after: &Status) -> Option<NewJo
         input: input.info(),
     };
     Some(NewJob {
-        spec: callback,
+        spec: Arc::new(callback),
         status: Status::submitted(ended_at, None, CALLBACK_ATTEMPTS_MAX),
         input,
         idempotency: None,

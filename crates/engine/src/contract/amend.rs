@@ -48,8 +48,8 @@ fn everything(trial: &Trial) -> Amendment {
 }
 
 fn with_all(job: &mut NewJob) {
-    job.spec.group = Label::new("g").ok();
-    job.spec.tags = BTreeMap::from([(name("a"), "1".to_owned())]);
+    job.spec_mut().group = Label::new("g").ok();
+    job.spec_mut().tags = BTreeMap::from([(name("a"), "1".to_owned())]);
 }
 
 /// An amendment changes what it names, each member alone and all at once, and nothing else.
@@ -145,7 +145,9 @@ pub async fn a_start_that_has_passed_means_at_once(trial: &mut Trial) {
 pub async fn a_waiting_claim_gets_a_job_that_was_amended(trial: &mut Trial) {
     let later = trial.now().after(SECOND * 60);
     let scheduled = trial.submit(|job| job.status.run_at = later).await;
-    let elsewhere = trial.submit(|job| job.spec.queue = name("elsewhere")).await;
+    let elsewhere = trial
+        .submit(|job| job.spec_mut().queue = name("elsewhere"))
+        .await;
     for (id, event) in [
         (scheduled, moved_to(trial.now())),
         (elsewhere, in_queue("queue")),

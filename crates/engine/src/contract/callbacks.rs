@@ -49,8 +49,8 @@ async fn submit(trial: &Trial) -> JobId {
     let now = trial.now();
     trial
         .submit(|job| {
-            job.spec.callback_url = Some(URL.into());
-            job.spec.tags.insert(name("who"), "ann".to_owned());
+            job.spec_mut().callback_url = Some(URL.into());
+            job.spec_mut().tags.insert(name("who"), "ann".to_owned());
             job.status = Status::submitted(now, None, 1);
         })
         .await
@@ -73,7 +73,7 @@ async fn end(trial: &Trial, way: Way) -> (Status, Job) {
         Way::Deadline => {
             let now = trial.now();
             let late = trial.submit(|job| {
-                job.spec.callback_url = Some(URL.into());
+                job.spec_mut().callback_url = Some(URL.into());
                 job.status = Status::submitted(now, Some(now), 1);
             });
             let id = late.await;
@@ -150,7 +150,7 @@ pub async fn every_end_makes_one_callback(trial: &mut Trial) {
             .collect();
         assert_eq!(new.len(), 1, "callbacks of {way:?}");
         let made = trial.job(id).await;
-        assert_eq!(*made.spec, expected.spec, "{way:?}");
+        assert_eq!(made.spec, expected.spec, "{way:?}");
         assert_eq!(made.status, expected.status, "{way:?}");
         let input = done("input", trial.store().input(id).await).here();
         assert_eq!(input, Some(expected.input), "{way:?}");
@@ -171,7 +171,7 @@ fn ids_of_claimed(claimed: &[Claimed]) -> BTreeSet<JobId> {
 pub async fn what_is_no_end_makes_no_callback(trial: &mut Trial) {
     let now = trial.now();
     let id = trial
-        .submit(|job| job.spec.callback_url = Some(URL.into()))
+        .submit(|job| job.spec_mut().callback_url = Some(URL.into()))
         .await;
     let amendment = Box::new(Amendment {
         tags: Some(BTreeMap::new()),
@@ -292,7 +292,7 @@ pub async fn nothing_holds_callbacks_back(trial: &mut Trial) {
 pub async fn many_ends_at_once_make_as_many_callbacks(trial: &mut Trial) {
     let mut jobs: Vec<_> = (0..MANY).map(|_| trial.new_job()).collect();
     for job in &mut jobs {
-        job.spec.callback_url = Some(URL.into());
+        job.spec_mut().callback_url = Some(URL.into());
     }
     let cancels = jobs
         .iter()

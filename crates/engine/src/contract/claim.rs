@@ -30,7 +30,7 @@ pub async fn claims_go_by_priority_then_run_at_then_submission(trial: &mut Trial
     for (number, ago, place) in cases {
         let id = trial
             .submit(|job| {
-                job.spec.priority = priority(number);
+                job.spec_mut().priority = priority(number);
                 job.status.run_at = now.before(Duration::from_millis(ago));
             })
             .await;
@@ -52,7 +52,7 @@ pub async fn a_job_that_comes_due_takes_its_turn(trial: &mut Trial) {
     }
     let urgent = trial
         .submit(|job| {
-            job.spec.priority = priority(1);
+            job.spec_mut().priority = priority(1);
             job.status.run_at = in_ms(300);
         })
         .await;
@@ -92,8 +92,8 @@ pub async fn a_claim_takes_wanted_tasks_and_queues_only(trial: &mut Trial) {
         for queue in ["q", "r"] {
             let id = trial
                 .submit(|job| {
-                    job.spec.task = name(task);
-                    job.spec.queue = name(queue);
+                    job.spec_mut().task = name(task);
+                    job.spec_mut().queue = name(queue);
                 })
                 .await;
             all.push(id);

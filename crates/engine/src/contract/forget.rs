@@ -13,7 +13,7 @@ const PAGE: Page = Page {
 };
 
 async fn succeeded(trial: &Trial, retain: Duration) -> JobId {
-    let id = trial.submit(|job| job.spec.retain = retain).await;
+    let id = trial.submit(|job| job.spec_mut().retain = retain).await;
     let held = trial.claim_one().await;
     let result = payload("text/plain", "done");
     assert!(trial.apply(held.success(result)).await.is_ok());
@@ -88,7 +88,9 @@ pub async fn jobs_are_forgotten_once_their_retention_is_over(trial: &mut Trial) 
     let at_once = succeeded(trial, Duration::ZERO).await;
     let short = succeeded(trial, Duration::from_secs(10)).await;
     let long = succeeded(trial, Duration::from_secs(20)).await;
-    let unfinished = trial.submit(|job| job.spec.retain = Duration::ZERO).await;
+    let unfinished = trial
+        .submit(|job| job.spec_mut().retain = Duration::ZERO)
+        .await;
     assert_eq!(prune(trial, 100).await, 1);
     is_gone(trial, at_once).await;
     trial.advance_almost(Duration::from_secs(10));
@@ -107,7 +109,7 @@ pub async fn jobs_are_forgotten_once_their_retention_is_over(trial: &mut Trial) 
 /// A job that was asked for again is kept, and forgotten by its second end.
 pub async fn a_retried_job_is_kept_until_its_second_end(trial: &mut Trial) {
     let retain = Duration::from_secs(10);
-    let id = trial.submit(|job| job.spec.retain = retain).await;
+    let id = trial.submit(|job| job.spec_mut().retain = retain).await;
     trial.happen(id, Event::CancelRequested).await;
     trial.advance(Duration::from_secs(9));
     trial.happen(id, Event::RetryRequested).await;

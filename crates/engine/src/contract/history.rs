@@ -338,7 +338,7 @@ pub async fn a_history_goes_with_its_job(trial: &mut Trial) {
     let found = trial.store().events(unknown, EventId::START, 9).await;
     assert_eq!(done("events", found), Found::Unknown);
     let ended = async |trial: &Trial, retain| {
-        let id = trial.submit(|job| job.spec.retain = retain).await;
+        let id = trial.submit(|job| job.spec_mut().retain = retain).await;
         let held = trial.claim_one().await;
         trial.say(&held, vec![line("said")]).await;
         trial.happen(id, held.failed(Retry::Never)).await;
@@ -361,7 +361,7 @@ pub async fn a_history_goes_with_its_job(trial: &mut Trial) {
         let mut bytes = *id.as_bytes();
         bytes[15] ^= 1;
         let twin = JobId::from_bytes(bytes);
-        trial.submit(|job| job.spec.id = twin).await;
+        trial.submit(|job| job.spec_mut().id = twin).await;
         let events = trial.history(twin).await.events;
         states_are(&events, &[(ShownState::Ready, 0)]);
         trial.happen(twin, Event::CancelRequested).await;

@@ -6,7 +6,6 @@ use crate::store::{Change, Deleted, Filter, Found, Inserted, NewJob, Page, Refus
 use anteroom_core::limits::{TAG_VALUE_BYTES_MAX, TAGS_MAX};
 use anteroom_core::{Event, Job, JobId, Label, State, Timestamp};
 use std::pin::pin;
-use std::sync::Arc;
 use std::time::Duration;
 
 /// Jobs of one insert, in cases about inserts that must not be seen half done.
@@ -25,7 +24,7 @@ pub async fn an_inserted_job_can_be_read(trial: &mut Trial) {
         } = new.clone();
         let id = spec.id;
         let job = Job {
-            spec: Arc::new(spec),
+            spec,
             status,
             errors: Vec::new(),
             result: None,
@@ -43,15 +42,15 @@ pub async fn an_inserted_job_can_be_read(trial: &mut Trial) {
 fn job_with_everything(trial: &Trial) -> NewJob {
     let mut job = trial.new_job();
     let label = |text: &str| Label::new(text).ok();
-    job.spec.group = label("Customer \u{e4}/7");
-    job.spec.priority = priority(0);
-    job.spec.created_at = Timestamp::from_millis(1);
-    job.spec.timeout = Duration::from_millis(101);
-    job.spec.retain = Duration::ZERO;
-    job.spec.unique_key = label(&"k".repeat(255));
-    job.spec.callback_url = Some("https://example.org/?a=b".into());
+    job.spec_mut().group = label("Customer \u{e4}/7");
+    job.spec_mut().priority = priority(0);
+    job.spec_mut().created_at = Timestamp::from_millis(1);
+    job.spec_mut().timeout = Duration::from_millis(101);
+    job.spec_mut().retain = Duration::ZERO;
+    job.spec_mut().unique_key = label(&"k".repeat(255));
+    job.spec_mut().callback_url = Some("https://example.org/?a=b".into());
     let value = "\u{e4}".repeat(TAG_VALUE_BYTES_MAX / 2);
-    job.spec.tags = (0..TAGS_MAX)
+    job.spec_mut().tags = (0..TAGS_MAX)
         .map(|n| (name(&format!("tag-{n}")), value.clone()))
         .collect();
     let start_before = trial.now().after(Duration::from_millis(5_001));
@@ -65,7 +64,7 @@ pub async fn inputs_are_kept_byte_for_byte(trial: &mut Trial) {
     for input in odd_payloads() {
         let id = trial
             .submit(|job| {
-                job.spec.input = input.info();
+                job.spec_mut().input = input.info();
                 job.input = input.clone();
             })
             .await;
@@ -126,9 +125,9 @@ pub async fn an_insert_with_a_taken_id_stores_nothing(trial: &mut Trial) {
     let before = trial.job(first).await;
     let batch = || vec![trial.new_job(), trial.new_job(), trial.new_job()];
     let mut taken = batch();
-    taken[1].spec.id = first;
+    taken[1].spec_mut().id = first;
     let mut twice = batch();
-    twice[2].spec.id = twice[0].spec.id;
+    twice[2].spec_mut().id = twice[0].spec.id;
     for jobs in [taken, twice] {
         let repeated = jobs[1..].iter().map(|job| job.spec.id);
         let repeated = repeated
@@ -179,7 +178,7 @@ pub async fn jobs_with_one_order_key_are_told_apart(trial: &mut Trial) {
         // The last byte is random in a UUIDv7; falling here, so that it cannot be the order.
         let mut bytes = first;
         bytes[15] = 100 - n;
-        job.spec.id = JobId::from_bytes(bytes);
+        job.spec_mut().id = JobId::from_bytes(bytes);
         job.input = payload("text/plain", format!("number {n}"));
     }
     let inputs: Vec<_> = jobs.iter().map(|job| job.input.clone()).collect();
@@ -213,7 +212,7 @@ pub async fn a_job_that_is_too_late_already_is_not_stored(trial: &mut Trial) {
         job
     };
     let (in_time, mut known) = (late(), late());
-    known.spec.unique_key = Some(super::keys::label("k"));
+    known.spec_mut().unique_key = Some(super::keys::label("k"));
     trial.advance(TICK);
     trial.insert(vec![in_time, known.clone()]).await;
     trial.advance(TICK);
@@ -228,7 +227,10 @@ pub async fn a_job_that_is_too_late_already_is_not_stored(trial: &mut Trial) {
         assert_eq!(trial.found(id).await, Found::Unknown);
     }
     let mut again = late();
-    again.spec.unique_key = known.spec.unique_key;
+    again
+        .spec_mut()
+        .unique_key
+        .clone_from(&known.spec.unique_key);
     let inserted = done("insert", trial.store().insert(vec![again]).await);
     assert!(
         matches!(&inserted[..], [Inserted::Duplicate(_)]),

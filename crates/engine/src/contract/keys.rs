@@ -33,7 +33,7 @@ fn keyed(trial: &Trial, key: &str, asks_for: u8) -> NewJob {
 /// Returns a job to be inserted with a unique key.
 fn unique(trial: &Trial, key: &str) -> NewJob {
     let mut job = trial.new_job();
-    job.spec.unique_key = Some(label(key));
+    job.spec_mut().unique_key = Some(label(key));
     job
 }
 
@@ -111,20 +111,15 @@ pub async fn a_key_gives_its_job_again(trial: &mut Trial) {
 pub async fn a_key_is_one_of_its_task_and_scope(trial: &mut Trial) {
     let first = new(trial, keyed(trial, "k", 1)).await;
     let mut other_task = keyed(trial, "k", 2);
-    other_task.spec.task = name("other");
+    other_task.spec_mut().task = name("other");
     let mut other_scope = keyed(trial, "k", 3);
     other_scope.idempotency = Some((idempotency("web", "k"), Fingerprint([3; 32])));
     let mut case = keyed(trial, "K", 4);
-    case.spec.queue = name("q");
+    case.spec_mut().queue = name("q");
     for job in [other_task, other_scope, case] {
         let id = new(trial, job.clone()).await;
-        let again = NewJob {
-            spec: anteroom_core::Spec {
-                id: trial.new_job().spec.id,
-                ..job.spec
-            },
-            ..job
-        };
+        let mut again = job;
+        again.spec_mut().id = trial.new_job().spec.id;
         is_replay(trial, again, id).await;
     }
     is_replay(trial, keyed(trial, "k", 1), first).await;
@@ -219,7 +214,7 @@ pub async fn of_the_same_at_once_one_is_new(trial: &mut Trial) {
 /// A key whose job is gone refuses the whole insert: it makes no new one.
 pub async fn a_key_whose_job_is_gone_makes_no_other(trial: &mut Trial) {
     let mut job = keyed(trial, "pruned", 1);
-    job.spec.retain = Duration::ZERO;
+    job.spec_mut().retain = Duration::ZERO;
     let pruned = new(trial, job).await;
     let deleted = new(trial, keyed(trial, "deleted", 1)).await;
     for id in [pruned, deleted] {
@@ -315,7 +310,7 @@ pub async fn a_unique_key_has_one_unfinished_job(trial: &mut Trial) {
     is_duplicate(trial, unique(trial, "u"), id).await;
 
     let mut other_task = unique(trial, "u");
-    other_task.spec.task = name("other");
+    other_task.spec_mut().task = name("other");
     new(trial, other_task).await;
     new(trial, unique(trial, "U")).await;
     assert_eq!(unfinished(trial).await, 3);

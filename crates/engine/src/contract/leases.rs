@@ -120,7 +120,7 @@ pub async fn what_was_said_survives_a_reopen(trial: &mut Trial) {
 /// nobody extended. One of a node's own is as long as it was asked for: the node keeps the time.
 pub async fn a_pulled_lease_is_no_longer_than_its_attempt_may_run(trial: &mut Trial) {
     let timeout = LEASE_FOR / 2;
-    let submit = async |timeout| trial.submit(|job| job.spec.timeout = timeout).await;
+    let submit = async |timeout| trial.submit(|job| job.spec_mut().timeout = timeout).await;
     let claim = async |lease| {
         let wanted = Want { lease, ..want(1) };
         Held::from(trial.claim(wanted).await.remove(0))

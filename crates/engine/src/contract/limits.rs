@@ -34,7 +34,7 @@ fn rate(limit: u32, period: Duration) -> QueueSettings {
 fn jobs(trial: &Trial, count: usize, group: Option<&str>) -> Vec<NewJob> {
     let job = |_| {
         let mut job = trial.new_job();
-        job.spec.group = group.map(label);
+        job.spec_mut().group = group.map(label);
         job
     };
     (0..count).map(job).collect()

@@ -141,12 +141,12 @@ async fn one_job_in_every_state(trial: &Trial) -> Vec<JobId> {
     let mut all = Vec::new();
     for (n, state) in (0_i64..).zip(ShownState::ALL) {
         let mut job = trial.new_job();
-        job.spec.task = name(if n % 2 == 0 { "even" } else { "odd" });
-        job.spec.queue = name(if n < 3 { "low" } else { "high" });
-        job.spec.group = Label::new("g").ok().filter(|_| n == 0);
-        job.spec.created_at = anteroom_core::Timestamp::from_millis(n);
+        job.spec_mut().task = name(if n % 2 == 0 { "even" } else { "odd" });
+        job.spec_mut().queue = name(if n < 3 { "low" } else { "high" });
+        job.spec_mut().group = Label::new("g").ok().filter(|_| n == 0);
+        job.spec_mut().created_at = anteroom_core::Timestamp::from_millis(n);
         let tags = [(name("n"), n.to_string()), (name("all"), "1".to_owned())];
-        job.spec.tags = tags.into_iter().collect();
+        job.spec_mut().tags = tags.into_iter().collect();
         if state == ShownState::Scheduled {
             job.status.run_at = trial.now().after(SECOND);
         }
@@ -244,7 +244,7 @@ pub async fn pages_are_stable_while_jobs_come_and_go(trial: &mut Trial) {
 
 /// A page looks at so many jobs and no more: it may be empty although there are more.
 pub async fn a_page_looks_at_no_more_jobs_than_its_bound(trial: &mut Trial) {
-    let rare = trial.submit(|job| job.spec.task = name("rare")).await;
+    let rare = trial.submit(|job| job.spec_mut().task = name("rare")).await;
     let mut left = PAGE_LOOKED_AT_MAX;
     while left > 0 {
         let some = left.min(1_000);
@@ -269,8 +269,8 @@ pub async fn counts_follow_the_jobs(trial: &mut Trial) {
     let submit = |task: &'static str, queue: &'static str, delay| {
         let run_at = trial.now().after(delay);
         trial.submit(move |job| {
-            job.spec.task = name(task);
-            job.spec.queue = name(queue);
+            job.spec_mut().task = name(task);
+            job.spec_mut().queue = name(queue);
             job.status.run_at = run_at;
         })
     };

@@ -65,17 +65,17 @@ async fn lives(trial: &Trial) -> Vec<JobId> {
     all.push(retried.id);
     let whole = trial
         .submit(|job| {
-            job.spec.group = Some(label("group \u{1F980}"));
-            job.spec.priority = super::trial::priority(9);
-            job.spec.callback_url = Some("https://example.com/?a=b".into());
-            job.spec.tags = BTreeMap::from([
+            job.spec_mut().group = Some(label("group \u{1F980}"));
+            job.spec_mut().priority = super::trial::priority(9);
+            job.spec_mut().callback_url = Some("https://example.com/?a=b".into());
+            job.spec_mut().tags = BTreeMap::from([
                 (name("empty"), String::new()),
                 (name("odd"), "\"\\\n\u{1F980}".to_owned()),
             ]);
             job.status.run_at = job.status.run_at.after(SECOND * 9);
             job.status.start_before = Some(job.status.run_at.after(SECOND));
             job.input = odd_payloads().swap_remove(0);
-            job.spec.input = job.input.info();
+            job.spec_mut().input = job.input.info();
         })
         .await;
     all.push(whole);
@@ -135,7 +135,7 @@ pub async fn the_order_of_claims_is_moved(trial: &mut Trial) {
         let early = Duration::from_secs(n as u64 % 2);
         let id = trial
             .submit(|job| {
-                job.spec.priority = priority;
+                job.spec_mut().priority = priority;
                 job.status.run_at = job.status.run_at.before(early);
             })
             .await;
@@ -228,10 +228,10 @@ pub async fn keys_are_moved(trial: &mut Trial) {
     let id = first.spec.id;
     trial.insert(vec![first]).await;
     let unique = trial
-        .submit(|job| job.spec.unique_key = Some(label("unique")))
+        .submit(|job| job.spec_mut().unique_key = Some(label("unique")))
         .await;
     let ended = trial
-        .submit(|job| job.spec.unique_key = Some(label("ended")))
+        .submit(|job| job.spec_mut().unique_key = Some(label("ended")))
         .await;
     trial.happen(ended, Event::CancelRequested).await;
     trial.advance(SECOND);
@@ -251,7 +251,7 @@ pub async fn keys_are_moved(trial: &mut Trial) {
     );
     let with_unique = |key: &str| {
         let mut job = trial.new_job();
-        job.spec.unique_key = Some(label(key));
+        job.spec_mut().unique_key = Some(label(key));
         vec![job]
     };
     let inserted = done("insert", trial.store().insert(with_unique("unique")).await);
@@ -295,7 +295,9 @@ pub async fn queues_are_moved(trial: &mut Trial) {
         change("queue", rated),
     ];
     done("set_queues", trial.store().set_queues(changes).await);
-    trial.submit(|job| job.spec.queue = name("paused")).await;
+    trial
+        .submit(|job| job.spec_mut().queue = name("paused"))
+        .await;
     trial.submit_plain().await;
     trial.submit_plain().await;
     assert_eq!(trial.claim(want(9)).await.len(), 1, "what the rate lets");
@@ -372,7 +374,7 @@ pub async fn what_is_gone_is_gone_after_a_move(trial: &mut Trial) {
     trial.happen(deleted, Event::CancelRequested).await;
     let gone = done("delete", trial.store().delete(deleted, None).await);
     assert_eq!(gone, Deleted::Done);
-    let short = trial.submit(|job| job.spec.retain = SECOND).await;
+    let short = trial.submit(|job| job.spec_mut().retain = SECOND).await;
     trial.happen(short, Event::CancelRequested).await;
     if !trial.moves().await {
         return;

@@ -72,13 +72,13 @@ async fn kept(trial: &Trial) -> Vec<KeptQueue> {
 }
 
 async fn submit_to(trial: &Trial, queue: &'static str) -> JobId {
-    trial.submit(|job| job.spec.queue = name(queue)).await
+    trial.submit(|job| job.spec_mut().queue = name(queue)).await
 }
 
 fn jobs_for(trial: &Trial, queue: &'static str, count: usize) -> Vec<NewJob> {
     let job = |_| {
         let mut job = trial.new_job();
-        job.spec.queue = name(queue);
+        job.spec_mut().queue = name(queue);
         job
     };
     (0..count).map(job).collect()
@@ -153,8 +153,8 @@ pub async fn a_waiting_claim_gets_nothing_paused_and_is_woken_by_a_resume(trial:
 pub async fn a_pause_leaves_other_queues_alone(trial: &mut Trial) {
     set(trial, "paused", PAUSED).await;
     let urgent = |job: &mut NewJob| {
-        job.spec.queue = name("paused");
-        job.spec.priority = super::trial::priority(0);
+        job.spec_mut().queue = name("paused");
+        job.spec_mut().priority = super::trial::priority(0);
         job.status.run_at = trial.now().before(Duration::from_secs(9));
     };
     let held_back = trial.submit(urgent).await;
@@ -488,7 +488,7 @@ pub async fn counts_tell_of_the_oldest_ready_job(trial: &mut Trial) {
     trial
         .submit(|job| {
             job.status.run_at = early;
-            job.spec.priority = super::trial::priority(9);
+            job.spec_mut().priority = super::trial::priority(9);
         })
         .await;
     set(trial, "queue", PAUSED).await;

@@ -146,21 +146,21 @@ impl Life {
     fn random_job(&mut self, trial: &Trial) -> NewJob {
         let random = &mut self.random;
         let mut job = trial.new_job();
-        job.spec.task = self.tasks[random.usize(0..3)].clone();
-        job.spec.queue = self.queues[random.usize(0..2)].clone();
-        job.spec.group = Label::new("g").ok().filter(|_| random.bool());
-        job.spec.priority = priority(random.i64(4..=6));
-        job.spec.retain = Duration::from_millis(random.u64(0..120_000));
+        job.spec_mut().task = self.tasks[random.usize(0..3)].clone();
+        job.spec_mut().queue = self.queues[random.usize(0..2)].clone();
+        job.spec_mut().group = Label::new("g").ok().filter(|_| random.bool());
+        job.spec_mut().priority = priority(random.i64(4..=6));
+        job.spec_mut().retain = Duration::from_millis(random.u64(0..120_000));
         if random.bool() {
             let value = random.u8(0..3).to_string();
-            job.spec.tags.insert(name("tag"), value);
+            job.spec_mut().tags.insert(name("tag"), value);
         }
         // Nothing is drawn for it, so that lives by fixed seeds stay what they are.
         if job.spec.id.order_key() % 4 == 0 {
-            job.spec.callback_url = Some("https://example.org/".into());
+            job.spec_mut().callback_url = Some("https://example.org/".into());
         }
         if random.u8(0..3) == 0 {
-            job.spec.unique_key = Label::new(["u", "v"][random.usize(0..2)]).ok();
+            job.spec_mut().unique_key = Label::new(["u", "v"][random.usize(0..2)]).ok();
         }
         if random.u8(0..3) == 0 {
             let key = IdempotencyKey::new(&random.u8(0..4).to_string()).ok();

@@ -51,7 +51,7 @@ pub async fn jobs_in_every_state_survive_a_reopen(trial: &mut Trial) {
     assert_eq!(gone, Deleted::Done);
     let plain = trial.submit_plain().await;
     let urgent = super::trial::priority(1);
-    let urgent = trial.submit(|job| job.spec.priority = urgent).await;
+    let urgent = trial.submit(|job| job.spec_mut().priority = urgent).await;
     let before = everything(trial).await;
     let counts = done("counts", trial.store().counts().await);
     if !trial.reopen().await {
@@ -70,7 +70,7 @@ pub async fn jobs_in_every_state_survive_a_reopen(trial: &mut Trial) {
 /// Timers go on after a reopen: retention, deadlines and the memory of what is gone.
 pub async fn what_runs_out_runs_out_after_a_reopen_too(trial: &mut Trial) {
     let second = Duration::from_secs(1);
-    let finished = trial.submit(|job| job.spec.retain = second).await;
+    let finished = trial.submit(|job| job.spec_mut().retain = second).await;
     trial.happen(finished, Event::CancelRequested).await;
     let deadline = trial.now().after(second);
     let waiting = trial

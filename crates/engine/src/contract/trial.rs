@@ -129,7 +129,7 @@ impl Trial {
         let counter = u16::try_from(n % 4_096).unwrap_or_default();
         let input = payload("text/plain", format!("input {n}"));
         NewJob {
-            spec: Spec {
+            spec: Arc::new(Spec {
                 id: JobId::from_parts(millis, counter, n.wrapping_mul(0x9e37_79b9_7f4a_7c15)),
                 task: name("task"),
                 queue: name("queue"),
@@ -142,7 +142,7 @@ impl Trial {
                 callback_url: None,
                 tags: BTreeMap::new(),
                 input: input.info(),
-            },
+            }),
             status: Status::submitted(self.now(), None, 5),
             input,
             idempotency: None,
@@ -171,7 +171,8 @@ impl Trial {
 
     /// Lets the store do something of no interest, after all that it was asked for before.
     pub(super) async fn round_trip(&self) {
-        self.submit(|job| job.spec.task = name("bystander")).await;
+        self.submit(|job| job.spec_mut().task = name("bystander"))
+            .await;
     }
 
     pub(super) async fn claim(&self, want: Want) -> Vec<Claimed> {

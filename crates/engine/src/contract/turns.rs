@@ -16,7 +16,9 @@ fn jobs(trial: &Trial, count: usize, alter: impl Fn(&mut NewJob)) -> Vec<NewJob>
 }
 
 async fn insert_for(trial: &Trial, group: &str, count: usize) {
-    let jobs = jobs(trial, count, |job| job.spec.group = Some(label(group)));
+    let jobs = jobs(trial, count, |job| {
+        job.spec_mut().group = Some(label(group));
+    });
     trial.insert(jobs).await;
 }
 
@@ -68,7 +70,7 @@ pub async fn jobs_of_a_group_keep_their_order(trial: &mut Trial) {
     let now = trial.now();
     let mut expected = Vec::new();
     for group in [Some("a"), None] {
-        let mut jobs = jobs(trial, 9, |job| job.spec.group = group.map(label));
+        let mut jobs = jobs(trial, 9, |job| job.spec_mut().group = group.map(label));
         for (job, ago) in jobs.iter_mut().zip([3, 1, 4, 1, 5, 9, 2, 6, 5]) {
             job.status.run_at = now.before(Duration::from_millis(ago));
         }
@@ -92,7 +94,7 @@ pub async fn jobs_of_a_group_keep_their_order(trial: &mut Trial) {
 /// the more urgent one begins: none starves, and none waits for the others to be done.
 pub async fn priorities_have_shares(trial: &mut Trial) {
     for number in [9, 8, 6] {
-        let jobs = jobs(trial, 200, |job| job.spec.priority = priority(number));
+        let jobs = jobs(trial, 200, |job| job.spec_mut().priority = priority(number));
         trial.insert(jobs).await;
     }
     let all = claim_all(trial).await;
@@ -110,7 +112,9 @@ pub async fn priorities_have_shares(trial: &mut Trial) {
 
 /// A change that is refused, or that says nothing of where a job waits, leaves it its turn.
 pub async fn what_does_not_move_a_job_leaves_it_its_turn(trial: &mut Trial) {
-    let patient = trial.submit(|job| job.spec.priority = priority(6)).await;
+    let patient = trial
+        .submit(|job| job.spec_mut().priority = priority(6))
+        .await;
     trial.insert(jobs(trial, 10, |_| {})).await;
     assert_eq!(trial.claim(want(2)).await.len(), 2);
     let tags = Some([(name("tag"), "1".to_owned())].into());
@@ -129,7 +133,7 @@ pub async fn what_does_not_move_a_job_leaves_it_its_turn(trial: &mut Trial) {
 /// Queues of what is asked for take turns: a deep one holds up no other.
 pub async fn queues_take_turns(trial: &mut Trial) {
     trial.insert(jobs(trial, 100, |_| {})).await;
-    let others = jobs(trial, 10, |job| job.spec.queue = name("other"));
+    let others = jobs(trial, 10, |job| job.spec_mut().queue = name("other"));
     trial.insert(others).await;
     let claimed = trial.claim(want(30)).await;
     let of_other = claimed
@@ -143,10 +147,14 @@ pub async fn queues_take_turns(trial: &mut Trial) {
 pub async fn a_waiting_job_can_be_told_its_place(trial: &mut Trial) {
     insert_for(trial, "large", 5).await;
     let small = trial
-        .submit(|job| job.spec.group = Some(label("small")))
+        .submit(|job| job.spec_mut().group = Some(label("small")))
         .await;
-    let urgent = trial.submit(|job| job.spec.priority = priority(0)).await;
-    let elsewhere = trial.submit(|job| job.spec.queue = name("other")).await;
+    let urgent = trial
+        .submit(|job| job.spec_mut().priority = priority(0))
+        .await;
+    let elsewhere = trial
+        .submit(|job| job.spec_mut().queue = name("other"))
+        .await;
     let due = trial.now().after(Duration::from_hours(1));
     let scheduled = trial.submit(|job| job.status.run_at = due).await;
     assert_eq!(ahead(trial, urgent).await, Some(0));
@@ -205,9 +213,11 @@ pub async fn a_place_tells_what_holds_a_job_back(trial: &mut Trial) {
     done("set_queues", trial.store().set_queues(vec![change]).await);
     insert_for(trial, "a", 3).await;
     trial
-        .insert(jobs(trial, 8, |job| job.spec.priority = priority(6)))
+        .insert(jobs(trial, 8, |job| job.spec_mut().priority = priority(6)))
         .await;
-    let last = trial.submit(|job| job.spec.group = Some(label("a"))).await;
+    let last = trial
+        .submit(|job| job.spec_mut().group = Some(label("a")))
+        .await;
     assert_eq!(trial.claim(want(9)).await.len(), 2);
     let Some(place) = place(trial, last).await else {
         panic!("it waits");

@@ -121,10 +121,12 @@ pub async fn a_waiting_claim_leaves_unwanted_jobs_alone(trial: &mut Trial) {
     };
     let mut claiming = waiting(trial, wanted).await;
     let soon_due = trial.now().after(Duration::from_secs(1));
-    trial.submit(|job| job.spec.queue = name("other")).await;
+    trial
+        .submit(|job| job.spec_mut().queue = name("other"))
+        .await;
     trial
         .submit(|job| {
-            job.spec.queue = name("other");
+            job.spec_mut().queue = name("other");
             job.status.run_at = soon_due;
         })
         .await;

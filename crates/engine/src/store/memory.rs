@@ -258,7 +258,7 @@ mod tests {
             bytes: "hello".into(),
         };
         NewJob {
-            spec: Spec {
+            spec: Arc::new(Spec {
                 id: JobId::from_parts(1_700_000_000_000, 0, 1),
                 task: Name::new("t").unwrap(),
                 queue: Name::new("q").unwrap(),
@@ -271,7 +271,7 @@ mod tests {
                 callback_url: None,
                 tags: BTreeMap::new(),
                 input: input.info(),
-            },
+            }),
             status: Status::submitted(started_at().after(span), None, 1),
             input,
             idempotency: None,

@@ -79,7 +79,7 @@ async fn a_day_is_dropped_once_few_of_its_jobs_are_left_and_they_stay_what_they_
     let (store, clock, hand) = node(&database).await;
     let retained = |number, days| {
         let mut job = job(number);
-        job.spec.retain = DAY * days;
+        job.spec_mut().retain = DAY * days;
         job
     };
     let ended = insert(&store, vec![retained(1, 1), retained(2, 60)]).await;
@@ -158,7 +158,7 @@ async fn a_day_of_which_there_are_jobs_already_is_left_out() {
     hand.advance(DAY * 2);
     let mut late = job(1);
     let millis = clock.now().as_millis().unsigned_abs();
-    late.spec.id = JobId::from_parts(millis, 0, 1);
+    late.spec_mut().id = JobId::from_parts(millis, 0, 1);
     let id = insert(&store, vec![late]).await[0];
     assert_eq!(lies_in(&database, "job", id), "job_rest");
     tend(&database, &clock).await;
@@ -176,7 +176,7 @@ async fn jobs_of_any_id_have_their_place() {
     let (store, ..) = node(&database).await;
     let with_id = |byte: u8| {
         let mut job = job(1);
-        job.spec.id = JobId::from_bytes([byte; 16]);
+        job.spec_mut().id = JobId::from_bytes([byte; 16]);
         job
     };
     let ids = insert(&store, [0, 1, 0x80, 0xff].map(with_id).into()).await;
@@ -216,7 +216,7 @@ async fn a_user_who_may_not_make_days_serves_without() {
     let theirs = node_of(&url, &clock).await;
     let mut late = job(1);
     let millis = clock.now().as_millis().unsigned_abs();
-    late.spec.id = JobId::from_parts(millis, 0, 1);
+    late.spec_mut().id = JobId::from_parts(millis, 0, 1);
     let id = insert(&theirs, vec![late]).await[0];
     assert_eq!(lies_in(&database, "job", id), "job_rest");
     let claimed = theirs.claim(want(1)).await.unwrap();

@@ -59,7 +59,7 @@ pub(crate) fn name(text: &str) -> Name {
 pub(crate) fn job(number: u16) -> NewJob {
     let input = text("input");
     NewJob {
-        spec: Spec {
+        spec: Arc::new(Spec {
             id: JobId::from_parts(STARTED_AT.as_millis().unsigned_abs(), number, 7),
             task: name("work"),
             queue: name("queue"),
@@ -72,7 +72,7 @@ pub(crate) fn job(number: u16) -> NewJob {
             callback_url: None,
             tags: BTreeMap::new(),
             input: input.info(),
-        },
+        }),
         status: Status::submitted(STARTED_AT, None, 5),
         input,
         idempotency: None,
@@ -259,7 +259,7 @@ async fn a_key_that_two_nodes_are_given_at_once_gives_one_job() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_unique_key_that_two_nodes_are_given_at_once_gives_one_job() {
     let keyed = |key: u16, mut job: NewJob| {
-        job.spec.unique_key = Some(Label::new(&format!("key-{key}")).unwrap());
+        job.spec_mut().unique_key = Some(Label::new(&format!("key-{key}")).unwrap());
         job
     };
     two_nodes_give_one_job_for_a_key("unique_key", keyed).await;
@@ -471,7 +471,7 @@ async fn claims_of_a_commit_without_an_answer_are_handed_back() {
             let inserted_while_armed = async {
                 // Once this one is answered the claim before it has looked for jobs and waits.
                 let mut other = job(9);
-                other.spec.task = name("other");
+                other.spec_mut().task = name("other");
                 store.insert(vec![other]).await.unwrap();
                 cutter.is_armed.store(true, Ordering::SeqCst);
                 store.insert(jobs).await

@@ -412,12 +412,12 @@ async fn queues_whose_jobs_a_store_brings_along_are_kept_from_then_on() {
     engine.pause(&name("q")).await.unwrap();
     let job = engine.submit(into("q")).await.unwrap().job;
     let older = NewJob {
-        spec: Spec {
+        spec: Arc::new(Spec {
             id: JobId::from_parts(1, 1, 1),
             queue: name("older"),
             task: name("nobodys"),
             ..(*job.spec).clone()
-        },
+        }),
         status: job.status,
         input: text(""),
         idempotency: None,

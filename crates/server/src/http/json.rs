@@ -103,10 +103,12 @@ impl Object<'_> {
 
 /// Appends a text in quotes.
 pub(crate) fn text(bytes: &mut Vec<u8>, text: &str) {
-    let is_escaped = |byte: &u8| *byte < b' ' || matches!(*byte, b'"' | b'\\');
-    // Counted, as a loop without a way out of it looks at many bytes at once.
-    let is_plain = text.as_bytes().iter().copied().filter(is_escaped).count() == 0;
-    if is_plain {
+    let is_escaped = |byte: u8| byte < b' ' || byte == b'"' || byte == b'\\';
+    // Without a way out of the loop, and in bytes, so that it looks at many of them at once.
+    let escaped = text
+        .bytes()
+        .fold(0, |any, byte| any | u8::from(is_escaped(byte)));
+    if escaped == 0 {
         bytes.reserve(text.len() + 2);
         bytes.push(b'"');
         bytes.extend_from_slice(text.as_bytes());

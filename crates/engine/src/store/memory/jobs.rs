@@ -93,7 +93,7 @@ impl Jobs {
         let id = spec.id;
         let key = self.free_key(id.order_key());
         let job = Job {
-            spec: Arc::new(spec),
+            spec,
             status,
             errors: Vec::new(),
             result: None,
@@ -318,7 +318,7 @@ impl Jobs {
 
     fn store_callback(&mut self, mut callback: NewJob) {
         while self.entries.contains_key(&callback.spec.id) {
-            callback.spec.id = another_id(callback.spec.id);
+            callback.spec_mut().id = another_id(callback.spec.id);
         }
         self.store(callback);
     }

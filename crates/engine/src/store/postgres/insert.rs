@@ -8,7 +8,6 @@ use crate::callback::another_id;
 use crate::store::{Inserted, NewJob, StoreError};
 use anteroom_core::{Fingerprint, Idempotency, JobId, Name};
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 /// Ids that are tried for a callback.
 const CALLBACK_IDS_TRIED: usize = 16;
@@ -81,7 +80,7 @@ impl Decisions<'_> {
                 let before = self.keys.held.insert(key.clone(), Some(id));
                 done.push(Undo::Hold(key, before.into_iter().collect()));
             }
-            let spec = Arc::new(job.spec.clone());
+            let spec = job.spec.clone();
             let touched = Touched::fresh(spec, job.status, job.input.clone());
             self.batch.jobs.insert(id, touched);
             done.push(Undo::Job(id));
@@ -177,14 +176,14 @@ impl Decisions<'_> {
         for _ in 0..CALLBACK_IDS_TRIED {
             let id = callback.spec.id;
             if !self.batch.jobs.contains_key(&id) && !self.taken.contains(&id) {
-                let spec = Arc::new(callback.spec);
+                let spec = callback.spec;
                 let touched = Touched::fresh(spec, callback.status, callback.input);
                 self.batch.jobs.insert(id, touched);
                 self.callbacks.push(id);
                 self.waits(id);
                 return;
             }
-            callback.spec.id = another_id(id);
+            callback.spec_mut().id = another_id(id);
         }
     }
 

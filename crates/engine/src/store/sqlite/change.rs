@@ -103,7 +103,6 @@ impl Writer<'_> {
         }
         let job = waiting(self, seq, &spec, &status);
         self.order.place(job);
-        let spec = Arc::new(spec);
         let fresh = Fresh {
             spec,
             status,
@@ -343,7 +342,7 @@ impl Writer<'_> {
         for _ in 0..CALLBACK_IDS_TRIED {
             match self.insert_job(callback.clone())? {
                 Ok(_) => return Ok(()),
-                Err(_taken) => callback.spec.id = another_id(callback.spec.id),
+                Err(_taken) => callback.spec_mut().id = another_id(callback.spec.id),
             }
         }
         let id = spec.id;

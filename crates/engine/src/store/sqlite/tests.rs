@@ -21,6 +21,7 @@ use rusqlite::Connection;
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::oneshot;
 
@@ -85,7 +86,7 @@ fn job_with(id: JobId, input: &'static [u8]) -> NewJob {
         bytes: Bytes::from_static(input),
     };
     NewJob {
-        spec: Spec {
+        spec: Arc::new(Spec {
             id,
             task: Name::new("t").unwrap(),
             queue: Name::new("q").unwrap(),
@@ -98,7 +99,7 @@ fn job_with(id: JobId, input: &'static [u8]) -> NewJob {
             callback_url: None,
             tags: BTreeMap::new(),
             input: input.info(),
-        },
+        }),
         status: Status::submitted(Timestamp::from_millis(0), None, 3),
         input,
         idempotency: None,

@@ -205,7 +205,7 @@ impl BrokenStore {
             }
             (Ok(job), Fault::CallbackTwice) => {
                 if let Some(mut callback) = made(&job.status) {
-                    callback.spec.id = another_id(callback.spec.id);
+                    callback.spec_mut().id = another_id(callback.spec.id);
                     self.store.insert(vec![callback]).await?;
                 }
             }
@@ -279,7 +279,7 @@ impl BrokenStore {
                 job.idempotency = None;
             }
             if self.has(Fault::UniqueIgnored) {
-                job.spec.unique_key = None;
+                job.spec_mut().unique_key = None;
             }
             if let Some((by, fingerprint)) = &mut job.idempotency {
                 if self.has(Fault::FingerprintIgnored) {
@@ -365,7 +365,7 @@ impl Store for BrokenStore {
     async fn insert(&self, mut jobs: Vec<NewJob>) -> Result<Vec<Inserted>, StoreError> {
         if self.has(Fault::GroupIgnored) {
             for job in &mut jobs {
-                job.spec.group = None;
+                job.spec_mut().group = None;
             }
         }
         if self.has(Fault::ClaimedEarly) {

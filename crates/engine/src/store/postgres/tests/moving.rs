@@ -12,6 +12,7 @@ use anteroom_core::{
 };
 use anteroom_pgtest::{TestDatabase, shared};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 fn id(number: u16) -> JobId {
@@ -24,7 +25,7 @@ fn job(number: u16) -> NewJob {
         bytes: "input".into(),
     };
     NewJob {
-        spec: Spec {
+        spec: Arc::new(Spec {
             id: id(number),
             task: Name::new("t").unwrap(),
             queue: Name::new("q").unwrap(),
@@ -37,7 +38,7 @@ fn job(number: u16) -> NewJob {
             callback_url: None,
             tags: BTreeMap::new(),
             input: input.info(),
-        },
+        }),
         status: Status::submitted(Timestamp::from_millis(0), None, 3),
         input,
         idempotency: None,
@@ -103,8 +104,8 @@ async fn live(database: &TestDatabase<'_>) {
     let key = IdempotencyKey::new("key").unwrap();
     let scope = "".into();
     let mut first = job(1);
-    first.spec.unique_key = Label::new("unique").ok();
-    first.spec.task = Name::new("other").unwrap();
+    first.spec_mut().unique_key = Label::new("unique").ok();
+    first.spec_mut().task = Name::new("other").unwrap();
     first.idempotency = Some((Idempotency { scope, key }, Fingerprint([1; 32])));
     store.insert(vec![first]).await.unwrap();
     store.insert(vec![job(4)]).await.unwrap();

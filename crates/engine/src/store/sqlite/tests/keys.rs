@@ -18,7 +18,7 @@ fn keyed(number: u16, key: &str, asks_for: u8) -> NewJob {
 
 fn unique(number: u16) -> NewJob {
     let mut job = job(number);
-    job.spec.unique_key = Label::new("u").ok();
+    job.spec_mut().unique_key = Label::new("u").ok();
     job
 }
 
@@ -82,7 +82,7 @@ async fn a_transaction_that_failed_is_not_remembered() {
     let large = |number, unique_key| {
         let mut large = keyed(number, "k", 1);
         large.input.bytes = Bytes::from_static(LARGE);
-        large.spec.unique_key = unique_key;
+        large.spec_mut().unique_key = unique_key;
         large
     };
     let refused = insert(&store, large(1, Label::new("u").ok())).await;

@@ -42,8 +42,8 @@ async fn lived() -> Place {
     let key = IdempotencyKey::new("key").unwrap();
     let scope = "".into();
     let mut first = job(1);
-    first.spec.unique_key = Label::new("unique").ok();
-    first.spec.task = Name::new("other").unwrap();
+    first.spec_mut().unique_key = Label::new("unique").ok();
+    first.spec_mut().task = Name::new("other").unwrap();
     first.idempotency = Some((Idempotency { scope, key }, Fingerprint([1; 32])));
     store.insert(vec![first]).await.unwrap();
     let want = |lease| Want {

@@ -162,7 +162,7 @@ async fn the_row_of_an_unfinished_job_has_its_group() {
     let store = place.open();
     let of_group = |number| {
         let mut job = job(number);
-        job.spec.group = Label::new("g").ok();
+        job.spec_mut().group = Label::new("g").ok();
         job
     };
     store.insert(vec![job(1), of_group(2)]).await.unwrap();

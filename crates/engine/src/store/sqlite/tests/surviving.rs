@@ -129,7 +129,7 @@ async fn a_claim_gets_the_last_of_many_jobs_that_come_due_at_once() {
         let mut job = job_with(id(number), b"input");
         job.status.run_at = Timestamp::from_millis(1_000);
         if number == many {
-            job.spec.task = Name::new("other").unwrap();
+            job.spec_mut().task = Name::new("other").unwrap();
         }
         job
     });
