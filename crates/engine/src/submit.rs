@@ -1,7 +1,7 @@
 //! Step 1 of a job's path: a submission is checked, given its id, and stored.
 
 use crate::callback::CallbackUrl;
-use crate::clock::{Clock, about};
+use crate::clock::about;
 use crate::engine::{Engine, Shared, Until};
 use crate::notify::Watch;
 use crate::shutdown::Phase;
@@ -541,7 +541,7 @@ impl Shared {
         within_spans("retain", retain, Duration::ZERO, RETAIN_MAX)?;
         let idempotency = keyed(&submission);
         let spec = Spec {
-            id: self.ids.next(&self.clock),
+            id: self.ids.next(now),
             task: submission.task,
             queue: submission.queue.unwrap_or_else(|| task.queue.clone()),
             group: submission.group,
@@ -738,13 +738,14 @@ impl IdSource {
         }
     }
 
-    pub(crate) fn next(&self, clock: &Clock) -> JobId {
+    /// Returns the next id, of the millisecond of `now` if that is not behind the one before.
+    pub(crate) fn next(&self, now: Timestamp) -> JobId {
         let stride = match self.stride_max {
             1 => 1,
             most => rand::random_range(1..=most),
         };
         // 12 bits count within a millisecond; what is more borrows from the next.
-        let by_clock = (clock.now().as_millis().max(0) << 12) + stride - 1;
+        let by_clock = (now.as_millis().max(0) << 12) + stride - 1;
         let next = |last: i64| Some(by_clock.max(last + stride));
         let last = self
             .last_key
@@ -762,8 +763,8 @@ mod tests {
     #[test]
     fn ids_rise_even_when_the_clock_stands_still() {
         let source = IdSource::after(5_000_000_000_000 << 12, false);
-        let clock = Clock::system();
-        let ids: Vec<JobId> = (0..10_000).map(|_| source.next(&clock)).collect();
+        let now = Timestamp::from_millis(4_000_000_000_000);
+        let ids: Vec<JobId> = (0..10_000).map(|_| source.next(now)).collect();
         assert!(ids.windows(2).all(|pair| pair[0] < pair[1]));
         assert!(
             ids[0].order_key() > 5_000_000_000_000 << 12,
@@ -775,12 +776,12 @@ mod tests {
     /// each had begun at the same key, and a file has a job within 64 keys of its own.
     #[test]
     fn ids_that_many_nodes_make_at_once_find_room_near_their_keys() {
-        let (clock, _hand) = Clock::manual(Timestamp::from_millis(1_800_000_000_000));
+        let now = Timestamp::from_millis(1_800_000_000_000);
         let mut taken = std::collections::HashSet::new();
         for _node in 0..5 {
             let source = IdSource::after(0, true);
             for _job in 0..10_000 {
-                let key = source.next(&clock).order_key();
+                let key = source.next(now).order_key();
                 let free = (key..key + 64).find(|key| taken.insert(*key));
                 assert!(free.is_some(), "no room at {key}");
             }

@@ -54,7 +54,7 @@ use access::Tokens;
 pub use access::{Scope, Token};
 use anteroom::Engine;
 use axum::Router;
-use axum::extract::State as Shared;
+use axum::response::Response;
 use body::Buffered;
 use call::Call;
 use edge::{Edge, Edged};
@@ -202,19 +202,15 @@ pub fn router(engine: Engine, options: &RouterOptions) -> Router {
         .with_state(app)
 }
 
-async fn unknown_route(Shared(app): Shared<App>, call: Call) -> Problem {
+async fn unknown_route(app: App, call: Call) -> Result<Response, Problem> {
     let detail = format!("there is nothing at {}", call.mount.path());
-    match routes::check_unrouted(&app, &call) {
-        Ok(()) => Problem::new(Kind::UnknownRoute, detail),
-        Err(problem) => problem,
-    }
+    routes::check_unrouted(&app, &call)?;
+    Err(Problem::new(Kind::UnknownRoute, detail))
 }
 
-async fn method_not_allowed(Shared(app): Shared<App>, call: Call) -> Problem {
+async fn method_not_allowed(app: App, call: Call) -> Result<Response, Problem> {
     let (method, path) = (&call.parts.method, call.mount.path());
     let detail = format!("{path} does not take {method}; the field Allow says what it takes");
-    match routes::check_unrouted(&app, &call) {
-        Ok(()) => Problem::new(Kind::MethodNotAllowed, detail),
-        Err(problem) => problem,
-    }
+    routes::check_unrouted(&app, &call)?;
+    Err(Problem::new(Kind::MethodNotAllowed, detail))
 }

@@ -5,8 +5,9 @@ use super::problem::{Kind, Problem};
 use anteroom::core::limits::{CONTENT_TYPE_BYTES_MAX, JSON_DEPTH_MAX};
 use axum::body::Body;
 use bytes::{Bytes, BytesMut};
+use futures_util::FutureExt;
 use http::{HeaderMap, HeaderValue, header};
-use http_body::Body as _;
+use http_body::{Body as _, Frame};
 use http_body_util::BodyExt;
 use serde::de::IgnoredAny;
 use std::sync::Arc;
@@ -166,15 +167,17 @@ pub(crate) async fn receive(
     let room = Room::none(buffered.clone());
     buffered.reserve(&room, expected)?;
     let mut reserved = expected;
-    let started = Instant::now();
-    let slowest = u64::try_from(limit / BODY_RATE_MIN).unwrap_or(u64::MAX);
-    let all_by = started + BODY_PIECE_MAX + Duration::from_secs(slowest);
+    let mut patience = None;
     let mut received = Received::Nothing;
     loop {
-        let piece_by = all_by.min(Instant::now() + BODY_PIECE_MAX);
-        let frame = timeout_at(piece_by, body.frame()).await.map_err(|_| {
-            Problem::new(Kind::RequestTimeout, "the body did not come in time").closing()
-        })?;
+        let at_once = body.frame().now_or_never();
+        let frame = if let Some(frame) = at_once {
+            frame
+        } else {
+            // In a box: most bodies come with their heads, and need neither this nor a clock.
+            let patience = patience.get_or_insert_with(|| Patience::with(limit));
+            Box::pin(patience.frame(&mut body)).await?
+        };
         let frame = match frame {
             None => return Ok(received.finish(room)),
             Some(Ok(frame)) => frame,
@@ -199,6 +202,31 @@ pub(crate) async fn receive(
         received = received.and(piece, expected);
     }
 }
+
+/// How long a body is waited for that does not come at once.
+struct Patience {
+    all_by: Instant,
+}
+
+impl Patience {
+    /// Begins to wait for a body of at most `limit` bytes.
+    fn with(limit: usize) -> Self {
+        let slowest = u64::try_from(limit / BODY_RATE_MIN).unwrap_or(u64::MAX);
+        Self {
+            all_by: Instant::now() + BODY_PIECE_MAX + Duration::from_secs(slowest),
+        }
+    }
+
+    async fn frame(&self, body: &mut Body) -> Result<NextFrame, Problem> {
+        let piece_by = self.all_by.min(Instant::now() + BODY_PIECE_MAX);
+        timeout_at(piece_by, body.frame()).await.map_err(|_| {
+            Problem::new(Kind::RequestTimeout, "the body did not come in time").closing()
+        })
+    }
+}
+
+/// What comes of a body next; none at its end.
+type NextFrame = Option<Result<Frame<Bytes>, axum::Error>>;
 
 fn too_large(how: &str, limit: usize) -> Problem {
     let detail = format!("the body {how}; the limit is {limit} bytes");

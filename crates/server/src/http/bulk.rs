@@ -8,22 +8,21 @@ use super::problem::{Kind, Problem};
 use super::query::Query;
 use anteroom::store::Filter;
 use anteroom::{Bulk, BulkAction};
-use axum::extract::State as Shared;
 use axum::response::Response;
 use serde::Serialize;
 
 /// `POST /v1/jobs/cancel`: cancels the unfinished jobs that match.
-pub(crate) async fn cancel(Shared(app): Shared<App>, call: Call) -> Result<Response, Problem> {
+pub(crate) async fn cancel(app: App, call: Call) -> Result<Response, Problem> {
     all(&app, call.query(), call.access(), BulkAction::Cancel).await
 }
 
 /// `POST /v1/jobs/retry`: retries the failed, cancelled and scheduled jobs that match.
-pub(crate) async fn retry(Shared(app): Shared<App>, call: Call) -> Result<Response, Problem> {
+pub(crate) async fn retry(app: App, call: Call) -> Result<Response, Problem> {
     all(&app, call.query(), call.access(), BulkAction::Retry).await
 }
 
 /// `DELETE /v1/jobs`: deletes the finished jobs that match.
-pub(crate) async fn delete(Shared(app): Shared<App>, call: Call) -> Result<Response, Problem> {
+pub(crate) async fn delete(app: App, call: Call) -> Result<Response, Problem> {
     all(&app, call.query(), call.access(), BulkAction::Delete).await
 }
 

@@ -7,11 +7,11 @@ use super::problem::{Kind, Problem};
 use super::query::{self, Query};
 use anteroom::core::JobId;
 use axum::body::Body;
-use axum::extract::{FromRequest, OriginalUri, Request};
+use axum::extract::{OriginalUri, Request};
 use http::HeaderMap;
 use http::request::Parts;
 use std::borrow::Cow;
-use std::convert::Infallible;
+use std::sync::Arc;
 
 /// A request taken apart.
 #[derive(Debug)]
@@ -22,23 +22,24 @@ pub(crate) struct Call {
     access: Access,
 }
 
-impl<S: Sync> FromRequest<S> for Call {
-    type Rejection = Infallible;
-
-    async fn from_request(request: Request, _state: &S) -> Result<Self, Infallible> {
-        let mount = Mount::of(&request);
-        let (mut parts, body) = request.into_parts();
-        let access = parts.extensions.remove().unwrap_or_else(Access::nobody);
-        Ok(Self {
+impl Call {
+    /// Takes apart a request that came to `mount`. Until it is [admitted](Self::admit), its caller has
+    /// access to nothing.
+    pub(crate) fn new(request: Request, mount: Mount) -> Self {
+        let (parts, body) = request.into_parts();
+        Self {
             mount,
             parts,
             body,
-            access,
-        })
+            access: Access::nobody(),
+        }
     }
-}
 
-impl Call {
+    /// Gives the caller access.
+    pub(crate) fn admit(&mut self, access: Access) {
+        self.access = access;
+    }
+
     pub(crate) const fn headers(&self) -> &HeaderMap {
         &self.parts.headers
     }
@@ -96,10 +97,11 @@ impl Call {
     }
 }
 
-/// Where the router is mounted, as a request shows it. It keeps nothing of the request.
+/// Where the router is mounted, as a request shows it. It keeps nothing of the request, and is cheap
+/// to clone.
 #[derive(Clone, Debug)]
 pub(crate) struct Mount {
-    path: Box<str>,
+    path: Arc<str>,
     prefix_bytes: usize,
 }
 

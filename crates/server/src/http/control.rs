@@ -9,12 +9,11 @@ use super::read::{Answer, expired, here, unknown};
 use anteroom::core::{Job, JobId, Rejected};
 use anteroom::store::{Deleted, Refused};
 use axum::body::Body;
-use axum::extract::State as Shared;
 use axum::response::Response;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 
 /// `POST /v1/jobs/{id}/cancel`: 200 when that is final, 202 when an attempt is told to stop.
-pub(crate) async fn cancel(Shared(app): Shared<App>, call: Call) -> Result<Response, Problem> {
+pub(crate) async fn cancel(app: App, call: Call) -> Result<Response, Problem> {
     let id = call.job_id(&app).await?;
     call.no_query()?;
     let if_version = expected_version(&app, call.headers(), id).await?;
@@ -37,7 +36,7 @@ pub(crate) async fn cancel(Shared(app): Shared<App>, call: Call) -> Result<Respo
 }
 
 /// `POST /v1/jobs/{id}/retry`: 202; the job is ready, its attempts start over.
-pub(crate) async fn retry(Shared(app): Shared<App>, call: Call) -> Result<Response, Problem> {
+pub(crate) async fn retry(app: App, call: Call) -> Result<Response, Problem> {
     let id = call.job_id(&app).await?;
     call.no_query()?;
     let if_version = expected_version(&app, call.headers(), id).await?;
@@ -51,7 +50,7 @@ pub(crate) async fn retry(Shared(app): Shared<App>, call: Call) -> Result<Respon
 }
 
 /// `DELETE /v1/jobs/{id}`: 204; the job is gone with its input and result.
-pub(crate) async fn delete(Shared(app): Shared<App>, call: Call) -> Result<Response, Problem> {
+pub(crate) async fn delete(app: App, call: Call) -> Result<Response, Problem> {
     let id = call.job_id(&app).await?;
     call.no_query()?;
     let if_version = expected_version(&app, call.headers(), id).await?;

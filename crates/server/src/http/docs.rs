@@ -8,6 +8,7 @@ mod page;
 mod text;
 mod types;
 
+use super::App;
 use super::call::Call;
 use super::openapi::{entity_tag, mounted};
 use super::problem::Problem;
@@ -23,7 +24,7 @@ const POLICY: &str = "default-src 'none'; style-src 'self'; base-uri 'none'; for
                       frame-ancestors 'none'";
 
 /// `GET /docs`: the page, with links for where the router is mounted.
-pub(crate) async fn serve(call: Call) -> Result<Response, Problem> {
+pub(crate) async fn serve(_app: App, call: Call) -> Result<Response, Problem> {
     static PAGE: OnceLock<String> = OnceLock::new();
     call.no_query()?;
     let template = PAGE.get_or_init(|| page::html(openapi::template()));
@@ -33,7 +34,7 @@ pub(crate) async fn serve(call: Call) -> Result<Response, Problem> {
 }
 
 /// `GET /docs/style.css`: how the page looks.
-pub(crate) async fn style(call: Call) -> Result<Response, Problem> {
+pub(crate) async fn style(_app: App, call: Call) -> Result<Response, Problem> {
     call.no_query()?;
     let css = include_str!("docs/style.css").to_owned();
     Ok(answer(&call, css, "text/css; charset=utf-8"))

@@ -1,7 +1,7 @@
 //! What is around every handler: the request's span and number, its place in the metrics, a panic as
 //! an answer, and problems written out.
 
-use super::call::Mount;
+use super::call::{Call, Mount};
 use super::leases;
 use super::limits::URI_BYTES_MAX;
 use super::metrics::{HttpMetrics, Route};
@@ -14,6 +14,7 @@ use axum::response::{IntoResponse, Response};
 use futures_util::FutureExt;
 use http::HeaderValue;
 use std::any::Any;
+use std::future::ready;
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -38,27 +39,50 @@ impl Edge {
     }
 }
 
-/// A handler with its edge. It is no layer, as each of those costs every request several
-/// allocations more.
+/// What answers a route's requests: a function of the state and of the request, as far as nothing
+/// stands before it.
+pub(crate) trait Endpoint<S>: Clone + Send + Sync + 'static {
+    fn answer(
+        self,
+        state: S,
+        call: Call,
+    ) -> impl Future<Output = Result<Response, Problem>> + Send + 'static;
+}
+
+impl<S, H, F> Endpoint<S> for H
+where
+    H: Fn(S, Call) -> F + Clone + Send + Sync + 'static,
+    F: Future<Output = Result<Response, Problem>> + Send + 'static,
+{
+    fn answer(
+        self,
+        state: S,
+        call: Call,
+    ) -> impl Future<Output = Result<Response, Problem>> + Send + 'static {
+        self(state, call)
+    }
+}
+
+/// An endpoint with its edge, as a handler of the router. It is no layer, and an endpoint is no
+/// handler by itself, as each of those costs every request several allocations more.
 #[derive(Clone, Debug)]
-pub(crate) struct Edged<H> {
-    handler: H,
+pub(crate) struct Edged<E> {
+    endpoint: E,
     route: Arc<Route>,
 }
 
-impl<H> Edged<H> {
-    pub(crate) fn new(handler: H) -> Self {
+impl<E> Edged<E> {
+    pub(crate) fn new(endpoint: E) -> Self {
         Self {
-            handler,
+            endpoint,
             route: Arc::default(),
         }
     }
 }
 
-impl<T, H, S> Handler<T, S> for Edged<H>
+impl<E, S> Handler<(), S> for Edged<E>
 where
-    T: 'static,
-    H: Handler<T, S>,
+    E: Endpoint<S>,
     S: AsRef<Edge> + Clone + Send + Sync + 'static,
 {
     type Future = Pin<Box<dyn Future<Output = Response> + Send>>;
@@ -71,14 +95,15 @@ where
         if let Err(problem) = check_uri(&request) {
             let refused = problem.render(mount.prefix(), mount.path());
             counter.answered(refused.status());
-            return std::future::ready(refused).boxed();
+            return Box::pin(ready(refused));
         }
         let number = state.as_ref().requests.fetch_add(1, Ordering::Relaxed);
         let span = span(&request, &mount, number);
-        async move {
-            let answer = self.handler.call(request, state.clone());
+        let call = Call::new(request, mount.clone());
+        let answer = self.endpoint.answer(state.clone(), call);
+        let answer = async move {
             let response = match AssertUnwindSafe(answer).catch_unwind().await {
-                Ok(response) => response,
+                Ok(answered) => answered.unwrap_or_else(IntoResponse::into_response),
                 Err(panic) => panicked(&*panic, number).into_response(),
             };
             let response = written(response, &mount, number, &state.as_ref().outage);
@@ -86,9 +111,8 @@ where
             let status = response.status().as_u16();
             debug!(status, "answered {status}");
             response
-        }
-        .instrument(span)
-        .boxed()
+        };
+        Box::pin(answer.instrument(span))
     }
 }
 
@@ -197,21 +221,22 @@ mod tests {
             .with_writer(move || writer.clone())
             .finish();
         let _logging = tracing::subscriber::set_default(lines);
-        let down = || async {
-            Problem::from(StoreError::Unavailable {
+        let down = |_: Arc<Edge>, _: Call| async {
+            Err(Problem::from(StoreError::Unavailable {
                 reason: "the disk is full".to_owned(),
-            })
+            }))
         };
-        let full = || async {
-            Problem::from(StoreError::Overloaded {
+        let full = |_: Arc<Edge>, _: Call| async {
+            Err(Problem::from(StoreError::Overloaded {
                 waiting: 9,
                 limit: 8,
-            })
+            }))
         };
+        let well = |_: Arc<Edge>, _: Call| async { Ok("well".into_response()) };
         let router = Router::new()
             .route("/down", get(Edged::new(down)))
             .route("/full", get(Edged::new(full)))
-            .route("/well", get(Edged::new(|| async { "well" })))
+            .route("/well", get(Edged::new(well)))
             .with_state(Arc::new(Edge::default()));
         let ask = async |path: &str| {
             let request = Request::get(path).body(Body::empty()).unwrap();
@@ -242,7 +267,7 @@ mod tests {
     #[tokio::test]
     async fn a_panic_is_a_problem_without_internals() {
         #[expect(clippy::panic, reason = "what is tested")]
-        async fn broken() -> Response {
+        async fn broken(_edge: Arc<Edge>, _call: Call) -> Result<Response, Problem> {
             panic!("the secret is 42")
         }
         let router = Router::new()

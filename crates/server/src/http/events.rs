@@ -15,7 +15,6 @@ use anteroom::clock::Clock;
 use anteroom::core::{EventId, Happened, JobId, Name, Report, Timestamp};
 use anteroom::{FeedTold, Follow, FollowAll, Told};
 use axum::body::Body;
-use axum::extract::State as Shared;
 use axum::response::Response;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
@@ -28,7 +27,7 @@ use std::str::FromStr;
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 
 /// `GET /v1/jobs/{id}/events`: what happened to a job, and what happens to it until its end.
-pub(crate) async fn of_job(Shared(app): Shared<App>, call: Call) -> Result<Response, Problem> {
+pub(crate) async fn of_job(app: App, call: Call) -> Result<Response, Problem> {
     let id = call.job_id(&app).await?;
     call.no_query()?;
     let after = last_event_id(call.headers())?.unwrap_or(EventId::START);
@@ -47,7 +46,7 @@ pub(crate) async fn of_job(Shared(app): Shared<App>, call: Call) -> Result<Respo
 }
 
 /// `GET /v1/events`: what this node makes happen to jobs, from now on.
-pub(crate) async fn of_all(Shared(app): Shared<App>, call: Call) -> Result<Response, Problem> {
+pub(crate) async fn of_all(app: App, call: Call) -> Result<Response, Problem> {
     let mut query = call.query();
     let task = query.value("task", Name::new);
     let queue = query.value("queue", Name::new);

@@ -6,7 +6,6 @@ use super::limits::{READY_TIMEOUT, RETRY_AFTER_OVERLOAD};
 use super::problem::{Kind, Problem};
 use anteroom::Phase;
 use anteroom::core::JobId;
-use axum::extract::State as Shared;
 use axum::response::Response;
 use futures_util::FutureExt;
 use serde::Serialize;
@@ -18,13 +17,13 @@ struct HealthView {
 }
 
 /// `GET /livez`: the process answers.
-pub(crate) async fn livez(call: Call) -> Result<Response, Problem> {
+pub(crate) async fn livez(_app: App, call: Call) -> Result<Response, Problem> {
     call.no_query()?;
     Ok(super::pages::json(&HealthView { status: "live" }))
 }
 
 /// `GET /readyz`: the server takes jobs, or says why not.
-pub(crate) async fn readyz(Shared(app): Shared<App>, call: Call) -> Result<Response, Problem> {
+pub(crate) async fn readyz(app: App, call: Call) -> Result<Response, Problem> {
     call.no_query()?;
     let mut reasons = Vec::new();
     let phase = app.engine.phase();

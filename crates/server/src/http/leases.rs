@@ -22,7 +22,6 @@ use super::value::Instant;
 use anteroom::core::{Job, Name, Payload, Timestamp};
 use anteroom::{LeaseError, LeaseRefused, LeaseRequest, Leased, Settlement};
 use asked::{Extension, Failure, LeaseAsked};
-use axum::extract::State as Shared;
 use axum::response::Response;
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
@@ -35,7 +34,7 @@ use tracing::debug;
 const LEASE_BYTES: usize = JOB_BYTES + 400;
 
 /// `POST /v1/leases`: 200 with what was leased; 204 where there is nothing.
-pub(crate) async fn lease(Shared(app): Shared<App>, call: Call) -> Result<Response, Problem> {
+pub(crate) async fn lease(app: App, call: Call) -> Result<Response, Problem> {
     call.no_query()?;
     let prefer = Prefer::of(call.headers());
     let access = call.access().clone();
@@ -110,7 +109,7 @@ fn pulled(app: &App, covers: impl Fn(&str) -> bool) -> Vec<Name> {
 }
 
 /// `POST /v1/leases/{lease}/complete`: 200 + job; the body is its result.
-pub(crate) async fn complete(Shared(app): Shared<App>, call: Call) -> Result<Response, Problem> {
+pub(crate) async fn complete(app: App, call: Call) -> Result<Response, Problem> {
     call.no_query()?;
     let said = Said::of(&call);
     let content_type = body::content_type(call.headers())?.into();
@@ -127,7 +126,7 @@ pub(crate) async fn complete(Shared(app): Shared<App>, call: Call) -> Result<Res
 }
 
 /// `POST /v1/leases/{lease}/fail`: 200 + job, which waits for its next attempt or has failed.
-pub(crate) async fn fail(Shared(app): Shared<App>, call: Call) -> Result<Response, Problem> {
+pub(crate) async fn fail(app: App, call: Call) -> Result<Response, Problem> {
     call.no_query()?;
     let said = Said::of(&call);
     let answer = Answer::new(call.mount, Prefer::default());
@@ -140,7 +139,7 @@ pub(crate) async fn fail(Shared(app): Shared<App>, call: Call) -> Result<Respons
 }
 
 /// `POST /v1/leases/{lease}/extend`: 200 with until when it is held, and whether to stop.
-pub(crate) async fn extend(Shared(app): Shared<App>, call: Call) -> Result<Response, Problem> {
+pub(crate) async fn extend(app: App, call: Call) -> Result<Response, Problem> {
     call.no_query()?;
     let said = Said::of(&call);
     let (bytes, room) = asked::receive(&app, &call.parts.headers, call.body).await?;
@@ -152,7 +151,7 @@ pub(crate) async fn extend(Shared(app): Shared<App>, call: Call) -> Result<Respo
 }
 
 /// `POST /v1/leases/{lease}/release`: 204; the job is handed back, which costs no attempt.
-pub(crate) async fn release(Shared(app): Shared<App>, call: Call) -> Result<Response, Problem> {
+pub(crate) async fn release(app: App, call: Call) -> Result<Response, Problem> {
     call.no_query()?;
     Said::of(&call).apply(&app, Settlement::Release).await?;
     let mut response = Response::default();

@@ -11,11 +11,10 @@ use super::value;
 use anteroom::core::limits::{PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX};
 use anteroom::core::{Label, Name, ShownState};
 use anteroom::store::{Cursor, Filter, Page};
-use axum::extract::State as Shared;
 use axum::response::Response;
 
 /// `GET /v1/jobs`: jobs that match the filters, newest first.
-pub(crate) async fn list(Shared(app): Shared<App>, call: Call) -> Result<Response, Problem> {
+pub(crate) async fn list(app: App, call: Call) -> Result<Response, Problem> {
     let (filter, page) = read_filter(call.query(), call.access())?;
     let listing = app.engine.store().list(&filter, page).await?;
     let now = app.engine.clock().now();

@@ -20,6 +20,7 @@ mod server;
 mod submit;
 mod webhooks;
 
+use super::App;
 use super::call::Call as Request;
 use super::conditional;
 use super::problem::{Kind, Problem};
@@ -48,7 +49,7 @@ pub(super) const MOUNT: &str = "@mount@";
 const SERVER: &str = "@server@";
 
 /// `GET /openapi.json`: the document, with links for where the router is mounted.
-pub(crate) async fn serve(call: Request) -> Result<Answer, Problem> {
+pub(crate) async fn serve(_app: App, call: Request) -> Result<Answer, Problem> {
     call.no_query()?;
     let prefix = encode_path(call.mount.prefix());
     let text = mounted(compact(), &prefix);

@@ -4,7 +4,6 @@ use super::App;
 use super::call::Call;
 use super::problem::{Kind, Problem};
 use axum::body::Body;
-use axum::extract::State as Shared;
 use axum::response::Response;
 use http::{HeaderMap, HeaderValue, header};
 use serde::Serialize;
@@ -37,7 +36,7 @@ struct RootLinks {
 }
 
 /// `GET /`: a page for a browser, JSON for everybody else.
-pub(crate) async fn root(call: Call) -> Result<Response, Problem> {
+pub(crate) async fn root(_app: App, call: Call) -> Result<Response, Problem> {
     call.no_query()?;
     let prefix = call.mount.prefix();
     let view = RootView {
@@ -80,7 +79,7 @@ pub(crate) async fn root(call: Call) -> Result<Response, Problem> {
 }
 
 /// `GET /problems/{slug}`: what a kind of problem means, and what to do about it.
-pub(crate) async fn problem(Shared(_app): Shared<App>, call: Call) -> Result<Response, Problem> {
+pub(crate) async fn problem(_app: App, call: Call) -> Result<Response, Problem> {
     call.no_query()?;
     let slug = call.segment(1);
     let Some(kind) = Kind::ALL.into_iter().find(|kind| kind.slug() == slug) else {

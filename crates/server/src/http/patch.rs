@@ -17,7 +17,6 @@ use anteroom::core::limits::{DEFAULT_QUEUE, TAG_VALUE_BYTES_MAX, TAGS_MAX};
 use anteroom::core::{Amendment, Job, JobId, Name, Priority, Timestamp};
 use anteroom::store::Found;
 use anteroom::{AmendError, QueueError, SubmitError};
-use axum::extract::State as Shared;
 use axum::response::Response;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use std::collections::BTreeMap;
@@ -29,7 +28,7 @@ const PATCH_TYPES: &str = "application/merge-patch+json, application/json";
 const MEMBERS: &str = "run_at, priority, queue and tags";
 
 /// `PATCH /v1/jobs/{id}`: 200 + job; it waits by what it is told from then on.
-pub(crate) async fn patch(Shared(app): Shared<App>, call: Call) -> Result<Response, Problem> {
+pub(crate) async fn patch(app: App, call: Call) -> Result<Response, Problem> {
     let id = call.job_id(&app).await?;
     call.no_query()?;
     let Call {

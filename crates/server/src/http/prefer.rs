@@ -4,6 +4,8 @@ use super::limits::WAIT_MAX;
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use std::time::Duration;
 
+const PREFER: HeaderName = HeaderName::from_static("prefer");
+
 /// The preferences that are understood. Others are ignored, and so is what follows a mistake.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Prefer {
@@ -17,7 +19,7 @@ impl Prefer {
     pub(crate) fn of(headers: &HeaderMap) -> Self {
         let mut prefer = Self::default();
         let mut wait_seen = false;
-        for field in headers.get_all("prefer") {
+        for field in headers.get_all(PREFER) {
             for preference in pieces(&String::from_utf8_lossy(field.as_bytes()), ',') {
                 let whole = pieces(preference, ';');
                 let (name, value) = named(whole.first().copied().unwrap_or_default());

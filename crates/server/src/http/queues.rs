@@ -15,7 +15,6 @@ use super::problem::{FieldError, Kind, Problem};
 use super::value::{Age, Friendly};
 use anteroom::core::{Name, QueueRule, RateLimit, Timestamp};
 use anteroom::{Queue, QueueError};
-use axum::extract::State as Shared;
 use axum::response::Response;
 use http::{HeaderMap, HeaderValue, header};
 use serde::Serialize;
@@ -74,7 +73,7 @@ struct LinksView {
 }
 
 /// `GET /v1/queues`: all of them, in the order of their names.
-pub(crate) async fn all(Shared(app): Shared<App>, call: Call) -> Result<Response, Problem> {
+pub(crate) async fn all(app: App, call: Call) -> Result<Response, Problem> {
     call.no_query()?;
     let queues = app.engine.queues().await?;
     let now = app.engine.clock().now();
@@ -84,7 +83,7 @@ pub(crate) async fn all(Shared(app): Shared<App>, call: Call) -> Result<Response
 }
 
 /// `GET /v1/queues/{queue}`: one of them.
-pub(crate) async fn one(Shared(app): Shared<App>, call: Call) -> Result<Response, Problem> {
+pub(crate) async fn one(app: App, call: Call) -> Result<Response, Problem> {
     let name = name_of(&call)?;
     call.no_query()?;
     match app.engine.queue(&name).await? {
@@ -94,7 +93,7 @@ pub(crate) async fn one(Shared(app): Shared<App>, call: Call) -> Result<Response
 }
 
 /// `PATCH /v1/queues/{queue}`: pauses, resumes or limits it, whether it was used before or not.
-pub(crate) async fn patch(Shared(app): Shared<App>, mut call: Call) -> Result<Response, Problem> {
+pub(crate) async fn patch(app: App, mut call: Call) -> Result<Response, Problem> {
     let name = name_of(&call)?;
     call.no_query()?;
     check_type(call.headers(), "a queue")?;

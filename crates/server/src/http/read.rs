@@ -14,7 +14,6 @@ use anteroom::core::{Job, JobId, Payload, PayloadInfo, State, Timestamp};
 use anteroom::store::{Found, StoreError};
 use anteroom::{Submitted, Until, Waiting};
 use axum::body::Body;
-use axum::extract::State as Shared;
 use axum::response::Response;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use std::time::Duration;
@@ -28,7 +27,7 @@ const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
 const INPUT_TAG: &str = "\"input\"";
 
 /// `GET /v1/jobs/{id}`: the job; with a wait, once it is done or differs from what was seen.
-pub(crate) async fn job(Shared(app): Shared<App>, call: Call) -> Result<Response, Problem> {
+pub(crate) async fn job(app: App, call: Call) -> Result<Response, Problem> {
     let id = call.job_id(&app).await?;
     let mut query = call.query();
     let is_waiting_asked = query.value("include", |text| match text {
@@ -130,7 +129,7 @@ async fn wait_for(
 }
 
 /// `GET /v1/jobs/{id}/result`: the raw result; until it is there, the job.
-pub(crate) async fn result(Shared(app): Shared<App>, call: Call) -> Result<Response, Problem> {
+pub(crate) async fn result(app: App, call: Call) -> Result<Response, Problem> {
     let id = call.job_id(&app).await?;
     call.no_query()?;
     let prefer = Prefer::of(call.headers());
@@ -164,7 +163,7 @@ async fn awaited_result(
 }
 
 /// `GET /v1/jobs/{id}/input`: the raw input.
-pub(crate) async fn input(Shared(app): Shared<App>, call: Call) -> Result<Response, Problem> {
+pub(crate) async fn input(app: App, call: Call) -> Result<Response, Problem> {
     let id = call.job_id(&app).await?;
     call.no_query()?;
     let input = here(id, app.engine.store().input(id).await)?;
@@ -333,7 +332,8 @@ impl Answer {
         headers.insert(header::CONTENT_TYPE, JSON);
         headers.insert(header::CACHE_CONTROL, NO_STORE);
         if status == StatusCode::ACCEPTED {
-            let path = format!("{}/v1/jobs/{}", self.mount.prefix(), job.spec.id);
+            let id = &mut [0; 36];
+            let path = [self.mount.prefix(), "/v1/jobs/", job.spec.id.encode(id)].concat();
             headers.insert(header::LOCATION, text(path));
         }
         response

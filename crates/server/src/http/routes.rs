@@ -1,22 +1,20 @@
 //! The form of the route table: no route without what it needs of its caller's token.
 //!
-//! A route is a line with a method, a path, a [`Needs`] and a handler; [`Routes`] puts the check
-//! before the handler, and so before the body is read. There is no other way to add one. The
+//! A route is a line with a method, a path, a [`Needs`] and an endpoint; [`Routes`] puts the check
+//! before the endpoint, and so before the body is read. There is no other way to add one. The
 //! table can be read ([`Routes::table`]), which is what the tests of the access matrix go by.
 
 use super::App;
 use super::access::{Access, Scope};
 use super::call::Call;
-use super::edge::Edged;
+use super::edge::{Edged, Endpoint};
+use super::problem::Problem;
 use axum::Router;
-use axum::extract::Request;
-use axum::handler::Handler;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodFilter, on};
 use futures_util::FutureExt;
-use futures_util::future::{Either, Ready, ready};
+use futures_util::future::{Either, ready};
 use http::Method;
-use std::pin::Pin;
 
 /// What a route needs of its caller's token. The scope `admin` covers every need.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,64 +82,64 @@ pub(crate) struct Routes {
 
 /// One line a route. Lines of the same path with other methods add up.
 impl Routes {
-    pub(crate) fn get<T: 'static>(
+    pub(crate) fn get(
         self,
         path: &'static str,
         needs: Needs,
-        handler: impl Handler<T, App>,
+        endpoint: impl Endpoint<App>,
     ) -> Self {
-        self.add(Method::GET, MethodFilter::GET, path, needs, handler)
+        self.add(Method::GET, MethodFilter::GET, path, needs, endpoint)
     }
 
-    pub(crate) fn post<T: 'static>(
+    pub(crate) fn post(
         self,
         path: &'static str,
         needs: Needs,
-        handler: impl Handler<T, App>,
+        endpoint: impl Endpoint<App>,
     ) -> Self {
-        self.add(Method::POST, MethodFilter::POST, path, needs, handler)
+        self.add(Method::POST, MethodFilter::POST, path, needs, endpoint)
     }
 
-    pub(crate) fn delete<T: 'static>(
+    pub(crate) fn delete(
         self,
         path: &'static str,
         needs: Needs,
-        handler: impl Handler<T, App>,
+        endpoint: impl Endpoint<App>,
     ) -> Self {
-        self.add(Method::DELETE, MethodFilter::DELETE, path, needs, handler)
+        self.add(Method::DELETE, MethodFilter::DELETE, path, needs, endpoint)
     }
 
-    pub(crate) fn put<T: 'static>(
+    pub(crate) fn put(
         self,
         path: &'static str,
         needs: Needs,
-        handler: impl Handler<T, App>,
+        endpoint: impl Endpoint<App>,
     ) -> Self {
-        self.add(Method::PUT, MethodFilter::PUT, path, needs, handler)
+        self.add(Method::PUT, MethodFilter::PUT, path, needs, endpoint)
     }
 
     #[allow(
         dead_code,
         reason = "whether a route of this version takes the method or not"
     )]
-    pub(crate) fn patch<T: 'static>(
+    pub(crate) fn patch(
         self,
         path: &'static str,
         needs: Needs,
-        handler: impl Handler<T, App>,
+        endpoint: impl Endpoint<App>,
     ) -> Self {
-        self.add(Method::PATCH, MethodFilter::PATCH, path, needs, handler)
+        self.add(Method::PATCH, MethodFilter::PATCH, path, needs, endpoint)
     }
 
-    fn add<T: 'static>(
+    fn add(
         mut self,
         method: Method,
         filter: MethodFilter,
         path: &'static str,
         needs: Needs,
-        handler: impl Handler<T, App>,
+        endpoint: impl Endpoint<App>,
     ) -> Self {
-        let guarded = Guarded { needs, handler };
+        let guarded = Guarded { needs, endpoint };
         self.router = self.router.route(path, on(filter, Edged::new(guarded)));
         self.table.push(Route {
             method,
@@ -162,61 +160,52 @@ impl Routes {
     }
 }
 
-/// A handler behind the check of its caller's token.
+/// An endpoint behind the check of its caller's token.
 #[derive(Clone, Debug)]
-struct Guarded<H> {
+struct Guarded<E> {
     needs: Needs,
-    handler: H,
+    endpoint: E,
 }
 
-/// The answer of a rated token is waited for, to say beside it what is left of the rate.
-type Rated = Pin<Box<dyn Future<Output = Response> + Send>>;
-
-impl<T, H> Handler<T, App> for Guarded<H>
-where
-    T: 'static,
-    H: Handler<T, App>,
-{
-    type Future = Either<H::Future, Either<Ready<Response>, Rated>>;
-
-    fn call(self, mut request: Request, app: App) -> Self::Future {
-        let access = match app.tokens.admit(request.headers_mut(), self.needs) {
+impl<E: Endpoint<App>> Endpoint<App> for Guarded<E> {
+    /// No future of its own, so that nothing is kept twice while the endpoint is at it.
+    fn answer(
+        self,
+        app: App,
+        mut call: Call,
+    ) -> impl Future<Output = Result<Response, Problem>> + Send + 'static {
+        let access = match app.tokens.admit(&mut call.parts.headers, self.needs) {
             Ok(access) => access,
-            Err(problem) => return Either::Right(Either::Left(ready(problem.into_response()))),
+            Err(problem) => return Either::Right(Either::Left(ready(Err(problem)))),
         };
-        if !(self.needs.is_rated() && access.has_rate()) {
-            request.extensions_mut().insert(access);
-            return Either::Left(self.handler.call(request, app));
+        call.admit(access.clone());
+        if self.needs.is_rated() && access.has_rate() {
+            return Either::Right(Either::Right(self.rated(app, call, access).boxed()));
         }
-        Either::Right(Either::Right(self.rated(request, app, access).boxed()))
+        Either::Left(self.endpoint.answer(app, call))
     }
 }
 
-impl<H> Guarded<H> {
-    async fn rated<T>(self, mut request: Request, app: App, access: Access) -> Response
-    where
-        T: 'static,
-        H: Handler<T, App>,
-    {
+impl<E: Endpoint<App>> Guarded<E> {
+    /// The answer is waited for, to say beside it what is left of the rate.
+    async fn rated(self, app: App, call: Call, access: Access) -> Result<Response, Problem> {
         let clock = app.engine.clock();
         let counted = match self.needs {
             Needs::SubmitMany => access.has_room(clock.now()),
             _ => access.take_submits(1, clock.now()),
         };
-        let mut response = match counted {
-            Ok(()) => {
-                request.extensions_mut().insert(access.clone());
-                self.handler.call(request, app).await
-            }
-            Err(problem) => problem.into_response(),
+        let answered = match counted {
+            Ok(()) => self.endpoint.answer(app.clone(), call).await,
+            Err(problem) => Err(problem),
         };
+        let mut response = answered.unwrap_or_else(IntoResponse::into_response);
         access.tell_rate(response.headers_mut(), clock.now());
-        response
+        Ok(response)
     }
 }
 
 /// Refuses whoever asks for what is not there, under `/v1`, without a token.
-pub(crate) fn check_unrouted(app: &App, call: &Call) -> Result<(), super::problem::Problem> {
+pub(crate) fn check_unrouted(app: &App, call: &Call) -> Result<(), Problem> {
     let path = call.parts.uri.path();
     if path == "/v1" || path.starts_with("/v1/") {
         app.tokens.identify(call.headers())?;

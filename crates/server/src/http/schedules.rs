@@ -19,7 +19,6 @@ use anteroom::core::Name;
 use anteroom::core::limits::{PREVIEW_DEFAULT, PREVIEW_MAX};
 use anteroom::{DefinedIn, Expected, ScheduleError, Scheduled, SubmitError};
 use axum::body::Body;
-use axum::extract::State as Shared;
 use axum::response::Response;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use serde::Serialize;
@@ -39,7 +38,7 @@ struct PreviewView {
 }
 
 /// `GET /v1/schedules`: all of them that the token covers, by name, without their inputs.
-pub(crate) async fn all(Shared(app): Shared<App>, call: Call) -> Result<Response, Problem> {
+pub(crate) async fn all(app: App, call: Call) -> Result<Response, Problem> {
     call.no_query()?;
     let mut schedules = app.engine.schedules().await?;
     schedules.retain(|it| call.access().covers(&it.schedule.submission.task));
@@ -49,14 +48,14 @@ pub(crate) async fn all(Shared(app): Shared<App>, call: Call) -> Result<Response
 }
 
 /// `GET /v1/schedules/{schedule}`: one of them.
-pub(crate) async fn one(Shared(app): Shared<App>, call: Call) -> Result<Response, Problem> {
+pub(crate) async fn one(app: App, call: Call) -> Result<Response, Problem> {
     let scheduled = named(&app, &call).await?;
     call.no_query()?;
     Ok(shown(&call, &scheduled))
 }
 
 /// `GET /v1/schedules/{schedule}/preview`: when it will fire, also while it is paused.
-pub(crate) async fn preview(Shared(app): Shared<App>, call: Call) -> Result<Response, Problem> {
+pub(crate) async fn preview(app: App, call: Call) -> Result<Response, Problem> {
     let scheduled = named(&app, &call).await?;
     let mut query = call.query();
     let count = query.value("count", |text| match text.parse() {
@@ -76,7 +75,7 @@ pub(crate) async fn preview(Shared(app): Shared<App>, call: Call) -> Result<Resp
 }
 
 /// `PUT /v1/schedules/{schedule}`: 201 if it is new, 200 if it takes the place of another.
-pub(crate) async fn put(Shared(app): Shared<App>, mut call: Call) -> Result<Response, Problem> {
+pub(crate) async fn put(app: App, mut call: Call) -> Result<Response, Problem> {
     let name = name_of(&call)?;
     call.no_query()?;
     check_type(call.headers())?;
@@ -108,7 +107,7 @@ pub(crate) async fn put(Shared(app): Shared<App>, mut call: Call) -> Result<Resp
 }
 
 /// `DELETE /v1/schedules/{schedule}`: 204; it fires no more, and its jobs stay.
-pub(crate) async fn delete(Shared(app): Shared<App>, call: Call) -> Result<Response, Problem> {
+pub(crate) async fn delete(app: App, call: Call) -> Result<Response, Problem> {
     let before = named(&app, &call).await?;
     call.no_query()?;
     check_api(&before)?;
@@ -120,7 +119,7 @@ pub(crate) async fn delete(Shared(app): Shared<App>, call: Call) -> Result<Respo
 }
 
 /// `POST /v1/schedules/{schedule}/trigger`: 202 + the job of a firing out of turn.
-pub(crate) async fn trigger(Shared(app): Shared<App>, call: Call) -> Result<Response, Problem> {
+pub(crate) async fn trigger(app: App, call: Call) -> Result<Response, Problem> {
     let scheduled = named(&app, &call).await?;
     call.no_query()?;
     let mut submission = scheduled.schedule.submission.clone();

@@ -11,7 +11,6 @@ use super::problem::{Kind, Problem};
 use anteroom::Engine;
 use anteroom::store::Counts;
 use axum::body::Body;
-use axum::extract::State as Shared;
 use axum::response::Response;
 use http::{HeaderMap, HeaderValue, header};
 use prometheus_client::collector::Collector;
@@ -31,7 +30,7 @@ const OTHER_QUEUES: &str = "anteroom.other";
 const STATES: [&str; 3] = ["scheduled", "ready", "running"];
 
 /// `GET /metrics`.
-pub(crate) async fn metrics(Shared(app): Shared<App>, call: Call) -> Result<Response, Problem> {
+pub(crate) async fn metrics(app: App, call: Call) -> Result<Response, Problem> {
     call.no_query()?;
     let asked = timeout(READY_TIMEOUT, app.engine.store().counts()).await;
     let depth = match asked {

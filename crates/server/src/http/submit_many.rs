@@ -14,7 +14,6 @@ use super::problem::{Kind, Problem};
 use super::stream;
 use anteroom::core::{Idempotency, JobId, Name, Timestamp};
 use anteroom::{Admitted, Phase, Submission, SubmitError, Submitted};
-use axum::extract::State as Shared;
 use axum::response::Response;
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, StatusCode};
@@ -30,7 +29,7 @@ const ACCEPT_POST: HeaderName = HeaderName::from_static("accept-post");
 const TAKEN: &str = "application/json, application/x-ndjson";
 
 /// `POST /v1/jobs`: 202 once all jobs are durable; or a stream, a line each.
-pub(crate) async fn submit(Shared(app): Shared<App>, call: Call) -> Result<Response, Problem> {
+pub(crate) async fn submit(app: App, call: Call) -> Result<Response, Problem> {
     call.no_query()?;
     let content_type = body::content_type(call.headers())?;
     let is_stream = body::essence(content_type).eq_ignore_ascii_case("application/x-ndjson");

@@ -7,7 +7,6 @@ use super::submit::unknown_task;
 use super::value::Friendly;
 use anteroom::store::Counts;
 use anteroom::{Task, Validate};
-use axum::extract::State as Shared;
 use axum::response::Response;
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -57,7 +56,7 @@ struct LinksView {
 }
 
 /// `GET /v1/tasks`: all of them, in the order of their names.
-pub(crate) async fn all(Shared(app): Shared<App>, call: Call) -> Result<Response, Problem> {
+pub(crate) async fn all(app: App, call: Call) -> Result<Response, Problem> {
     call.no_query()?;
     let counts = app.engine.store().counts().await?;
     let view = |task| TaskView::of(task, &counts, call.mount.prefix());
@@ -67,7 +66,7 @@ pub(crate) async fn all(Shared(app): Shared<App>, call: Call) -> Result<Response
 }
 
 /// `GET /v1/tasks/{task}`: one of them.
-pub(crate) async fn one(Shared(app): Shared<App>, call: Call) -> Result<Response, Problem> {
+pub(crate) async fn one(app: App, call: Call) -> Result<Response, Problem> {
     call.no_query()?;
     let name = call.segment(2);
     let task = app.engine.task(&name);

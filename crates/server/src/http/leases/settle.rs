@@ -11,7 +11,6 @@ use super::HeldView;
 use super::asked::{Extending, Failing, lease_for};
 use anteroom::core::{Job, Payload};
 use anteroom::{LeaseRefused, Settlement};
-use axum::extract::State as Shared;
 use axum::response::Response;
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
@@ -24,7 +23,7 @@ const TAKES: &str = "lease, action, result, result_base64, content_type, error, 
 const ACTIONS: &str = "complete, fail, extend or release";
 
 /// `POST /v1/leases/settle`: 200 with what became of each, in their order.
-pub(crate) async fn settle(Shared(app): Shared<App>, call: Call) -> Result<Response, Problem> {
+pub(crate) async fn settle(app: App, call: Call) -> Result<Response, Problem> {
     call.no_query()?;
     let holder = call.access().token_name().to_owned();
     let content_type = body::content_type(call.headers())?;
