@@ -32,6 +32,11 @@ impl Query {
         parsed
     }
 
+    /// Tells whether nothing was given, right or wrong.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.pairs.is_empty() && self.errors.is_empty()
+    }
+
     /// Remembers that a parameter is wrong.
     pub(crate) fn wrong(&mut self, parameter: &str, detail: impl Into<String>) {
         self.errors.push(FieldError {

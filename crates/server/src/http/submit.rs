@@ -182,6 +182,9 @@ fn read_options(
     mut query: Query,
     now: Timestamp,
 ) -> Result<(), Problem> {
+    if query.is_empty() {
+        return Ok(());
+    }
     submission.queue = query.value("queue", Name::new);
     submission.group = query.value("group", Label::new);
     submission.priority = query.value("priority", priority);
