@@ -20,6 +20,36 @@ const LAST_TRIES: Duration = Duration::from_secs(5);
 /// engine runs and a little longer: the outcome is all that there is to show for the work.
 /// What became of the attempt, which took so long, is counted.
 pub(crate) async fn settle(shared: &Shared, task: &TaskMetrics, change: Change, took: Duration) {
+    if let Err(error) = try_to_settle(shared, task, &change, took).await {
+        // In a box: most are settled at once, and need no room for it.
+        Box::pin(go_on_trying(shared, task, change, took, error)).await;
+    }
+}
+
+async fn try_to_settle(
+    shared: &Shared,
+    task: &TaskMetrics,
+    change: &Change,
+    took: Duration,
+) -> Result<(), StoreError> {
+    // Counted before anybody hears of it.
+    let count = |applied: &[Applied]| {
+        for applied in applied {
+            settled(shared, task, change, applied, took);
+        }
+    };
+    let applied = shared.apply_and(vec![change.clone()], count).await;
+    applied.map(drop)
+}
+
+/// Goes on where the store could not do it at first.
+async fn go_on_trying(
+    shared: &Shared,
+    task: &TaskMetrics,
+    change: Change,
+    took: Duration,
+    mut error: StoreError,
+) {
     let id = change.id;
     let mut delay = RETRY_DELAYS.0;
     let mut given_up = std::pin::pin!(async {
@@ -27,15 +57,6 @@ pub(crate) async fn settle(shared: &Shared, task: &TaskMetrics, change: Change, 
         shared.clock.sleep(LAST_TRIES).await;
     });
     loop {
-        // Counted before anybody hears of it.
-        let count = |applied: &[Applied]| {
-            for applied in applied {
-                settled(shared, task, &change, applied, took);
-            }
-        };
-        let Err(error) = shared.apply_and(vec![change.clone()], count).await else {
-            return;
-        };
         if !error.is_retryable() {
             if !matches!(error, StoreError::Closed) {
                 error!(job.id = %id, %error, "cannot settle job {id}: {error}");
@@ -54,6 +75,10 @@ pub(crate) async fn settle(shared: &Shared, task: &TaskMetrics, change: Change, 
             }
         }
         delay = (delay * 2).min(RETRY_DELAYS.1);
+        match try_to_settle(shared, task, &change, took).await {
+            Ok(()) => return,
+            Err(again) => error = again,
+        }
     }
 }
 

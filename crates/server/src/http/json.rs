@@ -59,6 +59,12 @@ impl Object<'_> {
         let _cannot_fail = serde_json::to_writer(&mut *self.bytes, value);
     }
 
+    /// Writes what is JSON already.
+    pub(crate) fn json(&mut self, name: &str, value: &str) {
+        self.name(name);
+        self.bytes.extend_from_slice(value.as_bytes());
+    }
+
     /// Writes a member whose value `write` appends to the bytes.
     pub(crate) fn written(&mut self, name: &str, write: impl FnOnce(&mut Vec<u8>)) {
         self.name(name);

@@ -224,7 +224,7 @@ fn write_lease(bytes: &mut Vec<u8>, leased: &Leased, now: Timestamp, prefix: &st
         members.text("expires_at", &Instant(job.status.lease_expires_at).text());
         members.written("job", |bytes| view.write(bytes, Extent::Full));
         match json {
-            Some(json) => members.value("input", json),
+            Some(json) => members.json("input", json),
             None => members.text("input_base64", &BASE64_STANDARD.encode(&input.bytes)),
         }
         members.text("content_type", &input.content_type);

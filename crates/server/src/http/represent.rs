@@ -1,12 +1,12 @@
 //! The job resource: what a client sees of a job. Written straight to bytes.
 
+use super::body;
 use super::json::{self, Object};
 use super::value::{Eta, Friendly, Instant};
 use anteroom::Waiting;
 use anteroom::core::{AttemptError, Job, Payload, PayloadInfo, Progress, State, Timestamp};
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
-use serde_json::value::RawValue;
 
 /// A job to be shown.
 #[derive(Clone, Copy, Debug)]
@@ -14,7 +14,7 @@ pub(crate) struct JobView<'a> {
     /// The job.
     pub(crate) job: &'a Job,
     /// Its result, where that is JSON to be shown.
-    pub(crate) result: Option<&'a RawValue>,
+    pub(crate) result: Option<&'a str>,
     /// What tells scheduled from ready.
     pub(crate) now: Timestamp,
     /// Where the router is mounted.
@@ -112,7 +112,7 @@ impl JobView<'_> {
             Some(info) => job.object("result", |result| {
                 described(result, info);
                 if let Some(json) = self.result {
-                    result.value("json", json);
+                    result.json("json", json);
                 }
             }),
             None => job.null("result"),
@@ -165,10 +165,10 @@ impl JobView<'_> {
     }
 }
 
-/// Reads a result that is to be shown within its job, if it is fit for that.
-pub(crate) fn shown_result(payload: &Payload) -> Option<&RawValue> {
-    super::body::check_json(&payload.bytes).ok()?;
-    serde_json::from_slice(&payload.bytes).ok()
+/// Returns the JSON of a result that is to be shown within its job, if it is fit for that.
+pub(crate) fn shown_result(payload: &Payload) -> Option<&str> {
+    body::check_json(&payload.bytes).ok()?;
+    Some(body::utf8(&payload.bytes).ok()?.trim_ascii())
 }
 
 /// What a failed attempt said.

@@ -22,6 +22,7 @@ use anteroom::{CallbackUrl, Phase, StartAt, Submission, SubmitError, Submitted};
 use axum::response::Response;
 use http::{HeaderName, HeaderValue, StatusCode};
 use std::ops::RangeInclusive;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Names the job in the answers of `…/call`.
@@ -153,7 +154,7 @@ async fn take_apart(
 
 fn nothing() -> Payload {
     Payload {
-        content_type: "".into(),
+        content_type: Arc::default(),
         bytes: bytes::Bytes::new(),
     }
 }
