@@ -210,14 +210,7 @@ fn write_lease(bytes: &mut Vec<u8>, leased: &Leased, now: Timestamp, prefix: &st
     let Leased { lease, job, input } = leased;
     let is_json = body::is_json(&input.content_type);
     let json = is_json.then(|| shown_result(input)).flatten();
-    let view = JobView {
-        job,
-        result: None,
-        now,
-        prefix,
-        duplicate: false,
-        waiting: None,
-    };
+    let view = JobView::of(job, now, prefix);
     json::object(bytes, |members| {
         members.text("lease", lease);
         members.value("claim", &job.status.claim.get());

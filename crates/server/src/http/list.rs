@@ -22,15 +22,7 @@ pub(crate) async fn list(app: App, call: Call) -> Result<Response, Problem> {
     let mut page = Vec::with_capacity(JOB_BYTES * listing.jobs.len() + 100);
     json::object(&mut page, |members| {
         members.list("jobs", &listing.jobs, |bytes, job| {
-            let view = JobView {
-                job,
-                result: None,
-                now,
-                prefix,
-                duplicate: false,
-                waiting: None,
-            };
-            view.write(bytes, Extent::Listed);
+            JobView::of(job, now, prefix).write(bytes, Extent::Listed);
         });
         members.maybe_text("next_page_token", listing.next.map(token).as_deref());
     });

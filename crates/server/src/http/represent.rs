@@ -37,7 +37,19 @@ pub(crate) enum Extent {
 /// Bytes of a resource, about: more than most are.
 pub(crate) const JOB_BYTES: usize = 1_200;
 
-impl JobView<'_> {
+impl<'a> JobView<'a> {
+    /// Shows a job as it stands, and nothing that is not in it.
+    pub(crate) const fn of(job: &'a Job, now: Timestamp, prefix: &'a str) -> Self {
+        Self {
+            job,
+            result: None,
+            now,
+            prefix,
+            duplicate: false,
+            waiting: None,
+        }
+    }
+
     /// Returns the resource in full.
     pub(crate) fn to_json(self) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(JOB_BYTES);
@@ -240,14 +252,7 @@ mod tests {
             progress: None,
         };
         for prefix in ["", "/queue", "/a\"b\\c"] {
-            let view = JobView {
-                job: &job,
-                result: None,
-                now,
-                prefix,
-                duplicate: false,
-                waiting: None,
-            };
+            let view = JobView::of(&job, now, prefix);
             let shown: Value = serde_json::from_slice(&view.to_json()).unwrap();
             let path = format!("{prefix}/v1/jobs/{id}");
             let expected = json!({
