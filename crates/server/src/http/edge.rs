@@ -100,8 +100,9 @@ where
         let number = state.as_ref().requests.fetch_add(1, Ordering::Relaxed);
         let span = span(&request, &mount, number);
         let call = Call::new(request, mount.clone());
-        let answer = self.endpoint.answer(state.clone(), call);
         let answer = async move {
+            // Made in here: what a block captures and then waits for has its room in it twice.
+            let answer = self.endpoint.answer(state.clone(), call);
             let response = match AssertUnwindSafe(answer).catch_unwind().await {
                 Ok(answered) => answered.unwrap_or_else(IntoResponse::into_response),
                 Err(panic) => panicked(&*panic, number).into_response(),
@@ -262,6 +263,21 @@ mod tests {
         let lines = log.lines();
         assert_eq!(lines.len(), 1, "{lines:?}");
         assert!(lines[0].contains("left_out=4"), "{lines:?}");
+    }
+
+    /// A request that waits once had room for its endpoint twice: 2 KiB for each long poll.
+    #[test]
+    fn a_request_has_room_for_its_endpoint_once() {
+        const KEPT: usize = 4_096;
+        async fn waits(_edge: Arc<Edge>, _call: Call) -> Result<Response, Problem> {
+            let kept = [1_u8; KEPT];
+            tokio::task::yield_now().await;
+            Ok(Body::from(kept.to_vec()).into_response())
+        }
+        let request = Request::new(Body::empty());
+        let answer = Edged::new(waits).call(request, Arc::new(Edge::default()));
+        let bytes = size_of_val(&*answer);
+        assert!((KEPT..KEPT + 1_024).contains(&bytes), "{bytes} bytes");
     }
 
     #[tokio::test]
