@@ -7,7 +7,7 @@ use crate::engine::Shared;
 use crate::metrics::Rescue;
 use crate::run::StopReason;
 use crate::shutdown::Phase;
-use crate::store::{Change, Counts, Overdue, OverdueReason, Refused, StoreError};
+use crate::store::{Change, Overdue, OverdueReason, Refused, StoreError};
 use anteroom_core::limits::{CLAIM_JOBS_MAX, PRUNE_JOBS_MAX, UPKEEP_JOBS_MAX};
 use anteroom_core::{Event, Rejected};
 use std::sync::Arc;
@@ -16,8 +16,7 @@ use tracing::{info, warn};
 
 /// How often something is looked for that ran out.
 const INTERVAL: Duration = Duration::from_secs(1);
-/// How often where no job is unfinished, so that only what is kept can run out, and on a node of many
-/// on which nothing runs.
+/// How often on a node of many on which nothing runs.
 const IDLE_INTERVAL: Duration = Duration::from_secs(3);
 /// How often jobs are forgotten, in passes, where each pass of each node costs a query.
 const PASSES_PER_PRUNE: u32 = 4;
@@ -32,9 +31,8 @@ pub(crate) async fn maintain(shared: Arc<Shared>) {
     let mut last_pass = shared.clock.now();
     let mut rescue_from = last_pass;
     let mut round = 0_u32;
-    let mut is_quiet = false;
     loop {
-        let interval = interval(&shared, is_quiet);
+        let interval = interval(&shared);
         tokio::select! {
             () = shared.phases.draining() => return,
             () = shared.clock.sleep(interval) => {}
@@ -52,23 +50,16 @@ pub(crate) async fn maintain(shared: Arc<Shared>) {
                 now.since(last_pass)
             );
         }
-        let rescued = async {
+        let pass = async {
             if now >= rescue_from {
                 rescue(&shared).await?;
             }
+            if !shared.store.is_shared() || round.is_multiple_of(PASSES_PER_PRUNE) {
+                prune(&shared).await?;
+            }
             Ok(())
         };
-        let pruned = async {
-            if shared.store.is_shared() && !round.is_multiple_of(PASSES_PER_PRUNE) {
-                return Ok(true);
-            }
-            prune(&shared).await
-        };
-        // At once, so that a store that sleeps is woken once.
-        let (rescued, pruned, is_idle): (Result<(), StoreError>, _, _) =
-            tokio::join!(rescued, pruned, has_nothing_to_do(&shared));
-        is_quiet = matches!((&pruned, is_idle), (Ok(true), Ok(true)));
-        let passed = rescued.and(pruned.map(drop));
+        let passed = pass.await;
         round = round.wrapping_add(1);
         last_pass = shared.clock.now();
         match &passed {
@@ -81,22 +72,12 @@ pub(crate) async fn maintain(shared: Arc<Shared>) {
 }
 
 /// Returns how long it is until the next pass.
-fn interval(shared: &Shared, is_quiet: bool) -> Duration {
-    if is_quiet || (shared.store.is_shared() && shared.running.held().is_empty()) {
+fn interval(shared: &Shared) -> Duration {
+    if shared.store.is_shared() && shared.running.held().is_empty() {
         IDLE_INTERVAL
     } else {
         INTERVAL
     }
-}
-
-/// Tells whether all jobs are finished, as far as that costs no query.
-async fn has_nothing_to_do(shared: &Shared) -> Result<bool, StoreError> {
-    if shared.store.is_shared() {
-        return Ok(false);
-    }
-    let counts = shared.store.counts().await?;
-    let unfinished = |queue: &Counts| queue.scheduled + queue.ready + queue.running;
-    Ok(counts.iter().map(unfinished).sum::<u64>() == 0)
 }
 
 /// Deals with all jobs that something ran out for.
@@ -156,19 +137,18 @@ fn change(shared: &Shared, overdue: &Overdue) -> Change {
     Change::new(overdue.id, event)
 }
 
-/// Forgets jobs, for an interval at most: rescues come in between, and a drain. Tells whether it is
-/// done with all of them.
-async fn prune(shared: &Shared) -> Result<bool, StoreError> {
+/// Forgets jobs, for an interval at most: rescues come in between, and a drain.
+async fn prune(shared: &Shared) -> Result<(), StoreError> {
     let began = shared.clock.now();
     while shared.store.prune(PRUNE_JOBS_MAX).await? == PRUNE_JOBS_MAX {
         let is_over = shared.clock.now().since(began) > INTERVAL;
         if is_over || shared.phases.now() != Phase::Running {
-            return Ok(false);
+            break;
         }
         // Submits go in between; the next piece waits its turn behind them.
         tokio::task::yield_now().await;
     }
-    Ok(true)
+    Ok(())
 }
 
 /// Starts the keeper of the leases of this node's attempts.

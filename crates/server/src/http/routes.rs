@@ -5,7 +5,7 @@
 //! table can be read ([`Routes::table`]), which is what the tests of the access matrix go by.
 
 use super::App;
-use super::access::{Access, Scope};
+use super::access::Scope;
 use super::call::Call;
 use super::edge::{Edged, Endpoint};
 use super::problem::Problem;
@@ -174,13 +174,12 @@ impl<E: Endpoint<App>> Endpoint<App> for Guarded<E> {
         app: App,
         mut call: Call,
     ) -> impl Future<Output = Result<Response, Problem>> + Send + 'static {
-        let access = match app.tokens.admit(&mut call.parts.headers, self.needs) {
-            Ok(access) => access,
+        match app.tokens.admit(&mut call.parts.headers, self.needs) {
+            Ok(access) => call.admit(access),
             Err(problem) => return Either::Right(Either::Left(ready(Err(problem)))),
-        };
-        call.admit(access.clone());
-        if self.needs.is_rated() && access.has_rate() {
-            return Either::Right(Either::Right(self.rated(app, call, access).boxed()));
+        }
+        if self.needs.is_rated() && call.access().has_rate() {
+            return Either::Right(Either::Right(self.rated(app, call).boxed()));
         }
         Either::Left(self.endpoint.answer(app, call))
     }
@@ -188,7 +187,8 @@ impl<E: Endpoint<App>> Endpoint<App> for Guarded<E> {
 
 impl<E: Endpoint<App>> Guarded<E> {
     /// The answer is waited for, to say beside it what is left of the rate.
-    async fn rated(self, app: App, call: Call, access: Access) -> Result<Response, Problem> {
+    async fn rated(self, app: App, call: Call) -> Result<Response, Problem> {
+        let access = call.access().clone();
         let clock = app.engine.clock();
         let counted = match self.needs {
             Needs::SubmitMany => access.has_room(clock.now()),
