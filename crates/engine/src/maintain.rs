@@ -50,16 +50,21 @@ pub(crate) async fn maintain(shared: Arc<Shared>) {
                 now.since(last_pass)
             );
         }
-        let pass = async {
+        let rescued = async {
             if now >= rescue_from {
                 rescue(&shared).await?;
             }
+            Ok(())
+        };
+        let pruned = async {
             if !shared.store.is_shared() || round.is_multiple_of(PASSES_PER_PRUNE) {
                 prune(&shared).await?;
             }
             Ok(())
         };
-        let passed = pass.await;
+        // At once, so that a store that sleeps is woken once.
+        let (rescued, pruned): (Result<(), StoreError>, _) = tokio::join!(rescued, pruned);
+        let passed = rescued.and(pruned);
         round = round.wrapping_add(1);
         last_pass = shared.clock.now();
         match &passed {
