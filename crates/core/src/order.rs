@@ -211,6 +211,11 @@ impl Order {
         tally
     }
 
+    /// Tells whether no job is unfinished, as of the last [`Order::tidy`].
+    pub fn is_empty(&self) -> bool {
+        self.lanes.is_empty()
+    }
+
     /// Returns the earliest `run_at` of the ready jobs of each task in each queue.
     pub fn oldest_ready(&self) -> BTreeMap<(Name, Name), Timestamp> {
         let lanes = self.lanes.iter().filter_map(|(id, lane)| {

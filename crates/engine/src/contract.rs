@@ -237,6 +237,7 @@ macro_rules! store_contract {
             callbacks::a_callback_survives_a_reopen,
 
             overdue::leases_that_ran_out_are_overdue,
+            overdue::a_store_with_an_unfinished_job_is_not_idle,
             overdue::deadlines_that_passed_are_overdue,
             overdue::a_deadline_is_met_by_beginning,
             overdue::overdue_jobs_are_told_of_up_to_the_limit,

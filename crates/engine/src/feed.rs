@@ -142,7 +142,8 @@ impl Default for Feed {
 }
 
 impl Feed {
-    fn is_followed(&self) -> bool {
+    /// Tells whether anybody follows.
+    pub(crate) fn is_followed(&self) -> bool {
         self.is_followed.load(Ordering::Acquire)
     }
 

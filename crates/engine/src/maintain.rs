@@ -16,7 +16,7 @@ use tracing::{info, warn};
 
 /// How often something is looked for that ran out.
 const INTERVAL: Duration = Duration::from_secs(1);
-/// How often on a node of many on which nothing runs.
+/// How often where nothing is unfinished, and on a node of many on which nothing runs.
 const IDLE_INTERVAL: Duration = Duration::from_secs(3);
 /// How often jobs are forgotten, in passes, where each pass of each node costs a query.
 const PASSES_PER_PRUNE: u32 = 4;
@@ -78,7 +78,9 @@ pub(crate) async fn maintain(shared: Arc<Shared>) {
 
 /// Returns how long it is until the next pass.
 fn interval(shared: &Shared) -> Duration {
-    if shared.store.is_shared() && shared.running.held().is_empty() {
+    let runs_nothing = || shared.store.is_shared() && shared.running.held().is_empty();
+    // Whoever follows the feed is told there of jobs that came due.
+    if !shared.feed.is_followed() && (shared.store.is_idle() || runs_nothing()) {
         IDLE_INTERVAL
     } else {
         INTERVAL

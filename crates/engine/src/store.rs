@@ -173,6 +173,12 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
         true
     }
 
+    /// Tells whether it knows without a look that no job is unfinished, so that nothing can run out.
+    /// Never, unless it says otherwise.
+    fn is_idle(&self) -> bool {
+        false
+    }
+
     /// Returns the versions of those of some jobs that are there.
     ///
     /// # Errors

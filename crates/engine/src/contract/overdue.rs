@@ -43,6 +43,26 @@ pub async fn leases_that_ran_out_are_overdue(trial: &mut Trial) {
     assert_eq!(super::trial::ids(&again), [node.id, pulled.id]);
 }
 
+/// A store that says of itself that it is idle has no job that something could run out for, whether it
+/// waits, runs or is late.
+pub async fn a_store_with_an_unfinished_job_is_not_idle(trial: &mut Trial) {
+    // What it says holds as of the latest that was done.
+    assert_eq!(trial.overdue().await, []);
+    let knows = trial.store().is_idle();
+    let held = trial.running(Lease::Pulled).await;
+    assert!(!trial.store().is_idle(), "one runs");
+    let deadline = trial.now().after(Duration::from_secs(1));
+    let late = trial.submit(move |job| job.status.start_before = Some(deadline));
+    let late = late.await;
+    trial.happen(held.id, held.succeeded()).await;
+    assert!(!trial.store().is_idle(), "one waits");
+    trial.advance(Duration::from_secs(2));
+    assert_eq!(trial.overdue().await.len(), 1);
+    assert!(!trial.store().is_idle(), "one is late");
+    trial.happen(late, Event::DeadlinePassed).await;
+    assert_eq!(trial.store().is_idle(), knows, "both are over");
+}
+
 /// A job past its `start_before` is overdue until it is ended, ready or scheduled.
 pub async fn deadlines_that_passed_are_overdue(trial: &mut Trial) {
     let deadline = trial.now().after(Duration::from_secs(1));

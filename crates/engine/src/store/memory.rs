@@ -148,6 +148,10 @@ impl Store for MemoryStore {
         self.with(|jobs| jobs.find(id).map(|entry| entry.job.clone()))
     }
 
+    fn is_idle(&self) -> bool {
+        self.with(|jobs| jobs.order.is_empty()).unwrap_or(false)
+    }
+
     async fn input(&self, id: JobId) -> Result<Found<Payload>, StoreError> {
         self.with(|jobs| jobs.find(id).map(|entry| entry.input.clone()))
     }

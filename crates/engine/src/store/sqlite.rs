@@ -233,6 +233,10 @@ impl Store for SqliteStore {
             .await
     }
 
+    fn is_idle(&self) -> bool {
+        self.shared.is_idle()
+    }
+
     async fn input(&self, id: JobId) -> Result<Found<Payload>, StoreError> {
         self.read(self.reader(), |reply| Question::Input(id, reply))
             .await

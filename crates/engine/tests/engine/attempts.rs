@@ -374,3 +374,23 @@ async fn an_attempt_that_lives_is_not_rescued_whatever_became_of_its_lease() {
         (State::Succeeded, 1)
     );
 }
+
+#[tokio::test(start_paused = true)]
+async fn upkeep_rests_while_no_job_is_unfinished() {
+    let watched = FailingStore::new();
+    let store: Arc<dyn Store> = watched.clone();
+    let long = function::bytes(|_| async {
+        nap(secs(60)).await;
+        done("")
+    });
+    let engine = start(&store, vec![task("work", long)]).await;
+    watched.take_looks();
+    nap(secs(60)).await;
+    let at_rest = watched.take_looks();
+    assert!((19..=21).contains(&at_rest), "{at_rest} looks in a minute");
+
+    let id = submit(&engine, "").await;
+    ended(&engine, id).await;
+    let at_work = watched.take_looks();
+    assert!((57..=61).contains(&at_work), "{at_work} looks in a minute");
+}

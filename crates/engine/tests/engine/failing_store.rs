@@ -21,6 +21,8 @@ pub(crate) struct FailingStore {
     inner: MemoryStore,
     is_down: AtomicBool,
     refused: AtomicUsize,
+    /// How often it was asked what ran out.
+    looks: AtomicUsize,
     /// How long a list takes, in milliseconds.
     list_takes_ms: AtomicU64,
     /// What happens once the next list was read.
@@ -33,6 +35,7 @@ impl FailingStore {
             inner: MemoryStore::new(Clock::runtime(START)),
             is_down: AtomicBool::new(false),
             refused: AtomicUsize::new(0),
+            looks: AtomicUsize::new(0),
             list_takes_ms: AtomicU64::new(0),
             after_list: Mutex::default(),
         })
@@ -57,6 +60,11 @@ impl FailingStore {
         self.refused.load(Ordering::SeqCst)
     }
 
+    /// Returns how often it was asked what ran out, since it was last asked for this.
+    pub(crate) fn take_looks(&self) -> usize {
+        self.looks.swap(0, Ordering::SeqCst)
+    }
+
     fn check(&self) -> Result<(), StoreError> {
         if !self.is_down.load(Ordering::SeqCst) {
             return Ok(());
@@ -72,6 +80,10 @@ impl FailingStore {
 impl Store for FailingStore {
     fn clock(&self) -> Clock {
         self.inner.clock()
+    }
+
+    fn is_idle(&self) -> bool {
+        self.inner.is_idle()
     }
 
     async fn insert(&self, jobs: Vec<NewJob>) -> Result<Vec<Inserted>, StoreError> {
@@ -94,6 +106,7 @@ impl Store for FailingStore {
     }
 
     async fn overdue(&self, limit: usize) -> Result<Vec<Overdue>, StoreError> {
+        self.looks.fetch_add(1, Ordering::SeqCst);
         self.check()?;
         self.inner.overdue(limit).await
     }

@@ -242,6 +242,11 @@ impl Order {
         status.lease == Lease::Node && status.claim <= self.opened_at
     }
 
+    /// Tells whether no job is unfinished.
+    pub(super) fn is_empty(&self) -> bool {
+        self.waiting.is_empty()
+    }
+
     /// Counts the unfinished jobs of each task in each queue.
     pub(super) fn tally(&self) -> Tally {
         self.waiting.tally()

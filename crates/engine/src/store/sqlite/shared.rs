@@ -22,6 +22,8 @@ pub(super) struct Shared {
     operations: mpsc::Sender<Operation>,
     pub(super) room: Arc<Room>,
     closed: AtomicBool,
+    /// Whether no job was unfinished after the latest commit.
+    is_idle: AtomicBool,
     /// Why the store failed for good, once it did.
     failed: watch::Sender<Option<String>>,
 }
@@ -35,6 +37,7 @@ impl Shared {
             operations,
             room: Arc::default(),
             closed: AtomicBool::new(false),
+            is_idle: AtomicBool::new(false),
             failed: watch::Sender::new(None),
         }
     }
@@ -77,6 +80,16 @@ impl Shared {
         // A thread is panicking, and has not come to say so.
         let reason = format!("{}: a thread of the store ended", self.path.display());
         StoreError::Unknown { reason }
+    }
+
+    /// Says whether no job is unfinished. Before anybody hears of the commit after which it is so.
+    pub(super) fn set_idle(&self, is_idle: bool) {
+        self.is_idle.store(is_idle, Ordering::Release);
+    }
+
+    /// Tells whether no job is unfinished.
+    pub(super) fn is_idle(&self) -> bool {
+        self.is_idle.load(Ordering::Acquire)
     }
 
     /// Marks the store as closed.

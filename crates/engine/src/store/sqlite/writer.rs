@@ -384,6 +384,7 @@ impl Writer<'_> {
         match outcome {
             Ok((handed_back, written)) => {
                 self.order.keep();
+                self.shared.set_idle(self.order.is_empty());
                 self.returned.drain(..handed_back);
                 answers.give(&Ok(()));
                 if written {
