@@ -46,10 +46,9 @@ use crate::store::{
 use anteroom_core::{EventId, Idempotency, Job, JobId, Name, Payload, Place, QueueDefaults};
 use async_trait::async_trait;
 use operation::{Delivery, Operation, Parked, Reply};
-use read::Question;
+use read::{Desk, Question};
 use shared::Shared;
 use std::path::Path;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
 use std::thread::{self, JoinHandle};
 use tokio::sync::{OnceCell, oneshot};
@@ -64,8 +63,7 @@ const READERS: usize = 3;
 #[derive(Debug)]
 pub struct SqliteStore {
     shared: Arc<Shared>,
-    readers: Vec<mpsc::Sender<Question>>,
-    next_reader: AtomicUsize,
+    readers: Vec<Desk>,
     threads: Vec<JoinHandle<()>>,
     /// Set once it is closed.
     ended: OnceCell<()>,
@@ -90,7 +88,6 @@ impl SqliteStore {
         let mut store = Self {
             shared: shared.clone(),
             readers: Vec::new(),
-            next_reader: AtomicUsize::new(0),
             threads: Vec::new(),
             ended: OnceCell::new(),
         };
@@ -111,14 +108,14 @@ impl SqliteStore {
         Ok(store)
     }
 
-    fn start_reader(&mut self) -> Result<mpsc::Sender<Question>, OpenError> {
+    fn start_reader(&mut self) -> Result<Desk, OpenError> {
         let db = open::connect_reader(&self.shared.path)?;
-        let (sender, questions) = mpsc::channel();
+        let (desk, questions) = Desk::new();
         let shared = self.shared.clone();
         self.start("anteroom-reader", move || {
             read::run(db, &shared, &questions);
         })?;
-        Ok(sender)
+        Ok(desk)
     }
 
     fn start(&mut self, name: &str, work: impl FnOnce() + Send + 'static) -> Result<(), OpenError> {
@@ -146,30 +143,33 @@ impl SqliteStore {
     /// Asks a reader, and waits for its answer.
     async fn read<T>(
         &self,
-        reader: &mpsc::Sender<Question>,
+        reader: &Desk,
         question: impl FnOnce(Reply<T>) -> Question,
     ) -> Result<T, StoreError> {
         let (reply, answer) = oneshot::channel();
         let done = match self.shared.refusal() {
             Some(error) => Err(error),
-            None if reader.send(question(reply)).is_err() => Err(self.shared.ended()),
+            None if reader.ask(question(reply)).is_err() => Err(self.shared.ended()),
             None => answer.await.unwrap_or_else(|_| Err(self.shared.ended())),
         };
         done.inspect_err(|error| self.shared.metrics.failed(error))
     }
 
-    /// Those who read single jobs take turns.
-    fn reader(&self) -> &mpsc::Sender<Question> {
-        let turn = self.next_reader.fetch_add(1, Ordering::Relaxed);
-        &self.readers[1 + turn % (READERS - 1)]
+    /// Returns who is to read a single job: the first, as long as it is not crowded. One that is awake
+    /// takes several questions at once; one that sleeps has to be woken.
+    fn reader(&self) -> &Desk {
+        let of_jobs = self.readers[1..].iter();
+        of_jobs
+            .min_by_key(|desk| desk.transactions())
+            .expect("there is more than one reader")
     }
 
     /// Tells the readers to end.
     fn close_readers(&self) -> Vec<oneshot::Receiver<()>> {
-        let close = |reader: &mpsc::Sender<Question>| {
+        let close = |reader: &Desk| {
             let (done, ended) = oneshot::channel();
             // If it has ended before, so has `ended`.
-            let _ended_before = reader.send(Question::Close(done)).is_err();
+            let _ended_before = reader.ask(Question::Close(done)).is_err();
             ended
         };
         self.readers.iter().map(close).collect()

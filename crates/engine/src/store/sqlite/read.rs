@@ -15,8 +15,8 @@ use super::statements::{ERRORS, IS_GONE, find_sql};
 use crate::store::{Document, Filter, Found, History, Listing, Page};
 use anteroom_core::{EventId, Idempotency, Job, JobId, Name, Payload, Timestamp};
 use rusqlite::{CachedStatement, Connection, OptionalExtension, params};
-use std::sync::Arc;
-use std::sync::mpsc::Receiver;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, mpsc};
 use tokio::sync::oneshot;
 
 /// Questions answered from one transaction.
@@ -37,8 +37,47 @@ pub(super) enum Question {
     Close(oneshot::Sender<()>),
 }
 
+/// Where a reader is asked.
+#[derive(Clone, Debug)]
+pub(super) struct Desk {
+    questions: mpsc::Sender<Question>,
+    /// Questions that are not answered yet.
+    waiting: Arc<AtomicUsize>,
+}
+
+impl Desk {
+    /// Returns where a reader is asked, and where it takes the questions from.
+    pub(super) fn new() -> (Self, Questions) {
+        let (questions, taken) = mpsc::channel();
+        let waiting = Arc::<AtomicUsize>::default();
+        let desk = Self {
+            questions,
+            waiting: waiting.clone(),
+        };
+        (desk, Questions { taken, waiting })
+    }
+
+    /// Asks, unless the reader has ended.
+    pub(super) fn ask(&self, question: Question) -> Result<(), mpsc::SendError<Question>> {
+        self.waiting.fetch_add(1, Ordering::Relaxed);
+        self.questions.send(question)
+    }
+
+    /// Returns how many full transactions the questions make that wait for the reader.
+    pub(super) fn transactions(&self) -> usize {
+        self.waiting.load(Ordering::Relaxed) / QUESTIONS_MAX
+    }
+}
+
+/// The questions to a reader.
+#[derive(Debug)]
+pub(super) struct Questions {
+    taken: mpsc::Receiver<Question>,
+    waiting: Arc<AtomicUsize>,
+}
+
 /// What a reader thread does from its beginning to its end.
-pub(super) fn run(db: Connection, shared: &Arc<Shared>, questions: &Receiver<Question>) {
+pub(super) fn run(db: Connection, shared: &Arc<Shared>, questions: &Questions) {
     let fail_on_panic = FailOnPanic(shared);
     let closing = work(&Reader { db: &db, shared }, questions);
     drop(fail_on_panic);
@@ -49,15 +88,16 @@ pub(super) fn run(db: Connection, shared: &Arc<Shared>, questions: &Receiver<Que
     }
 }
 
-fn work(reader: &Reader<'_>, questions: &Receiver<Question>) -> Option<oneshot::Sender<()>> {
+fn work(reader: &Reader<'_>, questions: &Questions) -> Option<oneshot::Sender<()>> {
     loop {
-        let mut batch = vec![questions.recv().ok()?];
+        let mut batch = vec![questions.taken.recv().ok()?];
         while batch.len() < QUESTIONS_MAX
-            && let Ok(question) = questions.try_recv()
+            && let Ok(question) = questions.taken.try_recv()
         {
             batch.push(question);
         }
-        let several = batch.len() > 1;
+        let count = batch.len();
+        let several = count > 1;
         // Without it each statement is a transaction of its own: as true, but dearer.
         let begun = several && reader.db.execute_batch("BEGIN").is_ok();
         let mut closing = None;
@@ -84,6 +124,7 @@ fn work(reader: &Reader<'_>, questions: &Receiver<Question>) -> Option<oneshot::
                 Question::Close(done) => closing = Some(done),
             }
         }
+        questions.waiting.fetch_sub(count, Ordering::Relaxed);
         if begun && let Err(error) = reader.db.execute_batch("COMMIT") {
             let error = reader.shared.error(Fault::from(error));
             tracing::warn!("a reader could not end its transaction: {error}");
@@ -238,7 +279,6 @@ mod tests {
     use crate::clock::Clock;
     use crate::store::sqlite::open;
     use anteroom_core::Timestamp;
-    use std::sync::mpsc;
 
     #[test]
     fn a_transaction_whose_end_failed_is_rolled_back() {
@@ -250,12 +290,12 @@ mod tests {
         db.execute_batch("BEGIN; SELECT count(*) FROM job").unwrap();
         let (operations, _to_do) = mpsc::channel();
         let shared = Arc::new(Shared::new(path, Clock::system(), operations));
-        let (sender, questions) = mpsc::channel();
+        let (desk, questions) = Desk::new();
         let (reply, mut answer) = oneshot::channel();
         let (done, _ended) = oneshot::channel();
         let id = JobId::from_parts(1, 1, 1);
-        sender.send(Question::Get(id, reply)).unwrap();
-        sender.send(Question::Close(done)).unwrap();
+        desk.ask(Question::Get(id, reply)).unwrap();
+        desk.ask(Question::Close(done)).unwrap();
         let closing = work(
             &Reader {
                 db: &db,
