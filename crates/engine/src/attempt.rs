@@ -7,7 +7,7 @@ use crate::engine::{Registered, Shared};
 use crate::report::{Outbox, Reporter};
 use crate::run::{Attempt, Outcome, RetryHint, Runner, STOP_MARGIN, Stop, StopReason};
 use crate::running::Entered;
-use crate::settle;
+use crate::settle::{self, Ended};
 use crate::store::{Change, Claimed};
 use anteroom_core::{
     Event, Failure, FailureKind, HandBack, Jitter, Payload, Reports, Retry, RetryPolicy,
@@ -93,8 +93,12 @@ pub(crate) async fn run(
         reports,
         ..Change::new(id, event)
     };
-    settle::settle(&shared, &registered.metrics, change, took).await;
-    // Until here the lease was kept and the slot taken.
+    let ended = Ended {
+        entered: &entered,
+        took,
+    };
+    settle::settle(&shared, &registered.metrics, change, ended).await;
+    // Until here the slot was taken.
     drop((entered, slot));
 }
 

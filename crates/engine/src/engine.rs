@@ -8,7 +8,7 @@ use crate::feed::Feed;
 use crate::forecast::Forecast;
 use crate::lease::LeaseKey;
 use crate::metrics::{Metrics, TaskMetrics};
-use crate::notify::Notices;
+use crate::notify::{Notices, Told};
 use crate::queues::Queues;
 use crate::report::{Outbox, write_reports};
 use crate::run::StopReason;
@@ -375,16 +375,22 @@ impl Engine {
         wait: Duration,
     ) -> Result<Found<(Job, Option<Payload>)>, StoreError> {
         let watch = self.shared.notices.subscribe(id);
-        let job = match self.shared.store.result(id).await? {
-            Found::Here((job, None)) if !job.status.state.is_final() && !wait.is_zero() => job,
-            found => return Ok(found),
-        };
-        let told = watch.until(job, Until::Done, wait, &self.shared).await;
-        if told.result.is_none() {
-            // It has none, it was deleted, or another node stored its result.
-            return self.shared.store.result(id).await;
+        // The end of one that runs here is told of: there is no need to look first.
+        if wait.is_zero() || !self.shared.running.runs(id) {
+            let found = self.shared.store.result(id).await?;
+            let is_awaited = |job: &Job| !job.status.state.is_final() && !wait.is_zero();
+            if !matches!(&found, Found::Here((job, None)) if is_awaited(job)) {
+                return Ok(found);
+            }
         }
-        Ok(Found::Here((told.job, told.result)))
+        match watch.end(wait, &self.shared).await {
+            Some(Told {
+                job,
+                result: Some(result),
+            }) => Ok(Found::Here((job, Some(result)))),
+            // It has none, it was deleted, another node stored its result, or the wait is over.
+            Some(_) | None => self.shared.store.result(id).await,
+        }
     }
 
     /// Cancels a job: at once if it waits; a running attempt is told to stop, and keeps the

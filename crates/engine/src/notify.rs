@@ -136,6 +136,30 @@ impl Watch {
         std::future::pending::<()>().await;
     }
 
+    /// Returns how the job ended, as soon as that is told of; none if the wait is over before, the engine
+    /// has stopped, or the job was deleted.
+    pub(crate) async fn end(mut self, wait: Duration, shared: &Shared) -> Option<Told> {
+        let changes = self.changes.as_mut()?;
+        let _waiting = shared.metrics.waits();
+        let mut over = std::pin::pin!(shared.clock.sleep(wait));
+        let mut stopped = std::pin::pin!(shared.phases.stopped());
+        loop {
+            // What is there already may have been told to somebody else.
+            match changes.borrow_and_update().clone() {
+                Notice::Job(latest) if latest.job.status.state.is_final() => {
+                    return Some(Arc::unwrap_or_clone(latest));
+                }
+                Notice::Gone => return None,
+                Notice::Job(_) | Notice::None => {}
+            }
+            tokio::select! {
+                heard = changes.changed() => heard.ok()?,
+                () = &mut over => return None,
+                () = &mut stopped => return None,
+            }
+        }
+    }
+
     /// Returns `job` as soon as it is what the client waits for or gone, or as it stands when the
     /// wait is over or the engine has stopped.
     pub(crate) async fn until(
@@ -216,6 +240,12 @@ async fn comes_due(job: &Job, until: Until, shared: &Shared) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock::Clock;
+    use crate::run::{Outcome, function};
+    use crate::store::memory::MemoryStore;
+    use crate::{Engine, Options, Submission, Task, TaskRunner};
+    use anteroom_core::Name;
+    use tokio::sync::Semaphore;
 
     #[test]
     fn a_job_that_nobody_watches_any_more_takes_no_room() {
@@ -230,5 +260,50 @@ mod tests {
         assert_eq!(notices.watched(), 2);
         drop(watches);
         assert_eq!(notices.watched(), 0);
+    }
+
+    /// One who found the attempt still running, and began to watch after its end was told of, waited in
+    /// vain.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn whoever_is_told_of_an_end_finds_that_nothing_runs() {
+        let gate = Arc::new(Semaphore::new(0));
+        let held = gate.clone();
+        let runner = function::bytes(move |_| {
+            let held = held.clone();
+            async move {
+                held.acquire().await.expect("it is not closed").forget();
+                Outcome::failed_for_good("no")
+            }
+        });
+        let name = Name::new("work").unwrap();
+        let task = Task::new("work", TaskRunner::Here(runner)).unwrap();
+        let store = Arc::new(MemoryStore::new(Clock::system()));
+        let engine = Engine::start(store, vec![task], Options::default());
+        let engine = engine.await.unwrap();
+        for _ in 0..200 {
+            let input = Payload {
+                content_type: "text/plain".into(),
+                bytes: "".into(),
+            };
+            let submission = Submission::new(name.clone(), input);
+            let watched = engine.submit_and_watch(submission).await.unwrap();
+            let (id, shared) = (watched.submitted.job.spec.id, engine.shared.clone());
+            while !shared.running.runs(id) {
+                tokio::task::yield_now().await;
+            }
+            let mut watch = shared.notices.subscribe(id);
+            let looking = tokio::task::spawn_blocking(move || {
+                let changes = watch.changes.as_mut().unwrap();
+                loop {
+                    match &*changes.borrow_and_update() {
+                        Notice::Job(told) if told.job.status.state.is_final() => break,
+                        _ => std::hint::spin_loop(),
+                    }
+                }
+                shared.running.runs(id)
+            });
+            gate.add_permits(1);
+            assert!(!looking.await.unwrap());
+        }
     }
 }

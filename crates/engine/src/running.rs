@@ -74,6 +74,15 @@ impl Running {
             .is_some_and(|(running, _)| *running == claim)
     }
 
+    /// Tells whether an attempt of a job runs here that nobody has told to stop. Whoever watches the job
+    /// before asking is told of what becomes of it.
+    pub(crate) fn runs(&self, id: JobId) -> bool {
+        self.lock()
+            .entered
+            .get(&id)
+            .is_some_and(|(_, stop)| stop.reason().is_none())
+    }
+
     /// Tells every attempt to stop.
     pub(crate) fn stop_all(&self, reason: StopReason) {
         for (_, stop) in self.lock().entered.values() {
@@ -104,8 +113,9 @@ pub(crate) struct Entered {
     claim: ClaimNumber,
 }
 
-impl Drop for Entered {
-    fn drop(&mut self) {
+impl Entered {
+    /// Takes the attempt away.
+    pub(crate) fn leave(&self) {
         let mut attempts = self.running.lock();
         // After a lost lease the job may run here again already, under a later claim.
         if attempts
@@ -115,6 +125,12 @@ impl Drop for Entered {
         {
             attempts.entered.remove(&self.id);
         }
+    }
+}
+
+impl Drop for Entered {
+    fn drop(&mut self) {
+        self.leave();
     }
 }
 

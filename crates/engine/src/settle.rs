@@ -5,6 +5,7 @@
 
 use crate::engine::Shared;
 use crate::metrics::{AttemptEnd, TaskMetrics};
+use crate::running::Entered;
 use crate::shutdown::Phase;
 use crate::store::{Applied, Change, Refused, StoreError};
 use anteroom_core::{Event, Rejected, State};
@@ -18,27 +19,37 @@ const LAST_TRIES: Duration = Duration::from_secs(5);
 
 /// Settles an attempt. While the store is unavailable it goes on trying, for as long as the
 /// engine runs and a little longer: the outcome is all that there is to show for the work.
-/// What became of the attempt, which took so long, is counted.
-pub(crate) async fn settle(shared: &Shared, task: &TaskMetrics, change: Change, took: Duration) {
-    if let Err(error) = try_to_settle(shared, task, &change, took).await {
+/// What became of the attempt is counted.
+pub(crate) async fn settle(shared: &Shared, task: &TaskMetrics, change: Change, ended: Ended<'_>) {
+    if let Err(error) = try_to_settle(shared, task, &change, ended).await {
         // In a box: most are settled at once, and need no room for it.
-        Box::pin(go_on_trying(shared, task, change, took, error)).await;
+        Box::pin(go_on_trying(shared, task, change, ended, error)).await;
     }
+}
+
+/// An attempt that has ended, before anybody knows of it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ended<'a> {
+    /// Its place among the running ones, which it keeps until the store has answered.
+    pub(crate) entered: &'a Entered,
+    /// How long it took.
+    pub(crate) took: Duration,
 }
 
 async fn try_to_settle(
     shared: &Shared,
     task: &TaskMetrics,
     change: &Change,
-    took: Duration,
+    ended: Ended<'_>,
 ) -> Result<(), StoreError> {
-    // Counted before anybody hears of it.
-    let count = |applied: &[Applied]| {
+    // Before anybody hears of it: whoever still finds it running is told of its end.
+    let leave = |applied: &[Applied]| {
+        ended.entered.leave();
         for applied in applied {
-            settled(shared, task, change, applied, took);
+            settled(shared, task, change, applied, ended.took);
         }
     };
-    let applied = shared.apply_and(vec![change.clone()], count).await;
+    let applied = shared.apply_and(vec![change.clone()], leave).await;
     applied.map(drop)
 }
 
@@ -47,7 +58,7 @@ async fn go_on_trying(
     shared: &Shared,
     task: &TaskMetrics,
     change: Change,
-    took: Duration,
+    ended: Ended<'_>,
     mut error: StoreError,
 ) {
     let id = change.id;
@@ -61,7 +72,7 @@ async fn go_on_trying(
             if !matches!(error, StoreError::Closed) {
                 error!(job.id = %id, %error, "cannot settle job {id}: {error}");
             }
-            return task.ended(AttemptEnd::Unsettled, took);
+            return task.ended(AttemptEnd::Unsettled, ended.took);
         }
         if delay == RETRY_DELAYS.0 {
             warn!(job.id = %id, %error, "cannot settle job {id} yet: {error}");
@@ -71,11 +82,11 @@ async fn go_on_trying(
             // The job will be found running under a dead process.
             () = &mut given_up => {
                 error!(job.id = %id, %error, "gave up settling job {id}: {error}");
-                return task.ended(AttemptEnd::Unsettled, took);
+                return task.ended(AttemptEnd::Unsettled, ended.took);
             }
         }
         delay = (delay * 2).min(RETRY_DELAYS.1);
-        match try_to_settle(shared, task, &change, took).await {
+        match try_to_settle(shared, task, &change, ended).await {
             Ok(()) => return,
             Err(again) => error = again,
         }

@@ -394,3 +394,31 @@ async fn upkeep_rests_while_no_job_is_unfinished() {
     let at_work = watched.take_looks();
     assert!((57..=61).contains(&at_work), "{at_work} looks in a minute");
 }
+
+#[tokio::test(start_paused = true)]
+async fn the_result_of_a_job_that_runs_here_is_waited_for_without_a_look() {
+    let watched = FailingStore::new();
+    let store: Arc<dyn Store> = watched.clone();
+    let slow = function::bytes(|attempt| async move {
+        nap(secs(60)).await;
+        match &*attempt.input.bytes {
+            b"fail" => Outcome::failed_for_good("no"),
+            _ => done("well"),
+        }
+    });
+    let engine = start(&store, vec![task("work", slow)]).await;
+    for (input, waited_for, looks, state) in [
+        ("", 100, 0, State::Succeeded),
+        ("", 10, 1, State::Running),
+        ("fail", 100, 1, State::Failed),
+        ("", 0, 1, State::Running),
+    ] {
+        let id = submit(&engine, input).await;
+        reached(&engine, id, ShownState::Running).await;
+        let before = watched.reads();
+        let found = engine.wait_for_result(id, secs(waited_for)).await.unwrap();
+        let (job, result) = found.here().unwrap();
+        assert_eq!((job.status.state, watched.reads() - before), (state, looks));
+        assert_eq!(result.is_some(), state == State::Succeeded);
+    }
+}

@@ -23,6 +23,8 @@ pub(crate) struct FailingStore {
     refused: AtomicUsize,
     /// How often it was asked what ran out.
     looks: AtomicUsize,
+    /// How often results were read.
+    reads: AtomicUsize,
     /// How long a list takes, in milliseconds.
     list_takes_ms: AtomicU64,
     /// What happens once the next list was read.
@@ -36,6 +38,7 @@ impl FailingStore {
             is_down: AtomicBool::new(false),
             refused: AtomicUsize::new(0),
             looks: AtomicUsize::new(0),
+            reads: AtomicUsize::new(0),
             list_takes_ms: AtomicU64::new(0),
             after_list: Mutex::default(),
         })
@@ -63,6 +66,11 @@ impl FailingStore {
     /// Returns how often it was asked what ran out, since it was last asked for this.
     pub(crate) fn take_looks(&self) -> usize {
         self.looks.swap(0, Ordering::SeqCst)
+    }
+
+    /// Returns how often results were read.
+    pub(crate) fn reads(&self) -> usize {
+        self.reads.load(Ordering::SeqCst)
     }
 
     fn check(&self) -> Result<(), StoreError> {
@@ -130,6 +138,7 @@ impl Store for FailingStore {
     }
 
     async fn result(&self, id: JobId) -> Result<Found<(Job, Option<Payload>)>, StoreError> {
+        self.reads.fetch_add(1, Ordering::SeqCst);
         self.inner.result(id).await
     }
 
