@@ -14,7 +14,8 @@ use super::shared::{FailOnPanic, Shared};
 use super::statements::{ERRORS, IS_GONE, find_sql};
 use crate::store::{Document, Filter, Found, History, Listing, Page};
 use anteroom_core::{EventId, Idempotency, Job, JobId, Name, Payload, Timestamp};
-use rusqlite::{CachedStatement, Connection, OptionalExtension, params};
+use rusqlite::{CachedStatement, Connection, OptionalExtension, Statement, params};
+use std::cell::RefCell;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
 use tokio::sync::oneshot;
@@ -79,7 +80,13 @@ pub(super) struct Questions {
 /// What a reader thread does from its beginning to its end.
 pub(super) fn run(db: Connection, shared: &Arc<Shared>, questions: &Questions) {
     let fail_on_panic = FailOnPanic(shared);
-    let closing = work(&Reader { db: &db, shared }, questions);
+    let closing = match Reader::new(&db, shared) {
+        Ok(reader) => work(&reader, questions),
+        Err(error) => {
+            shared.error(Fault::Final(error.to_string()));
+            None
+        }
+    };
     drop(fail_on_panic);
     drop(db);
     if let Some(done) = closing {
@@ -144,9 +151,22 @@ fn work(reader: &Reader<'_>, questions: &Questions) -> Option<oneshot::Sender<()
 pub(super) struct Reader<'a> {
     db: &'a Connection,
     shared: &'a Arc<Shared>,
+    /// Finds a job. Kept apart from the others: those are looked up by their text each time.
+    job: RefCell<Statement<'a>>,
+    /// Finds a job with its result.
+    job_and_result: RefCell<Statement<'a>>,
 }
 
-impl Reader<'_> {
+impl<'a> Reader<'a> {
+    fn new(db: &'a Connection, shared: &'a Arc<Shared>) -> rusqlite::Result<Self> {
+        Ok(Self {
+            db,
+            shared,
+            job: db.prepare(&find_sql(""))?.into(),
+            job_and_result: db.prepare(&find_sql(", done.result"))?.into(),
+        })
+    }
+
     fn answer<T>(&self, reply: Reply<T>, look: impl FnOnce(&Self) -> Result<T, Fault>) {
         if reply.is_closed() {
             return;
@@ -162,7 +182,7 @@ impl Reader<'_> {
 
     /// Finds a job, without what its attempts said.
     pub(super) fn stored(&self, id: JobId) -> Result<Found<Stored>, Fault> {
-        self.find(id, "", stored)
+        self.find(id, &self.job, stored)
     }
 
     fn get(&self, id: JobId) -> Result<Found<Job>, Fault> {
@@ -182,7 +202,7 @@ impl Reader<'_> {
     }
 
     fn result(&self, id: JobId) -> Result<Found<(Job, Option<Payload>)>, Fault> {
-        let found = self.find(id, ", done.result", |row| {
+        let found = self.find(id, &self.job_and_result, |row| {
             let job = stored(row)?;
             let result = match &job.result {
                 Some(info) => Some(Payload {
@@ -222,12 +242,12 @@ impl Reader<'_> {
     fn find<T>(
         &self,
         id: JobId,
-        further: &str,
+        statement: &RefCell<Statement<'_>>,
         read: impl FnOnce(&rusqlite::Row<'_>) -> rusqlite::Result<T>,
     ) -> Result<Found<T>, Fault> {
         let bytes = id.as_bytes().as_slice();
-        let found = self
-            .prepared(&find_sql(further))?
+        let found = statement
+            .borrow_mut()
             .query_row(params![id.order_key(), bytes], read)
             .optional()?;
         self.or_gone(id, found)
@@ -296,13 +316,7 @@ mod tests {
         let id = JobId::from_parts(1, 1, 1);
         desk.ask(Question::Get(id, reply)).unwrap();
         desk.ask(Question::Close(done)).unwrap();
-        let closing = work(
-            &Reader {
-                db: &db,
-                shared: &shared,
-            },
-            &questions,
-        );
+        let closing = work(&Reader::new(&db, &shared).unwrap(), &questions);
         assert!(closing.is_some());
         assert!(matches!(answer.try_recv(), Ok(Ok(Found::Unknown))));
         assert!(db.is_autocommit(), "it is still open");
