@@ -12,7 +12,7 @@ use axum::extract::Request;
 use axum::response::Response;
 use axum::routing::future::RouteFuture;
 use futures_util::future::{Either, Ready, ready};
-use http::header::{self, HeaderName};
+use http::header::{self, HeaderName, ToStrError};
 use http::uri::Scheme;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
 use std::convert::Infallible;
@@ -146,9 +146,8 @@ impl Guard {
             return Ok(());
         }
         let headers = request.headers();
-        if self.is_loopback
-            && !hosts(request).is_some_and(|hosts| hosts.iter().all(|it| is_loopback(it)))
-        {
+        let is_here = |host: Result<&str, ToStrError>| host.is_ok_and(is_loopback);
+        if self.is_loopback && (hosts(request).next().is_none() || !hosts(request).all(is_here)) {
             let detail = "the server listens on loopback, and Host is no loopback name";
             return Err(Problem::new(Kind::CrossSite, detail));
         }
@@ -165,8 +164,8 @@ impl Guard {
             return Err(Problem::new(Kind::CrossSite, detail));
         }
         let is_own = |origin: &HeaderValue| {
-            let hosts = hosts(request).unwrap_or_default();
-            hosts.iter().any(|host| is_origin_of(origin, host))
+            let is_its = |host: &str| is_origin_of(origin, host);
+            hosts(request).all(|host| host.is_ok()) && hosts(request).flatten().any(is_its)
         };
         match headers
             .get_all(header::ORIGIN)
@@ -184,13 +183,11 @@ impl Guard {
     }
 }
 
-/// Returns every host that a request names; none when it names none, or one that is no text.
-fn hosts(request: &Request) -> Option<Vec<&str>> {
+/// Returns every host that a request names.
+fn hosts(request: &Request) -> impl Iterator<Item = Result<&str, ToStrError>> {
     let fields = request.headers().get_all(header::HOST).iter();
     let named = request.uri().authority().map(|it| Ok(it.as_str()));
-    let hosts = named.into_iter().chain(fields.map(HeaderValue::to_str));
-    let hosts: Vec<&str> = hosts.collect::<Result<_, _>>().ok()?;
-    (!hosts.is_empty()).then_some(hosts)
+    named.into_iter().chain(fields.map(HeaderValue::to_str))
 }
 
 /// Tells whether a host, with or without a port, is this machine to itself.

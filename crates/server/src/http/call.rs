@@ -55,11 +55,11 @@ impl Call {
     }
 
     /// Returns the part of the path with this number, decoded. The route says that it is there.
-    pub(crate) fn segment(&self, index: usize) -> String {
+    pub(crate) fn segment(&self, index: usize) -> Cow<'_, str> {
         let path = self.parts.uri.path();
         let segment = path.split('/').nth(index + 1).unwrap_or_default();
         // The edge has refused paths that do not decode.
-        query::decode(segment, false).map_or_else(|_| String::new(), Cow::into_owned)
+        query::decode(segment, false).unwrap_or_default()
     }
 
     /// Lets go of the request, but for what an answer after a wait needs of it: each field of a head

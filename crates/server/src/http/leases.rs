@@ -169,7 +169,7 @@ impl Said {
     fn of(call: &Call) -> Self {
         Self {
             holder: call.access().token_name().to_owned(),
-            lease: call.segment(2),
+            lease: call.segment(2).into_owned(),
         }
     }
 

@@ -2,6 +2,7 @@
 
 use super::limits::WAIT_MAX;
 use http::{HeaderMap, HeaderName, HeaderValue, header};
+use std::borrow::Cow;
 use std::time::Duration;
 
 const PREFER: HeaderName = HeaderName::from_static("prefer");
@@ -21,16 +22,14 @@ impl Prefer {
         let mut wait_seen = false;
         for field in headers.get_all(PREFER) {
             for preference in pieces(&String::from_utf8_lossy(field.as_bytes()), ',') {
-                let whole = pieces(preference, ';');
-                let (name, value) = named(whole.first().copied().unwrap_or_default());
-                match name.to_ascii_lowercase().as_str() {
-                    "respond-async" => prefer.respond_async = true,
+                let whole = pieces(preference, ';').next();
+                let (name, value) = named(whole.unwrap_or_default());
+                if name.eq_ignore_ascii_case("respond-async") {
+                    prefer.respond_async = true;
+                } else if name.eq_ignore_ascii_case("wait") && !wait_seen {
                     // Of several only the first counts, even if it is none.
-                    "wait" if !wait_seen => {
-                        wait_seen = true;
-                        prefer.wait = seconds(&value);
-                    }
-                    _ => {}
+                    wait_seen = true;
+                    prefer.wait = seconds(&value);
                 }
             }
         }
@@ -80,9 +79,9 @@ fn seconds(text: &str) -> Option<Duration> {
 }
 
 /// Splits `text` where a separator stands outside quotes.
-fn pieces(text: &str, separator: char) -> Vec<&str> {
+fn pieces(text: &str, separator: char) -> impl Iterator<Item = &str> {
     let (mut quoted, mut escaped) = (false, false);
-    text.split(|character| {
+    text.split(move |character| {
         let ends = character == separator && !quoted;
         match character {
             _ if escaped => escaped = false,
@@ -93,19 +92,18 @@ fn pieces(text: &str, separator: char) -> Vec<&str> {
         ends
     })
     .map(str::trim)
-    .collect()
 }
 
 /// Splits `name = value`, the value quoted or not.
-fn named(piece: &str) -> (&str, String) {
+fn named(piece: &str) -> (&str, Cow<'_, str>) {
     let (name, value) = piece.split_once('=').unwrap_or((piece, ""));
     let value = value.trim();
     let unquoted = value
         .strip_prefix('"')
         .and_then(|value| value.strip_suffix('"'));
     let value = match unquoted {
-        Some(inner) => inner.replace('\\', ""),
-        None => value.to_owned(),
+        Some(inner) => inner.replace('\\', "").into(),
+        None => value.into(),
     };
     (name.trim(), value)
 }
