@@ -100,19 +100,21 @@ where
         let number = state.as_ref().requests.fetch_add(1, Ordering::Relaxed);
         let span = span(&request, &mount, number);
         let call = Call::new(request, mount.clone());
-        let answer = async move {
-            // Made in here: what a block captures and then waits for has its room in it twice.
-            let answer = self.endpoint.answer(state.clone(), call);
-            let response = match AssertUnwindSafe(answer).catch_unwind().await {
-                Ok(answered) => answered.unwrap_or_else(IntoResponse::into_response),
-                Err(panic) => panicked(&*panic, number).into_response(),
-            };
-            let response = written(response, &mount, number, &state.as_ref().outage);
-            counter.answered(response.status());
-            let status = response.status().as_u16();
-            debug!(status, "answered {status}");
-            response
-        };
+        // No block: what that captures, such as the call, stays in it through the wait.
+        let answer = span.in_scope(|| self.endpoint.answer(state.clone(), call));
+        let answer = AssertUnwindSafe(answer)
+            .catch_unwind()
+            .map(move |answered| {
+                let response = match answered {
+                    Ok(answered) => answered.unwrap_or_else(IntoResponse::into_response),
+                    Err(panic) => panicked(&*panic, number).into_response(),
+                };
+                let response = written(response, &mount, number, &state.as_ref().outage);
+                counter.answered(response.status());
+                let status = response.status().as_u16();
+                debug!(status, "answered {status}");
+                response
+            });
         Box::pin(answer.instrument(span))
     }
 }

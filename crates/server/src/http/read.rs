@@ -28,18 +28,20 @@ const INPUT_TAG: &str = "\"input\"";
 
 /// `GET /v1/jobs/{id}`: the job; with a wait, once it is done or differs from what was seen.
 pub(crate) async fn job(app: App, call: Call) -> Result<Response, Problem> {
-    let id = call.job_id(&app).await?;
+    let id = call.job_id(&app);
     let mut query = call.query();
     let is_waiting_asked = query.value("include", |text| match text {
         "waiting" => Ok(()),
         other => Err(format!("is {other:?}; there is waiting to include")),
     });
-    query.finish()?;
+    let query = query.finish();
     let prefer = Prefer::of(call.headers());
     let (mount, asked) = call.before_a_wait();
+    let id = id.await?;
+    query?;
     let answer = Answer::new(mount, prefer);
     if is_waiting_asked.is_some() {
-        return job_and_waiting(&app, id, asked, answer)
+        return job_and_waiting(&app, id, &asked, &answer)
             .await
             .map_err(|problem| problem.preferring(prefer));
     }
@@ -68,8 +70,8 @@ pub(crate) async fn job(app: App, call: Call) -> Result<Response, Problem> {
 async fn job_and_waiting(
     app: &App,
     id: JobId,
-    asked: Asked,
-    answer: Answer,
+    asked: &Asked,
+    answer: &Answer,
 ) -> Result<Response, Problem> {
     let (mut job, _, _) = wait_for(app, id, asked.headers(), answer.prefer).await?;
     if conditional::takes_none(asked.headers()) {
@@ -130,12 +132,13 @@ async fn wait_for(
 
 /// `GET /v1/jobs/{id}/result`: the raw result; until it is there, the job.
 pub(crate) async fn result(app: App, call: Call) -> Result<Response, Problem> {
-    let id = call.job_id(&app).await?;
-    call.no_query()?;
+    let (id, query) = (call.job_id(&app), call.no_query());
     let prefer = Prefer::of(call.headers());
     // What is wrong is seen after the wait, and may have come about during it.
     let (mount, asked) = call.before_a_wait();
-    awaited_result(&app, id, asked, Answer::new(mount, prefer))
+    let id = id.await?;
+    query?;
+    awaited_result(&app, id, &asked, &Answer::new(mount, prefer))
         .await
         .map_err(|problem| problem.preferring(prefer))
 }
@@ -143,15 +146,15 @@ pub(crate) async fn result(app: App, call: Call) -> Result<Response, Problem> {
 async fn awaited_result(
     app: &App,
     id: JobId,
-    asked: Asked,
-    answer: Answer,
+    asked: &Asked,
+    answer: &Answer,
 ) -> Result<Response, Problem> {
     let wait = answer.prefer.wait().unwrap_or_default();
     let (job, result) = here(id, app.engine.wait_for_result(id, wait).await)?;
     match (job.status.state, result) {
         (State::Succeeded, Some(result)) => {
             let tag = conditional::tag_of(&job, app.engine.clock().now());
-            answer.payload(&asked, &tag, result)
+            answer.payload(asked, &tag, result)
         }
         (State::Succeeded, None) => Err(expired(id)),
         (State::Failed, _) => Err(ended(&job, Kind::JobFailed)),
