@@ -7,6 +7,7 @@ use crate::clock::Clock;
 use crate::feed::Feed;
 use crate::forecast::Forecast;
 use crate::lease::LeaseKey;
+use crate::maintain::{self, Rest};
 use crate::metrics::{Metrics, TaskMetrics};
 use crate::notify::{Notices, Told};
 use crate::queues::Queues;
@@ -18,7 +19,7 @@ use crate::shutdown::Phases;
 use crate::store::{Applied, Change, Deleted, Found, Store, StoreError};
 use crate::submit::IdSource;
 use crate::task::{Task, TaskRunner};
-use crate::{dispatch, elsewhere, maintain, schedules};
+use crate::{dispatch, elsewhere, schedules};
 use anteroom_core::limits::{
     INPUT_BYTES_MAX_DEFAULT, LEASE_DEFAULT, LEASE_MAX, LEASE_MIN, RESULT_BYTES_MAX_DEFAULT,
     RETAIN_DEFAULT,
@@ -159,6 +160,7 @@ pub(crate) struct Shared {
     pub(crate) forecast: Forecast,
     pub(crate) outbox: Arc<Outbox>,
     pub(crate) running: Arc<Running>,
+    pub(crate) rest: Rest,
     pub(crate) retries: Retries,
     pub(crate) metrics: Metrics,
     pub(crate) phases: Phases,
@@ -262,6 +264,7 @@ impl Engine {
             forecast: Forecast::default(),
             outbox: Arc::default(),
             running: Arc::default(),
+            rest: Rest::default(),
             retries: Retries::default(),
             phases: Phases::default(),
             attempts: TaskTracker::new(),
@@ -485,6 +488,7 @@ impl Shared {
         let heard = self.feed.hear(&changes);
         let results: Vec<_> = changes.iter().map(|change| change.result.clone()).collect();
         let applied = self.store.apply(changes).await?;
+        self.rest.end();
         before_told(&applied);
         // Before anybody can do what comes next for them.
         if let Some(heard) = heard {

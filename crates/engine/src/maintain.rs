@@ -7,11 +7,13 @@ use crate::engine::Shared;
 use crate::metrics::Rescue;
 use crate::run::StopReason;
 use crate::shutdown::Phase;
-use crate::store::{Change, Overdue, OverdueReason, Refused, StoreError};
+use crate::store::{Change, Overdue, OverdueReason, Refused, Store, StoreError};
 use anteroom_core::limits::{CLAIM_JOBS_MAX, PRUNE_JOBS_MAX, UPKEEP_JOBS_MAX};
 use anteroom_core::{Event, Rejected};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
+use tokio::sync::Notify;
 use tracing::{info, warn};
 
 /// How often something is looked for that ran out.
@@ -35,7 +37,7 @@ pub(crate) async fn maintain(shared: Arc<Shared>) {
         let interval = interval(&shared);
         tokio::select! {
             () = shared.phases.draining() => return,
-            () = shared.clock.sleep(interval) => {}
+            () = pause(&shared, interval) => {}
         }
         let now = shared.clock.now();
         shared.feed.tend(now);
@@ -78,12 +80,52 @@ pub(crate) async fn maintain(shared: Arc<Shared>) {
 
 /// Returns how long it is until the next pass.
 fn interval(shared: &Shared) -> Duration {
-    let runs_nothing = || shared.store.is_shared() && shared.running.held().is_empty();
     // Whoever follows the feed is told there of jobs that came due.
-    if !shared.feed.is_followed() && (shared.store.is_idle() || runs_nothing()) {
+    if shared.feed.is_followed() {
+        return INTERVAL;
+    }
+    let runs_nothing = || shared.store.is_shared() && shared.running.held().is_empty();
+    if shared.rest.begin(&*shared.store) || runs_nothing() {
         IDLE_INTERVAL
     } else {
         INTERVAL
+    }
+}
+
+/// Waits for an interval, or for a short one from the end of a rest on.
+async fn pause(shared: &Shared, interval: Duration) {
+    let began = shared.clock.now();
+    tokio::select! {
+        () = shared.clock.sleep(interval) => {}
+        () = shared.rest.ended.notified() => {
+            let left = interval.saturating_sub(shared.clock.now().since(began));
+            shared.clock.sleep(left.min(INTERVAL)).await;
+        }
+    }
+}
+
+/// The rest of upkeep while no job is unfinished.
+#[derive(Debug, Default)]
+pub(crate) struct Rest {
+    is_on: AtomicBool,
+    ended: Notify,
+}
+
+impl Rest {
+    /// Begins, if no job is unfinished, and tells whether it has.
+    fn begin(&self, store: &dyn Store) -> bool {
+        // Before it looks: a job that it does not see comes from somebody who sees this.
+        self.is_on.store(true, Ordering::SeqCst);
+        let is_idle = store.is_idle();
+        self.is_on.store(is_idle, Ordering::SeqCst);
+        is_idle
+    }
+
+    /// Ends, if it is on: a job may be unfinished from now on.
+    pub(crate) fn end(&self) {
+        if self.is_on.load(Ordering::SeqCst) && self.is_on.swap(false, Ordering::SeqCst) {
+            self.ended.notify_one();
+        }
     }
 }
 

@@ -414,6 +414,7 @@ impl Shared {
             Ok(inserted) => inserted,
             Err(error) => return Err(Box::pin(self.refused(error, jobs)).await),
         };
+        self.rest.end();
         for (job, inserted) in jobs.iter().zip(&inserted) {
             if matches!(inserted, Inserted::New(_)) {
                 let spec = &job.spec;

@@ -385,11 +385,13 @@ async fn upkeep_rests_while_no_job_is_unfinished() {
     });
     let engine = start(&store, vec![task("work", long)]).await;
     watched.take_looks();
-    nap(secs(60)).await;
+    nap(secs(61)).await;
     let at_rest = watched.take_looks();
     assert!((19..=21).contains(&at_rest), "{at_rest} looks in a minute");
 
     let id = submit(&engine, "").await;
+    nap(Duration::from_millis(1_100)).await;
+    assert_eq!(watched.take_looks(), 1, "the rest ends with a submit");
     ended(&engine, id).await;
     let at_work = watched.take_looks();
     assert!((57..=61).contains(&at_work), "{at_work} looks in a minute");
