@@ -117,7 +117,10 @@ impl Rest {
         // Before it looks: a job that it does not see comes from somebody who sees this.
         self.is_on.store(true, Ordering::SeqCst);
         let is_idle = store.is_idle();
-        self.is_on.store(is_idle, Ordering::SeqCst);
+        // Not written again where it is on: it may have been ended by now.
+        if !is_idle {
+            self.is_on.store(false, Ordering::SeqCst);
+        }
         is_idle
     }
 

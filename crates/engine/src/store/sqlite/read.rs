@@ -39,7 +39,7 @@ pub(super) enum Question {
 }
 
 /// Where a reader is asked.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(super) struct Desk {
     questions: mpsc::Sender<Question>,
     /// Questions that are not answered yet.
